@@ -1,0 +1,73 @@
+"""What a report says: records that every reader in this folder fills, and that the upper floors read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailback.bounce.taxonomy import Kind, Subcategory
+
+
+@dataclass(slots=True)
+class DeliveryFailure:
+    """What became of one recipient (RFC 3464 section 2.3); also used for delays, successes and complaints."""
+
+    recipient: str
+    """The address that *we* mailed, as well as the report tells: Original-Recipient before Final-Recipient."""
+    original_recipient: str | None = None
+    final_recipient: str | None = None
+    action: str = "failed"
+    """`failed`, `delayed`, `delivered`, `relayed` or `expanded`; lower case."""
+    status: str | None = None
+    """Enhanced status code (RFC 3463), after a generic or contradicted Status field was put right."""
+    stated_status: str | None = None
+    """The Status field as the report states it."""
+    smtp_code: str | None = None
+    diagnostic: str = ""
+    """What the remote server (or the reporting one) said, unfolded, white space collapsed."""
+    diagnostic_type: str | None = None
+    """`smtp`, `x-postfix`, `x-unix`, ...: the type before the semicolon; None for free text."""
+    reporting_mta: str | None = None
+    remote_mta: str | None = None
+    cause: Subcategory | None = None
+    """Set where the report itself names the cause (a feedback type, an auto-reply); else the classifier decides."""
+    moved_to: str | None = None
+    """The new address that the text suggests (`address_moved`, `left_organisation`)."""
+    last_attempt: datetime | None = None
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    """Every per-recipient field, by lower-case name, in the order of the report."""
+
+
+@dataclass(slots=True)
+class Original:
+    """What the report returns of our own message."""
+
+    message_id: str | None = None
+    sender: str | None = None
+    """Envelope sender where it is told (Return-Path, X-Postfix-Sender), else the From address."""
+    recipients: tuple[str, ...] = ()
+    subject: str | None = None
+    list_id: str | None = None
+    campaign: str | None = None
+    subscriber: str | None = None
+    date: datetime | None = None
+    header_block: bytes = b""
+    """The returned header bytes as they stand, for the proof by our own DKIM signature."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What `mailback.reports.read` makes of a message."""
+
+    kind: Kind
+    failures: list[DeliveryFailure] = field(default_factory=list)
+    original: Original | None = None
+    reporting_mta: str | None = None
+    dialect: str | None = None
+    """Which reader or dialect recognised it: `rfc3464`, `qmail`, `exim`, `arf`, ...; kept as evidence."""
+    text: str = ""
+    """The human-readable explanation (first text part), capped; for the text rules."""
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    """Every per-message field of the report, by lower-case name."""
+    notes: list[str] = field(default_factory=list)
+    truncated: bool = False

@@ -1,0 +1,97 @@
+"""Records of the store, one a table row; plain data, no SQL. Times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
+
+
+@dataclass(slots=True)
+class Event:
+    """One thing that happened to one recipient (SPEC of the `event` table); the row that `explain` replays."""
+
+    id: str
+    """Sortable unique id (26 characters, time first)."""
+    identity: str
+    """What makes two reports of the same failure one event; unique in the table."""
+    at: datetime
+    kind: Kind
+    source: str
+    recipient: str | None = None
+    """The address as mailed; None for a message that is about nobody."""
+    recipient_key: str | None = None
+    """`mailback.address.key(recipient)`: what look-ups compare."""
+    final_recipient: str | None = None
+    domain: str | None = None
+    provider: str | None = None
+    report_message_id: str | None = None
+    original_message_id: str | None = None
+    envelope_sender: str | None = None
+    original_sender: str | None = None
+    subject: str | None = None
+    campaign: str | None = None
+    list_id: str | None = None
+    subscriber: str | None = None
+    client_address: str | None = None
+    queue_id: str | None = None
+    smtp_code: str | None = None
+    status: str | None = None
+    diagnostic: str | None = None
+    reporting_mta: str | None = None
+    remote_mta: str | None = None
+    delivery_attempts: int | None = None
+    original_sent_at: datetime | None = None
+    type: str | None = None
+    subcategory: str | None = None
+    fault: Fault | None = None
+    permanent: bool = False
+    confidence: float | None = None
+    risk: dict[str, float] | None = None
+    action: Action | None = None
+    provenance: Provenance = Provenance.UNPROVEN
+    authentication: dict[str, str] | None = None
+    engagement: dict[str, object] | None = None
+    reputation: dict[str, float] | None = None
+    evidence: list[dict[str, object]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    raw_sha256: str | None = None
+    raw_size: int | None = None
+
+
+@dataclass(slots=True)
+class Suppression:
+    """One reason not to mail an address, in one scope."""
+
+    address_key: str
+    address: str
+    """The original spelling."""
+    scope: str
+    """`all`, `list:ID`, `campaign:ID`, `stream:transactional` or `stream:marketing`."""
+    reason: str
+    """Free text or TYPE/SUBCATEGORY."""
+    type: str | None
+    subcategory: str | None
+    source: str
+    """`event`, `operator`, `import`, ..."""
+    since: datetime
+    until: datetime | None
+    """None is for ever."""
+    event_id: str | None = None
+    suggestion: str | None = None
+    """A new address, where the bounce told one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the append-only trail."""
+
+    sequence: int
+    at: datetime
+    actor: str
+    verb: str
+    subject: str
+    detail: dict[str, object]
+    previous_hash: str
+    hash: str
