@@ -6,6 +6,9 @@ says so once. What to *do* about each is data (`config/rules/handling.toml`, rea
 `message_temporarily_delayed` is the one subcategory with two types: `soft_bounce` when the mail was given up,
 `delayed_bounce` while a server is still trying. A delay notice keeps the cause's subcategory where the cause is
 told, and has the type `delayed_bounce` whatever the cause.
+
+`permanent` speaks of delivery: the address itself is dead. A complaint is suppressed for ever, yet its mailbox works,
+so it is not `permanent`.
 """
 
 from __future__ import annotations
@@ -173,8 +176,8 @@ CAUSES: dict[Subcategory, Cause] = {
     _S.OUT_OF_OFFICE: Cause(_T.AUTO_REPLY, None, False),
     _S.ACKNOWLEDGEMENT: Cause(_T.AUTO_REPLY, None, False),
     _S.LEFT_ORGANISATION: Cause(_T.AUTO_REPLY, None, False),
-    _S.SPAM_COMPLAINT: Cause(_T.COMPLAINT, _F.RECIPIENT, True),
-    _S.UNSUBSCRIBE_REQUEST: Cause(_T.COMPLAINT, _F.RECIPIENT, True),
+    _S.SPAM_COMPLAINT: Cause(_T.COMPLAINT, _F.RECIPIENT, False),
+    _S.UNSUBSCRIBE_REQUEST: Cause(_T.COMPLAINT, _F.RECIPIENT, False),
     _S.DELIVERED: Cause(_T.DELIVERED, None, False),
     _S.UNKNOWN: Cause(_T.UNKNOWN, None, False),
 }

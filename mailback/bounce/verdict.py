@@ -61,4 +61,4 @@ class Verdict:
     @property
     def permanent(self) -> bool:
         """True only for a recipient fault that will not heal, told as a final failure."""
-        return self.type in (Type.HARD_BOUNCE, Type.COMPLAINT) and CAUSES[self.subcategory].permanent
+        return self.type is Type.HARD_BOUNCE and CAUSES[self.subcategory].permanent
