@@ -1,0 +1,395 @@
+"""The one walk: an envelope and the bytes of a message in, an outcome out.
+
+`assess` is pure computation: it reads the message, tells what it is, whom a delivery failed for and why. `commit`
+writes what follows from that (events, suppressions, audit) in one transaction and resolves when that is durable. A
+door answers `250` only after the second; `inbound` does both and blocks.
+
+The engine does not log. What it has to say stands in the outcome's notes; a store that cannot commit makes the
+future fail with `StoreUnavailable`, and the door answers `451 4.3.0` with `unavailable()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mailback import address, reports
+from mailback.bounce import rules
+from mailback.bounce.classify import Classifier
+from mailback.bounce.taxonomy import Action, Kind, Provenance
+from mailback.bounce.verdict import Verdict
+from mailback.envelope import Envelope
+from mailback.message import LIMITS, Limits, Message, parse
+from mailback.policy.decision import Decision, DecisionRules, decide
+from mailback.policy.handling import Handling, HandlingRules
+from mailback.reports.report import DeliveryFailure, Report
+from mailback.resources import rules_dir
+from mailback.store.ids import new_id
+from mailback.store.records import Event
+
+if TYPE_CHECKING:
+    from mailback.settings import Settings
+    from mailback.store import Store, Transaction
+
+TAG_PREFIX = "x-mailback-"
+"""Header fields that only we may set; both doors remove incoming ones (SPEC of a tagged message)."""
+
+_MACHINE_KINDS = frozenset(
+    {Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.COMPLAINT, Kind.AUTO_REPLY, Kind.DISPOSITION}
+)
+"""Kinds that are recorded and then go to `bounces_to`. Challenges, unsubscribes and reports are written by machines
+too, yet ask for something that a person has to do: they go on like people's mail."""
+
+_VERDICTS_TOLD = 10  # header fields a tagged message carries at most, however many recipients a report names
+
+
+class Disposition(StrEnum):
+    """What the door does with the message."""
+
+    ACCEPT = "accept"
+    TAG = "tag"
+    REWRITE = "rewrite"
+    QUARANTINE = "quarantine"
+    REJECT = "reject"
+    TEMPFAIL = "tempfail"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One recipient of a report: what it says, why, and what the handling rules ask for."""
+
+    failure: DeliveryFailure
+    verdict: Verdict
+    handling: Handling
+
+    def to_dict(self) -> dict[str, object]:
+        verdict, failure = self.verdict, self.failure
+        return {
+            "recipient": failure.recipient,
+            "original_recipient": failure.original_recipient,
+            "final_recipient": failure.final_recipient,
+            "status": failure.status,
+            "smtp_code": failure.smtp_code,
+            "type": verdict.type.value,
+            "subcategory": verdict.subcategory.value,
+            "fault": verdict.fault.value if verdict.fault else None,
+            "permanent": verdict.permanent,
+            "action": self.handling.action.value,
+            "retry_after_s": self.handling.retry_after_s,
+            "suppress_days": self.handling.suppress_days,
+            "confidence": round(verdict.confidence, 3),
+            "diagnostic": failure.diagnostic,
+            "reporting_mta": failure.reporting_mta,
+            "remote_mta": failure.remote_mta,
+            "moved_to": failure.moved_to,
+            "risk": verdict.risk.to_dict(),
+            "evidence": [evidence.to_dict() for evidence in verdict.evidence],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What a message is; the answer of `mailback.classify`."""
+
+    report: Report
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    provenance: Provenance = Provenance.UNPROVEN
+
+    @property
+    def kind(self) -> Kind:
+        return self.report.kind
+
+    def to_dict(self, source: str | None = None) -> dict[str, object]:
+        """The dictionary of `mailback classify --json`; `source` names where the message was read from."""
+        original = self.report.original
+        told: dict[str, object] = {} if source is None else {"source": source}
+        return told | {
+            "kind": self.kind.value,
+            "bounces": [finding.to_dict() for finding in self.findings],
+            "reply": None,
+            "original": {
+                "message_id": original.message_id if original else None,
+                "sender": original.sender if original else None,
+                "subject": original.subject if original else None,
+                "list_id": original.list_id if original else None,
+                "campaign": original.campaign if original else None,
+            },
+            "authentication": None,
+            "provenance": self.provenance.value,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A message that was read, and the events that will be written for it."""
+
+    classification: Classification
+    events: tuple[Event, ...]
+    handlings: tuple[Handling | None, ...]
+    """One for each event; None where the event is about nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the door does now that everything is committed."""
+
+    disposition: Disposition
+    kind: Kind
+    machine: bool
+    """True: goes to `bounces_to`; false: people's mail, goes to `next_hop`."""
+    smtp_code: int
+    enhanced: str
+    text: str
+    add_headers: tuple[tuple[str, str], ...]
+    remove_headers: tuple[str, ...]
+    """Lower-case prefixes of the names of incoming header fields that are removed."""
+    event_id: str
+    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = field(default=())
+    """One for each event, in the order of the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Everything the engine knows beforehand; loaded once, shared by forked workers."""
+
+    classifier: Classifier
+    handling: HandlingRules
+    names: reports.OriginalNames
+    limits: Limits
+
+    @classmethod
+    def load(cls, settings: Settings | None = None) -> Knowledge:
+        """Load the rules that ship and the operator's own.
+
+        Raises RulesError with every problem at once when a rule file is wrong.
+        """
+        directories = [rules_dir()]
+        if settings is None:
+            return cls._shipped(tuple(directories))
+        if settings.rules.directory is not None:
+            directories.append(Path(settings.rules.directory))
+        return cls(
+            classifier=Classifier(rules.load(directories)),
+            handling=HandlingRules.load(directories),
+            names=reports.OriginalNames(
+                campaign=tuple(settings.mail.campaign_headers),
+                list_id=tuple(settings.mail.list_headers),
+                subscriber=tuple(settings.mail.subscriber_headers),
+            ),
+            limits=settings.limits.message_limits(),
+        )
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def _shipped(cls, directories: tuple[Path, ...]) -> Knowledge:
+        return cls(
+            classifier=Classifier(rules.load(directories)),
+            handling=HandlingRules.load(directories),
+            names=reports.OriginalNames(),
+            limits=LIMITS,
+        )
+
+
+def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
+    """See `mailback.classify`."""
+    del thread  # read by the reply layers only
+    return _classify(Knowledge.load(), raw, envelope)[1]
+
+
+def _classify(knowledge: Knowledge, raw: bytes, envelope: Envelope | None) -> tuple[Message, Classification]:
+    message = parse(raw, knowledge.limits)
+    report = reports.read(message, envelope, names=knowledge.names)
+    verdict = knowledge.classifier.verdict
+    list_id = report.original.list_id if report.original else None
+    findings = []
+    for failure in report.failures:
+        told = verdict(failure, report)
+        findings.append(Finding(failure, told, knowledge.handling.handling(told, list_id=list_id)))
+    notes = (*message.notes, *report.notes)
+    return message, Classification(report, tuple(findings), notes)
+
+
+class Engine:
+    """The walk of one worker process; safe to call from any thread."""
+
+    def __init__(self, settings: Settings, store: Store, knowledge: Knowledge | None = None) -> None:
+        self._store = store
+        self._knowledge = knowledge or Knowledge.load(settings)
+        self._rules = DecisionRules(
+            hard_bounces_needed=settings.policy.hard_bounces_needed,
+            hold_during_review=settings.policy.hold_during_review,
+            min_confidence=settings.policy.min_confidence,
+            proof_needed=settings.trust.require == "always",
+        )
+
+    def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
+        """Read a message and write what follows from it; returns when that is durable.
+
+        Raises StoreUnavailable when the store cannot commit: nothing was kept, the peer must keep the mail.
+        """
+        return self.commit(self.assess(envelope, raw)).result()
+
+    def assess(self, envelope: Envelope, raw: bytes) -> Assessment:
+        """The part that only computes; never raises on any bytes."""
+        message, classification = _classify(self._knowledge, raw, envelope)
+        digest = hashlib.sha256(raw).hexdigest()
+        report_id = message.header("message-id") or None
+        if not classification.findings:
+            event = _event(envelope, classification, report_id, digest, len(raw))
+            return Assessment(classification, (event,), (None,))
+        events = []
+        for finding in classification.findings:
+            event = _event(envelope, classification, report_id, digest, len(raw))
+            _fill_finding(event, finding, classification, digest)
+            events.append(event)
+        return Assessment(classification, tuple(events), tuple(f.handling for f in classification.findings))
+
+    def commit(self, assessment: Assessment) -> Future[Outcome]:
+        """Hand the assessment to the store's writer; the future resolves after the group commit."""
+        return self._store.submit(lambda transaction: self._write(transaction, assessment))
+
+    def _write(self, transaction: Transaction, assessment: Assessment) -> Outcome:
+        """Within the transaction: record each event, decide on it with its history, carry the decision out."""
+        decisions = []
+        event_ids = []
+        for event, handling in zip(assessment.events, assessment.handlings, strict=True):
+            decision = self._decide(transaction, event, handling)
+            event.action = decision.action
+            recorded = transaction.record(event)
+            event_ids.append(recorded.event_id)
+            if (recorded.new or recorded.better) and decision.suppression is not None:
+                transaction.suppress(decision.suppression, actor=f"event:{recorded.event_id}")
+            decisions.append(decision)
+        return _outcome(assessment.classification, tuple(decisions), event_ids[0])
+
+    def _decide(self, transaction: Transaction, event: Event, handling: Handling | None) -> Decision:
+        if handling is None:
+            return Decision(Action.NO_ACTION, "a message about no recipient")
+        needs_history = self._rules.hard_bounces_needed > 1 and event.permanent and event.recipient_key
+        history = transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
+        return decide(event, handling, self._rules, history)
+
+
+def unavailable() -> str:
+    """What a peer is told while the store cannot commit (with `451 4.3.0`); details go to the log, not to peers."""
+    return "Mailback cannot record this message now, please try again later"
+
+
+def _event(
+    envelope: Envelope, classification: Classification, report_id: str | None, digest: str, size: int
+) -> Event:
+    original = classification.report.original
+    event = Event(
+        id=new_id(envelope.received_at),
+        identity=_hash("message", digest),
+        at=envelope.received_at,
+        kind=classification.kind,
+        source=envelope.source.value,
+        report_message_id=report_id,
+        envelope_sender=envelope.sender,
+        client_address=envelope.client_address,
+        queue_id=envelope.queue_id,
+        reporting_mta=classification.report.reporting_mta,
+        provenance=classification.provenance,
+        notes=list(classification.notes),
+        raw_sha256=digest,
+        raw_size=size,
+    )
+    if original is not None:
+        event.original_message_id = original.message_id
+        event.original_sender = original.sender
+        event.subject = original.subject
+        event.campaign = original.campaign
+        event.list_id = original.list_id
+        event.subscriber = original.subscriber
+        event.original_sent_at = original.date
+    return event
+
+
+def _fill_finding(event: Event, finding: Finding, classification: Classification, digest: str) -> None:
+    failure, verdict = finding.failure, finding.verdict
+    event.recipient = failure.recipient
+    event.recipient_key = address.key(failure.recipient)
+    event.final_recipient = failure.final_recipient
+    event.domain = address.domain(failure.recipient) or None
+    event.smtp_code = failure.smtp_code
+    event.status = failure.status
+    event.diagnostic = failure.diagnostic
+    event.reporting_mta = failure.reporting_mta or event.reporting_mta
+    event.remote_mta = failure.remote_mta
+    event.type = verdict.type.value
+    event.subcategory = verdict.subcategory.value
+    event.fault = verdict.fault
+    event.permanent = verdict.permanent
+    event.confidence = verdict.confidence
+    event.risk = verdict.risk.to_dict()
+    event.evidence = [evidence.to_dict() for evidence in verdict.evidence]
+    event.identity = _identity(event, classification.kind, digest)
+
+
+def _identity(event: Event, kind: Kind, digest: str) -> str:
+    """What makes two reports one event: the same outcome of the same message for the same recipient.
+
+    The returned Message-ID tells which message of ours it was, whichever way the news came (DSN, log, webhook). A
+    server may send several delay notices about one message: each is news of its own, so the report's id counts.
+    """
+    recipient = event.recipient_key or ""
+    if event.original_message_id and kind is not Kind.DELAY:
+        return _hash(kind.value, event.original_message_id, recipient)
+    if event.report_message_id:
+        return _hash(kind.value, "report", event.report_message_id, recipient)
+    return _hash(kind.value, "bytes", digest, recipient)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _outcome(classification: Classification, decisions: tuple[Decision, ...], event_id: str) -> Outcome:
+    kind = classification.kind
+    machine = kind in _MACHINE_KINDS
+    return Outcome(
+        disposition=Disposition.TAG,
+        kind=kind,
+        machine=machine,
+        smtp_code=250,
+        enhanced="2.6.0",
+        text=f"recorded as {kind.value} {event_id}",
+        add_headers=_tags(classification, _route(machine, decisions), event_id),
+        remove_headers=(TAG_PREFIX,),
+        event_id=event_id,
+        notes=classification.notes,
+        decisions=decisions,
+    )
+
+
+def _route(machine: bool, decisions: tuple[Decision, ...]) -> str:
+    if not machine:
+        return "notify_owner"
+    review = any(decision.action is Action.MANUAL_REVIEW for decision in decisions)
+    return "require_approval" if review else "auto_archive"
+
+
+def _tags(classification: Classification, route: str, event_id: str) -> tuple[tuple[str, str], ...]:
+    """The header fields of a tagged message; values come from our own vocabulary only, so nothing can be injected."""
+    told = dict.fromkeys(
+        f"{f.verdict.type.value}/{f.verdict.subcategory.value}; confidence={f.verdict.confidence:.2f}"
+        for f in classification.findings
+    )
+    verdicts = [("X-Mailback-Verdict", verdict) for verdict in list(told)[:_VERDICTS_TOLD]]
+    return (
+        ("X-Mailback-Kind", classification.kind.value),
+        *verdicts,
+        ("X-Mailback-Route", route),
+        ("X-Mailback-Id", event_id),
+    )

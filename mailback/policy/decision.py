@@ -1,0 +1,106 @@
+"""What to do about one event: pure functions over records, no clock and no database of their own.
+
+The engine calls `decide` inside the store's transaction, so the history it hands in is the one that the decision is
+committed with. A decision names its reason in words an operator can act on; `mailback explain` shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mailback.bounce.taxonomy import Action, Kind, Provenance
+from mailback.policy.handling import Handling
+from mailback.store.records import Event, Suppression
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRules:
+    """The thresholds of `[policy]` and `[trust]` that a decision reads."""
+
+    hard_bounces_needed: int = 1
+    """Permanent failures on different days (UTC) before an address is suppressed."""
+    hold_during_review: bool = False
+    min_confidence: float = 0.6
+    proof_needed: bool = False
+    """True: an unproven report suppresses nobody (`trust.require`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done, and why."""
+
+    action: Action
+    because: str
+    suppression: Suppression | None = None
+
+
+def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequence[Event] = ()) -> Decision:
+    """Turn one event and the recipient's earlier ones into a decision.
+
+    `history` holds earlier events of the same address, in any order; the event itself may be among them.
+    """
+    if event.recipient is None or event.recipient_key is None:
+        return Decision(Action.NO_ACTION, "the report names no recipient")
+    if event.provenance is Provenance.FORGED:
+        return Decision(Action.NO_ACTION, "the report contradicts what is known: recorded, never acted on")
+    if handling.scope != "address" and handling.action is Action.SUPPRESS_TEMPORARILY:
+        return Decision(handling.action, "the sender is blocked there; the address itself is not held against")
+    if handling.action in (Action.SUPPRESS_PERMANENTLY, Action.SUPPRESS_TEMPORARILY):
+        return _suppress(event, handling, rules, history)
+    if handling.action is Action.MANUAL_REVIEW and rules.hold_during_review and handling.suppress_days:
+        doubt = _doubt(event, rules)
+        if doubt is None:
+            return Decision(
+                handling.action, "held while a person looks at it", _suppression(event, handling.suppress_days)
+            )
+        return Decision(handling.action, doubt)
+    return Decision(handling.action, "as the handling rules say")
+
+
+def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: Sequence[Event]) -> Decision:
+    doubt = _doubt(event, rules)
+    if doubt is not None:
+        return Decision(Action.MANUAL_REVIEW, doubt)
+    if event.kind is Kind.BOUNCE and event.permanent:
+        days = _days_of_permanent_failure(event, history)
+        if days < rules.hard_bounces_needed:
+            return Decision(
+                Action.MANUAL_REVIEW,
+                f"permanent failure on {days} of the {rules.hard_bounces_needed} different days that it takes",
+            )
+    days_held = None if handling.action is Action.SUPPRESS_PERMANENTLY else handling.suppress_days
+    return Decision(handling.action, "as the handling rules say", _suppression(event, days_held))
+
+
+def _doubt(event: Event, rules: DecisionRules) -> str | None:
+    """Why this event may not hold anybody's mail, or None."""
+    if rules.proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
+        return "unproven: nothing shows that this answers mail of ours, and proof is required"
+    if (event.confidence or 0.0) < rules.min_confidence:
+        return f"confidence {event.confidence or 0.0:.2f} is below {rules.min_confidence:.2f}"
+    return None
+
+
+def _days_of_permanent_failure(event: Event, history: Sequence[Event]) -> int:
+    days = {event.at.date()}
+    days.update(e.at.date() for e in history if e.permanent and e.provenance is not Provenance.FORGED)
+    return len(days)
+
+
+def _suppression(event: Event, days: int | None) -> Suppression:
+    assert event.recipient is not None
+    assert event.recipient_key is not None
+    return Suppression(
+        address_key=event.recipient_key,
+        address=event.recipient,
+        scope="all",
+        reason=f"{event.type}/{event.subcategory}",
+        type=event.type,
+        subcategory=event.subcategory,
+        source="event",
+        since=event.at,
+        until=None if days is None else event.at + timedelta(days=days),
+        event_id=event.id,
+    )
