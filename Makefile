@@ -30,8 +30,8 @@ TEST_PACKAGES := postfix postfix-sqlite postfix-cdb swaks systemd
 BENCH_PACKAGES := opendkim
 
 run: $(STAMPS)/run
-	@mkdir -p state && echo "Mailback: state below $(CURDIR)/state, stop with Ctrl-C"
-	@XDG_STATE_HOME=$(CURDIR)/state exec $(BIN)/mailback serve --config config/run.toml
+	@mkdir -p state
+	@exec $(BIN)/mailback serve --config config/run.toml
 
 demo: $(STAMPS)/run
 	@$(BIN)/mailback demo

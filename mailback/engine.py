@@ -276,7 +276,9 @@ class Engine:
         if handling is None:
             return Decision(Action.NO_ACTION, "a message about no recipient")
         needs_history = self._rules.hard_bounces_needed > 1 and event.permanent and event.recipient_key
-        history = transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
+        history = (
+            transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
+        )
         return decide(event, handling, self._rules, history)
 
 

@@ -46,14 +46,18 @@ def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequ
     if event.provenance is Provenance.FORGED:
         return Decision(Action.NO_ACTION, "the report contradicts what is known: recorded, never acted on")
     if handling.scope != "address" and handling.action is Action.SUPPRESS_TEMPORARILY:
-        return Decision(handling.action, "the sender is blocked there; the address itself is not held against")
+        return Decision(
+            handling.action, "the sender is blocked there; the address itself is not held against"
+        )
     if handling.action in (Action.SUPPRESS_PERMANENTLY, Action.SUPPRESS_TEMPORARILY):
         return _suppress(event, handling, rules, history)
     if handling.action is Action.MANUAL_REVIEW and rules.hold_during_review and handling.suppress_days:
         doubt = _doubt(event, rules)
         if doubt is None:
             return Decision(
-                handling.action, "held while a person looks at it", _suppression(event, handling.suppress_days)
+                handling.action,
+                "held while a person looks at it",
+                _suppression(event, handling.suppress_days),
             )
         return Decision(handling.action, doubt)
     return Decision(handling.action, "as the handling rules say")
