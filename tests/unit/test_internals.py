@@ -1,0 +1,32 @@
+"""The page for maintainers keeps up with the code: rooms and dependencies."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "internals.md").read_text()
+
+
+def _declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + [
+        line for extra in project["optional-dependencies"].values() for line in extra
+    ]
+    return {re.split(r"[\[<>=;! ]", line, maxsplit=1)[0].lower() for line in lines}
+
+
+def test_every_dependency_has_its_reason_on_the_page_and_no_other() -> None:
+    section = PAGE.split("## Dependencies", 1)[1].split("\n## ", 1)[0]
+    explained = set(
+        re.findall(r"^\| ([a-z][a-z0-9-]+)(?: \(extra `[a-z]+`\))? \|", section, re.MULTILINE)
+    ) - {"package"}
+    assert explained == _declared()
+
+
+def test_every_package_of_the_engine_is_a_room_on_the_page() -> None:
+    folders = {f"mailback/{p.name}/" for p in (ROOT / "mailback").iterdir() if (p / "__init__.py").exists()}
+    missing = {folder for folder in folders if f"`{folder}`" not in PAGE}
+    assert not missing
