@@ -27,7 +27,9 @@ the ratios are what to read: absolute rates belong to the machine below, which o
 def machine() -> str:
     """One line about what the figures were taken on."""
     when = datetime.now(UTC).strftime("%Y-%m-%d")
-    return f"{when}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return (
+        f"{when}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
 
 
 def main() -> int:

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 TAG_PREFIX = "x-mailback-"
 """Header fields that only we may set; both doors remove incoming ones (SPEC of a tagged message)."""
 
-_MACHINE_KINDS = frozenset(
-    {Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.COMPLAINT, Kind.AUTO_REPLY, Kind.DISPOSITION}
-)
+_MACHINE_KINDS = frozenset({Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.COMPLAINT, Kind.AUTO_REPLY, Kind.DISPOSITION})
 """Kinds that are recorded and then go to `bounces_to`. Challenges, unsubscribes and reports are written by machines
 too, yet ask for something that a person has to do: they go on like people's mail."""
 
@@ -208,15 +206,21 @@ def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str]
 
 def _classify(knowledge: Knowledge, raw: bytes, envelope: Envelope | None) -> tuple[Message, Classification]:
     message = parse(raw, knowledge.limits)
+    try:
+        report, findings = _read(knowledge, message, envelope)
+    except Exception as error:  # a fault in a reader costs the verdict, never the mail
+        report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
+    return message, Classification(report, findings, (*message.notes, *report.notes))
+
+
+def _read(knowledge: Knowledge, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
     report = reports.read(message, envelope, names=knowledge.names)
-    verdict = knowledge.classifier.verdict
     list_id = report.original.list_id if report.original else None
     findings = []
     for failure in report.failures:
-        told = verdict(failure, report)
-        findings.append(Finding(failure, told, knowledge.handling.handling(told, list_id=list_id)))
-    notes = (*message.notes, *report.notes)
-    return message, Classification(report, tuple(findings), notes)
+        verdict = knowledge.classifier.verdict(failure, report)
+        findings.append(Finding(failure, verdict, knowledge.handling.handling(verdict, list_id=list_id)))
+    return report, tuple(findings)
 
 
 class Engine:
@@ -276,9 +280,7 @@ class Engine:
         if handling is None:
             return Decision(Action.NO_ACTION, "a message about no recipient")
         needs_history = self._rules.hard_bounces_needed > 1 and event.permanent and event.recipient_key
-        history = (
-            transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
-        )
+        history = transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
         return decide(event, handling, self._rules, history)
 
 
@@ -287,9 +289,7 @@ def unavailable() -> str:
     return "Mailback cannot record this message now, please try again later"
 
 
-def _event(
-    envelope: Envelope, classification: Classification, report_id: str | None, digest: str, size: int
-) -> Event:
+def _event(envelope: Envelope, classification: Classification, report_id: str | None, digest: str, size: int) -> Event:
     original = classification.report.original
     event = Event(
         id=new_id(envelope.received_at),

@@ -46,9 +46,7 @@ def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequ
     if event.provenance is Provenance.FORGED:
         return Decision(Action.NO_ACTION, "the report contradicts what is known: recorded, never acted on")
     if handling.scope != "address" and handling.action is Action.SUPPRESS_TEMPORARILY:
-        return Decision(
-            handling.action, "the sender is blocked there; the address itself is not held against"
-        )
+        return Decision(handling.action, "the sender is blocked there; the address itself is not held against")
     if handling.action in (Action.SUPPRESS_PERMANENTLY, Action.SUPPRESS_TEMPORARILY):
         return _suppress(event, handling, rules, history)
     if handling.action is Action.MANUAL_REVIEW and rules.hold_during_review and handling.suppress_days:
