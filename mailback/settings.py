@@ -1,0 +1,1129 @@
+"""The configuration: every key with its type, default, meaning and checks.
+
+The fields here are the one source. `config/mailback.toml` and `docs/configuration.md` are written from them
+(`mailback config show --template`, `--markdown`) and a test holds the three equal.
+
+A file that is wrong is told whole: `Settings.load` raises `SettingsError` with *every* problem, each with its line and
+with what was expected instead. Any key can be set from the environment too (`MAILBACK_STORE_URL` is `url` of
+`[store]`); the environment outranks the file. Emits no log events: the caller shows the problems.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+from mailback import locations
+from mailback.toml_lines import key_lines
+
+if TYPE_CHECKING:
+    from mailback.message import Limits
+
+NOT_IN_THIS_VERSION = ("web", "signing")
+"""Sections that are accepted, because configurations are shared between versions, and have no effect yet."""
+
+# Problems ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and what would be right."""
+
+    file: str
+    """The configuration file, or `environment`."""
+    line: int
+    """From 1; 0 where no line is to blame (a key that is missing, an environment variable)."""
+    key: str
+    """`section.key`, a section, the name of an environment variable, or empty for the file as a whole."""
+    what: str
+    expected: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        told = ": ".join(part for part in (place, self.key, self.what) if part)
+        return f"{told}; expected {self.expected}" if self.expected else told
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+# Values -----------------------------------------------------------------------------------------------------
+
+
+class Address(NamedTuple):
+    """What a `listen` string names, as far as two of them can collide."""
+
+    family: Literal["tcp", "unix", "fd"]
+    host: str
+    """IP address or name, path of a unix socket, or name of a passed file descriptor."""
+    port: int
+    lmtp: bool
+
+    def collides(self, other: Address) -> bool:
+        """True where both cannot listen at once: the same socket, or one is the wildcard of the other's port."""
+        if self.family != other.family or (self.family == "tcp" and 0 in (self.port, other.port)):
+            return False  # port 0 asks for any free port
+        if self[:3] == other[:3]:
+            return True
+        same_version = (":" in self.host) == (":" in other.host)
+        wildcards = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        return (
+            self.family == "tcp"
+            and self.port == other.port
+            and same_version
+            and not wildcards.isdisjoint({self.host, other.host})
+        )
+
+
+_INET = re.compile(r"inet6?:(\d+)@(.+)")
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:\s/]+):(\d+)")
+_UNIX_PATH_LIMIT = 107  # sun_path of Linux holds 108 octets with the closing NUL
+_LISTEN = '"127.0.0.1:8025", "[::1]:8025", "unix:/run/mailback/NAME.sock", "inet:8891@127.0.0.1" or "fd:NAME"'
+_ROUTE = '"smtp:HOST:PORT", "lmtp:HOST:PORT", "lmtp:unix:/PATH", "maildir:/PATH" or "discard"'
+
+
+def listen_address(listen: str) -> Address:
+    """What a `listen` string names. Raises ValueError with the reason."""
+    lmtp = listen.startswith("lmtp:")
+    place = listen.removeprefix("lmtp:")
+    if place.startswith("unix:"):
+        return Address("unix", _socket_path(place.removeprefix("unix:")), 0, lmtp)
+    if place.startswith("fd:"):
+        name = place.removeprefix("fd:")
+        if not re.fullmatch(r"[A-Za-z0-9_.@-]+", name):
+            raise ValueError(f"{listen!r} names no file descriptor")
+        return Address("fd", name, 0, lmtp)
+    if match := _INET.fullmatch(place):
+        return Address("tcp", _host(match[2]), _port(match[1]), lmtp)
+    if match := _HOST_PORT.fullmatch(place):
+        return Address("tcp", _host(match[1]), _port(match[2]), lmtp)
+    raise ValueError(f"{listen!r} is no address to listen on")
+
+
+def _socket_path(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError(f"{path!r} is no absolute path")
+    if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
+        raise ValueError(f"the path of a unix socket may have {_UNIX_PATH_LIMIT} octets, this has more: {path!r}")
+    return path
+
+
+def _port(digits: str) -> int:
+    if (port := int(digits)) > 65535:
+        raise ValueError(f"{digits} is no port: the highest is 65535")
+    return port
+
+
+def _host(text: str) -> str:
+    """An IP address in its one spelling, or a host name in lower case."""
+    bare = text.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        if text.startswith("[") or re.fullmatch(r"[\d.]+", bare) or not _is_domain(bare):
+            raise ValueError(f"{text!r} is neither an IP address nor a host name") from None
+    return bare.lower()
+
+
+_LABEL = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|_[\w-]{1,62}")
+
+
+def _is_domain(text: str) -> bool:
+    return 0 < len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.removesuffix(".").split("."))
+
+
+def _listen(value: str) -> str:
+    if listen_address(value).lmtp:
+        raise ValueError(f"{value!r}: only the receiver speaks LMTP")
+    return value
+
+
+def _receiver_listen(value: str) -> str:
+    listen_address(value)
+    return value
+
+
+def _route(value: str) -> str:
+    scheme, _, rest = value.partition(":")
+    if value == "discard":
+        return value
+    if scheme == "maildir":
+        if not rest.startswith("/"):
+            raise ValueError(f"{value!r}: the path of a Maildir must be absolute")
+        return value
+    if scheme == "lmtp" and rest.startswith("unix:"):
+        _socket_path(rest.removeprefix("unix:"))
+        return value
+    match = _HOST_PORT.fullmatch(rest)
+    if scheme not in {"smtp", "lmtp"} or match is None:
+        raise ValueError(f"{value!r} is no place to send mail on to")
+    _host(match[1])
+    if not _port(match[2]):
+        raise ValueError("0 is no port to connect to")
+    return value
+
+
+def _domain(value: str) -> str:
+    if not _is_domain(value):
+        raise ValueError(f"{value!r} is no domain name")
+    return value.removesuffix(".").lower()
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no IP address or network: {error}") from None
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[!-9;-~]+", value):  # RFC 5322 section 3.6.8: printable US-ASCII without the colon
+        raise ValueError(f"{value!r} is no header field name")
+    return value
+
+
+def _socket_mode(value: str) -> str:
+    if not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError(f"{value!r} is no file mode")
+    return value
+
+
+def _store_url(value: str) -> str:
+    scheme = value.partition(":")[0]
+    if scheme not in locations.SCHEMES:
+        raise ValueError("not the URL of a database that the store can use")
+    if scheme == "sqlite" and locations.sqlite_path(value) is None:
+        raise ValueError("a database in memory is gone when the process ends, and no two processes share it")
+    return locations.absolute(value)
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _path(value: object) -> object:
+    """A path given as text; in pydantic's strict mode text alone would be refused."""
+    if not isinstance(value, str):
+        return value
+    if not value.startswith("/"):
+        raise ValueError(f"{value!r} is not absolute: a daemon has no folder that it could be relative to")
+    return Path(value)
+
+
+AbsolutePath = Annotated[Path, BeforeValidator(_path)]
+Domain = Annotated[str, AfterValidator(_domain)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+Network = Annotated[str, AfterValidator(_network)]
+Route = Annotated[str, AfterValidator(_route)]
+SocketMode = Annotated[str, AfterValidator(_socket_mode)]
+ListenString = Annotated[str, AfterValidator(_listen)]
+Listens = Annotated[tuple[ListenString, ...], BeforeValidator(_one_or_many)]
+ReceiverListens = Annotated[tuple[Annotated[str, AfterValidator(_receiver_listen)], ...], BeforeValidator(_one_or_many)]
+
+_EXPECTED: dict[object, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    Path: 'an absolute path, such as "/etc/mailback/..."',
+    _listen: _LISTEN,
+    _receiver_listen: f'{_LISTEN}, each also with "lmtp:" before it',
+    _route: _ROUTE,
+    _domain: 'a domain, such as "example.com"',
+    _network: 'an IP address or network, such as "192.0.2.0/24" or "::1"',
+    _header_name: 'a header field name, such as "X-Campaign-ID"',
+    _socket_mode: 'an octal file mode as a string, such as "0660"',
+    _store_url: '"sqlite:////PATH/mailback.db" or "postgresql://USER@HOST/DATABASE"',
+}
+
+
+def expected(field: FieldInfo) -> str:
+    """What a key takes, in words; shown with every problem and in the configuration reference."""
+    annotation = _without_none(field.annotation)
+    if get_origin(annotation) is tuple:
+        element = get_args(annotation)[0]
+        single = any(getattr(note, "func", None) is _one_or_many for note in field.metadata)
+        return f"{'one or a list of' if single else 'a list of'} {_expected_one(element, ())}"
+    return _expected_one(annotation, tuple(field.metadata))
+
+
+def _without_none(annotation: Any) -> Any:
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return members[0] if type(None) in get_args(annotation) and len(members) == 1 else annotation
+
+
+def _expected_one(annotation: Any, notes: tuple[Any, ...]) -> str:
+    if get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        notes = (*notes, *more)
+    if get_origin(annotation) is Literal:
+        *most, last = (f'"{choice}"' for choice in get_args(annotation))
+        return f"{', '.join(most)} or {last}"
+    for note in notes:
+        if (told := _EXPECTED.get(getattr(note, "func", None))) is not None:
+            return told
+    bounds = {name: getattr(note, name) for note in notes for name in ("ge", "gt", "le") if hasattr(note, name)}
+    words = {"ge": "from {}", "gt": "greater than {}", "le": "to {}"}
+    return " ".join([_EXPECTED[annotation], *(words[name].format(bound) for name, bound in bounds.items())])
+
+
+# Sections ---------------------------------------------------------------------------------------------------
+
+_RESTART: JsonDict = {"restart": True}
+"""Marks keys that a reload (SIGHUP) cannot change: sockets and the user that the process has become."""
+
+
+class Section(BaseModel):
+    """Common to all sections: unknown keys are problems, values are never coerced, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=False)
+
+
+class StoreSettings(Section):
+    """Where events, suppressions and the audit trail are kept."""
+
+    url: Annotated[str, AfterValidator(_store_url)] = Field(
+        default_factory=locations.default_store_url,
+        description=(
+            "The database. SQLite is the embedded default and needs no other service; its file must lie on "
+            "a local disk (never NFS), in a folder that only Mailback may write to. Unset: `mailback.db` in "
+            "`service.state_directory`."
+        ),
+        examples=["sqlite:////var/lib/mailback/mailback.db"],
+        repr=False,
+        json_schema_extra={"secret": True},
+    )
+    password_file: AbsolutePath | None = Field(
+        None,
+        description=(
+            "File whose content is the database password, put into `url` when the configuration is read. "
+            "Keeps the password out of this file."
+        ),
+        examples=["/etc/mailback/store.password"],
+    )
+    busy_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=300,
+        description=(
+            "Seconds that a commit waits for another process to finish its own before it gives up. The peer "
+            "is then answered 451 and keeps the mail."
+        ),
+    )
+
+
+class MailSettings(Section):
+    """Which mail is ours."""
+
+    sending_domains: tuple[Domain, ...] = Field(
+        (),
+        description="Domains that you send from. Mail to these is what comes back; the receiver accepts it.",
+        examples=[["example.com"]],
+    )
+    bounce_domain: Domain | None = Field(
+        None,
+        description=("Domain of your return paths (envelope senders), where it is not one of the sending domains."),
+        examples=["bounce.example.com"],
+    )
+    hostname: Domain | None = Field(
+        None,
+        description=("Name that greets SMTP clients and stands in `Received` lines. Unset: this host's full name."),
+        examples=["mx.example.com"],
+    )
+    campaign_headers: tuple[HeaderName, ...] = Field(
+        (
+            "X-Campaign-ID", "X-Campaign", "X-CampaignID", "X-Mailgun-Tag", "X-SES-Configuration-Set",
+            "X-SES-Message-Tags", "X-MC-Tags", "X-PM-Tag", "X-SMTPAPI", "X-MSYS-API", "X-Mailer-CampaignID", "X-Job",
+            "Feedback-ID",
+        ),
+        description=(
+            "Header fields of your own mail that tell its campaign; read from the message that a bounce "
+            "returns, the first one present counts."
+        ),
+    )  # fmt: skip
+    list_headers: tuple[HeaderName, ...] = Field(
+        ("List-Id", "X-List-ID", "X-Mailing-List"),
+        description="Header fields of your own mail that tell its mailing list.",
+    )
+    subscriber_headers: tuple[HeaderName, ...] = Field(
+        ("X-Subscriber-ID", "X-Contact-ID", "X-Mailgun-Variables"),
+        description="Header fields of your own mail that tell the subscriber it went to.",
+    )
+
+    @property
+    def host_name(self) -> str:
+        """`hostname`, or this host's full name where it is unset."""
+        return self.hostname or socket.getfqdn()
+
+
+class SmtpdSettings(Section):
+    """The receiver: an SMTP or LMTP server of its own, behind an MTA or alone on port 25."""
+
+    listen: ReceiverListens = Field(
+        (),
+        description=(
+            'Where the receiver listens; unset, it is off. Put "lmtp:" before an address to speak LMTP '
+            'there, and use "fd:NAME" for a socket that systemd opened.'
+        ),
+        examples=["127.0.0.1:8025"],
+        json_schema_extra=_RESTART,
+    )
+    next_hop: Route | None = Field(
+        None,
+        description=(
+            "Where people's mail goes on to. Needed when the receiver is on: what to do with a person's "
+            "reply is too important to be assumed."
+        ),
+        examples=["maildir:/var/lib/mailback/inbox"],
+    )
+    bounces_to: Route = Field(
+        "discard",
+        description="Where a machine's mail (bounces, delay notices, auto-replies) goes once it is recorded.",
+    )
+    domains: tuple[Domain, ...] | None = Field(
+        None,
+        description=(
+            "Recipient domains that the receiver accepts from anybody. Unset: `mail.sending_domains` and "
+            "`mail.bounce_domain`."
+        ),
+        examples=[["example.com"]],
+    )
+    trusted_clients: tuple[Network, ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description=(
+            "Clients that may send to any recipient. Whoever else is listed here may relay through this host."
+        ),
+    )
+    workers: int = Field(1, ge=0, le=256, description="Receiver processes; 0 is one a core.")
+    max_message_bytes: int = Field(
+        26_214_400,
+        ge=1024,
+        le=1 << 31,
+        description=("Largest message accepted, in octets (announced as SIZE); a larger one is refused with 552."),
+    )
+    max_recipients: int = Field(
+        1000, ge=1, le=100_000, description="Recipients of one message; RFC 5321 asks for at least 100."
+    )
+    max_connections: int = Field(500, ge=1, le=100_000, description="Open connections of one worker process.")
+    max_connections_per_client: int = Field(
+        50, ge=1, le=100_000, description="Open connections from one IP address, in one worker process."
+    )
+    max_messages_per_minute_per_client: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Messages a minute from one IP address, in one worker process; 0 is no limit.",
+    )
+    command_timeout_s: float = Field(
+        300,
+        gt=0,
+        le=3600,
+        description=("Seconds to wait for a client's next command (RFC 5321 section 4.5.3.2.7)."),
+    )
+    data_timeout_s: float = Field(
+        600,
+        gt=0,
+        le=7200,
+        description=("Seconds within which the whole of a message must arrive and be committed."),
+    )
+    drain_timeout_s: float = Field(
+        30,
+        ge=0,
+        le=600,
+        description=("Seconds that open connections have left to finish when the receiver stops."),
+    )
+    tls_certificate_file: AbsolutePath | None = Field(
+        None,
+        description="Certificate chain (PEM) for STARTTLS; unset, STARTTLS is not offered.",
+        examples=["/etc/mailback/tls/fullchain.pem"],
+    )
+    tls_key_file: AbsolutePath | None = Field(
+        None,
+        description="Private key (PEM) of the certificate; unset, it is looked for in the certificate file.",
+        examples=["/etc/mailback/tls/privkey.pem"],
+    )
+    tls_required: bool = Field(
+        False,
+        description=("Refuse mail before STARTTLS. Never for a public MX: most of the world's bounces come without."),
+    )
+    proxy_protocol: bool = Field(
+        False,
+        description=("Expect a PROXY protocol header (v1 or v2), as HAProxy sends it, before each conversation."),
+    )
+    proxy_clients: tuple[Network, ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description=("Clients whose PROXY header is believed; others are disconnected."),
+    )
+
+
+class MilterSettings(Section):
+    """The milter: Mailback within Postfix's own SMTP conversation."""
+
+    listen: Listens = Field(
+        (),
+        description=(
+            "Where the milter listens; unset, it is off. A unix socket costs nothing, an inet socket about "
+            "88 ms a message in stalls of the protocol."
+        ),
+        examples=["unix:/run/mailback/milter.sock"],
+        json_schema_extra=_RESTART,
+    )
+    workers: int = Field(0, ge=0, le=256, description="Milter processes; 0 is one a core.")
+    failure_action: Literal["tempfail", "accept", "quarantine"] = Field(
+        "tempfail",
+        description=(
+            "What becomes of a message that cannot be recorded: `tempfail` makes the peer keep it, `accept` "
+            "lets it through unread, `quarantine` puts it on Postfix's hold queue."
+        ),
+    )
+    socket_mode: SocketMode = Field("0660", description=("File mode of a unix socket."), json_schema_extra=_RESTART)
+    socket_group: str | None = Field(
+        None,
+        min_length=1,
+        description="Group of a unix socket; Postfix must be in it. Unset: the group that Mailback runs as.",
+        examples=["postfix"],
+        json_schema_extra=_RESTART,
+    )
+    outbound_daemon_names: tuple[str, ...] = Field(
+        ("ORIGINATING", "OUTBOUND"),
+        description=(
+            "Values of `milter_macro_daemon_name` that mark outgoing mail. Mail from an authenticated "
+            "client counts as outgoing as well."
+        ),
+    )
+    max_message_bytes: int = Field(
+        26_214_400,
+        ge=1024,
+        le=1 << 31,
+        description=("Octets of a message that are read; the rest passes unread and the event is marked as truncated."),
+    )
+    timeout_s: float = Field(
+        300,
+        gt=0,
+        le=7200,
+        description=("Seconds without a word from the MTA after which its connection is dropped."),
+    )
+
+    @property
+    def socket_mode_bits(self) -> int:
+        return int(self.socket_mode, 8)
+
+
+class PolicydSettings(Section):
+    """The recipient check that Postfix asks as a policy service or as a socketmap."""
+
+    listen: Listens = Field(
+        (),
+        description="Where the Postfix policy service listens (`check_policy_service`); unset, it is off.",
+        examples=["127.0.0.1:8892"],
+        json_schema_extra=_RESTART,
+    )
+    socketmap: Listens = Field(
+        (),
+        description=("Where the socketmap server listens (`socketmap:inet:...` in Postfix tables); unset, it is off."),
+        examples=["127.0.0.1:8893"],
+        json_schema_extra=_RESTART,
+    )
+    socket_mode: SocketMode = Field("0660", description=("File mode of a unix socket."), json_schema_extra=_RESTART)
+    socket_group: str | None = Field(
+        None,
+        min_length=1,
+        description="Group of a unix socket; Postfix must be in it. Unset: the group that Mailback runs as.",
+        examples=["postfix"],
+        json_schema_extra=_RESTART,
+    )
+    workers: int = Field(1, ge=0, le=256, description="Processes that answer; 0 is one a core.")
+
+    @property
+    def socket_mode_bits(self) -> int:
+        return int(self.socket_mode, 8)
+
+
+class WebSettings(Section):
+    """The HTTP interface. Not part of this version: accepted, and has no effect."""
+
+    listen: Listens = Field(
+        (), description=("Where the HTTP interface listens."), examples=["127.0.0.1:8894"], json_schema_extra=_RESTART
+    )
+
+
+class SigningSettings(Section):
+    """Signed return paths. Not part of this version: accepted, and has no effect."""
+
+    secret_file: AbsolutePath | None = Field(
+        None,
+        description="File with the key that return paths are signed with.",
+        examples=["/etc/mailback/return-path.key"],
+    )
+
+
+class TrustSettings(Section):
+    """How far a report is believed."""
+
+    require: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description=(
+            "Whether a report needs proof that it answers mail of yours before it suppresses anybody. "
+            "`auto` asks for it as soon as return paths are signed."
+        ),
+    )
+
+
+class PolicySettings(Section):
+    """Thresholds of what is done about a bounce."""
+
+    hard_bounces_needed: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description=("Permanent failures, on different days (UTC), before an address is suppressed."),
+    )
+    hold_during_review: bool = Field(
+        False,
+        description=("Hold an address back while a person looks at its case, at most as long as the rules say."),
+    )
+    min_confidence: float = Field(
+        0.6, ge=0, le=1, description="Verdicts below this confidence do nothing that cannot be undone."
+    )
+
+
+class RulesSettings(Section):
+    """The rules: patterns, provider quirks, and what is done about each cause."""
+
+    directory: AbsolutePath | None = Field(
+        None,
+        description=(
+            "Folder of your own rule files, named like those that ship (`config/rules/`); they extend and "
+            "override them."
+        ),
+        examples=["/etc/mailback/rules"],
+    )
+
+
+class LimitSettings(Section):
+    """Caps of reading one message; past one it is still accepted, and recorded as truncated."""
+
+    max_parts: int = Field(1000, ge=1, le=100_000, description="MIME parts that are read.")
+    max_depth: int = Field(50, ge=1, le=500, description="Levels of nested parts and attached messages.")
+    max_header_bytes: int = Field(1 << 20, ge=1024, le=1 << 26, description="Octets of one header block.")
+    max_headers: int = Field(2000, ge=10, le=100_000, description="Header fields of one header block.")
+    max_text_bytes: int = Field(
+        1 << 20, ge=1024, le=1 << 28, description="Octets of a text that are decoded and searched."
+    )
+    max_recipients: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description=("Recipients that are kept of one report."),
+    )
+
+    def message_limits(self) -> Limits:
+        """These limits as the reader of messages takes them; what it does not know is not its business."""
+        from dataclasses import fields
+
+        from mailback.message import Limits
+
+        known = {field.name for field in fields(Limits)}
+        return Limits(**{name: value for name, value in self.model_dump().items() if name in known})
+
+
+class LogSettings(Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description=("The least that is logged."),
+    )
+    format: Literal["auto", "text", "json"] = Field(
+        "auto", description="`text` is for people, `json` for machines; `auto` is text."
+    )
+    addresses: bool = Field(
+        False, description="Write whole addresses to the log. Otherwise only their domains are written."
+    )
+
+
+class ServiceSettings(Section):
+    """The processes."""
+
+    user: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "User to become after the sockets are open; only root can. Unset: stay as started (systemd sets the user)."
+        ),
+        examples=["mailback"],
+        json_schema_extra=_RESTART,
+    )
+    group: str | None = Field(
+        None,
+        min_length=1,
+        description="Group to become. Unset: the primary group of `user`.",
+        examples=["mailback"],
+        json_schema_extra=_RESTART,
+    )
+    state_directory: AbsolutePath = Field(
+        default_factory=locations.state_directory,
+        description=(
+            "Folder of the database when `store.url` is unset. Unset: `$STATE_DIRECTORY` (set by systemd), "
+            "else `$XDG_STATE_HOME/mailback`, else `~/.local/state/mailback`."
+        ),
+        examples=["/var/lib/mailback"],
+        json_schema_extra=_RESTART,
+    )
+
+
+class Settings(Section):
+    """The whole configuration; attribute names are the keys of the file."""
+
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    mail: MailSettings = Field(default_factory=MailSettings)
+    smtpd: SmtpdSettings = Field(default_factory=SmtpdSettings)
+    milter: MilterSettings = Field(default_factory=MilterSettings)
+    policyd: PolicydSettings = Field(default_factory=PolicydSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
+    signing: SigningSettings = Field(default_factory=SigningSettings)
+    trust: TrustSettings = Field(default_factory=TrustSettings)
+    policy: PolicySettings = Field(default_factory=PolicySettings)
+    rules: RulesSettings = Field(default_factory=RulesSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+
+    @classmethod
+    def load(
+        cls, path: str | Path | None = None, *, environ: Mapping[str, str] = os.environ, files: bool = True
+    ) -> Self:
+        """Read and check the configuration in force (`locations.find_config` says which file that is).
+
+        `files=False` leaves out the checks that open other files (certificates, rules): for commands that a person may
+        run without the right to read the server's keys. Raises SettingsError with every problem at once.
+        """
+        found = locations.find_config(path, environ)
+        return cls._checked(_Document.read(found, environ), files=files)
+
+    @classmethod
+    def loads(cls, text: str, *, environ: Mapping[str, str] | None = None, files: bool = True) -> Self:
+        """As `load`, from a text."""
+        return cls._checked(_Document.parse("mailback.toml", text, environ or {}), files=files)
+
+    @classmethod
+    def _checked(cls, document: _Document, *, files: bool) -> Self:
+        settings, bad = document.validated(cls)
+        for conflict in _conflicts(settings, files=files):
+            if bad.isdisjoint(conflict.keys):
+                document.blame(conflict)
+        if document.problems:
+            raise SettingsError(sorted(document.problems, key=lambda problem: problem.line))
+        return settings
+
+    @cached_property
+    def accepted_domains(self) -> frozenset[str]:
+        """Recipient domains that the receiver takes mail for from anybody."""
+        if self.smtpd.domains is not None:
+            return frozenset(self.smtpd.domains)
+        return frozenset((*self.mail.sending_domains, *filter(None, [self.mail.bounce_domain])))
+
+    def warnings(self) -> list[str]:
+        """What can be run but is hardly meant; `mailback config check` and the server's start tell it."""
+        return list(_warnings(self))
+
+    def needs_restart(self, newer: Settings) -> list[str]:
+        """Keys that differ in `newer` and that a reload cannot change."""
+        return [
+            f"{section}.{key}"
+            for section, key, field in all_keys()
+            if is_fixed(field) and getattr(getattr(self, section), key) != getattr(getattr(newer, section), key)
+        ]
+
+
+def all_keys() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every key there is, in order: section, key, field."""
+    for section, holder in Settings.model_fields.items():
+        model = holder.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, Section)
+        for key, field in model.model_fields.items():
+            yield section, key, field
+
+
+def is_fixed(field: FieldInfo) -> bool:
+    """True for a key that only a restart can change."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("restart"))
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """True for a key whose value may hold a password."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("secret"))
+
+
+def variable(section: str, key: str) -> str:
+    """The environment variable that sets a key."""
+    return f"MAILBACK_{section}_{key}".upper()
+
+
+# Reading ----------------------------------------------------------------------------------------------------
+
+
+class Conflict(NamedTuple):
+    """Something wrong between keys that are each right by themselves; the first key is told."""
+
+    keys: tuple[str, ...]
+    what: str
+    expected: str
+
+
+_MOST_SYNTAX_ERRORS = 20
+_S = TypeVar("_S", bound="Settings")
+
+
+class _Document:
+    """A configuration file as read, the environment laid over it, and what was found wrong so far."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.data: dict[str, Any] = {}
+        self.lines: dict[tuple[str | int, ...], int] = {}
+        self.from_environment: dict[tuple[str, str], str] = {}
+        self.unread: set[str] = set()  # keys on lines with a syntax error: nothing is known of them
+        self.problems: list[Problem] = []
+
+    @classmethod
+    def read(cls, path: Path | None, environ: Mapping[str, str]) -> _Document:
+        if path is None:
+            return cls.parse("", "", environ)
+        document = cls(str(path))
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            document._problem(0, "", f"cannot be read: {error.strerror}", "a readable configuration file")
+            return document
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            document._problem(line, "", "is not UTF-8 here", "text in UTF-8")
+            return document
+        return cls.parse(str(path), text, environ)
+
+    @classmethod
+    def parse(cls, file: str, text: str, environ: Mapping[str, str]) -> _Document:
+        document = cls(file)
+        readable = document._without_syntax_errors(text.replace("\r\n", "\n"))
+        if readable is not None:
+            document.data = tomllib.loads(readable)
+            document.lines = key_lines(readable)
+        document._lay_over(environ)
+        return document
+
+    def _problem(self, line: int, key: str, what: str, expected_: str) -> None:
+        self.problems.append(Problem(self.file, line, key, what, expected_))
+
+    def _without_syntax_errors(self, text: str) -> str | None:
+        """The text with lines that are no TOML blanked out, so that what is wrong further down is told as well.
+
+        None where what follows an error cannot be made sense of (an open bracket or string): guesses would mislead.
+        """
+        lines = text.split("\n")
+        for _ in range(_MOST_SYNTAX_ERRORS):
+            try:
+                tomllib.loads("\n".join(lines))
+            except tomllib.TOMLDecodeError as error:
+                what, line = _syntax_error(error, len(lines))
+            except RecursionError:
+                self._problem(0, "", "values are nested too deeply", "what the template shows")
+                return None
+            else:
+                return "\n".join(lines)
+            statement = re.match(r"\s*([A-Za-z0-9_-]+)", lines[line - 1])
+            self._problem(line, "", what, "")
+            if statement is None or "Unclosed" in what or "Unterminated" in what:
+                return None
+            self.unread.add(statement[1])
+            lines[line - 1] = ""
+        return None
+
+    def _lay_over(self, environ: Mapping[str, str]) -> None:
+        """Values from the environment; text for keys that take text, else written as in the file."""
+        for section, key, field in all_keys():
+            name = variable(section, key)
+            if name not in environ:
+                continue
+            table = self.data.setdefault(section, {})
+            if isinstance(table, dict):
+                table[key] = _from_text(environ[name], field)
+                self.from_environment[section, key] = name
+
+    def validated(self, model: type[_S]) -> tuple[_S, set[str]]:
+        """The settings without the keys that are wrong, and which those are.
+
+        The rest is validated all the same, so that contradictions between right keys are told in the same breath.
+        """
+        bad: set[str] = {f"{section}.{key}" for section, key, _ in all_keys() if key in self.unread}
+        self._complete_store()
+        data = _tuples(self.data)
+        try:
+            return model.model_validate(data), bad
+        except ValidationError as error:
+            for found in error.errors(include_url=False):
+                place = found["loc"]
+                self._blame_value(place, found)
+                bad.add(".".join(str(name) for name in place[:2]))
+                _remove(data, place[:2])
+        return model.model_validate(data), bad
+
+    def _complete_store(self) -> None:
+        """Put the password into the URL, or the state folder into the default one."""
+        store, service = self.data.setdefault("store", {}), self.data.get("service", {})
+        if not isinstance(store, dict) or not isinstance(service, dict):
+            return  # told as no table
+        directory = service.get("state_directory")
+        if "url" not in store and isinstance(directory, str) and directory.startswith("/"):
+            store["url"] = locations.default_store_url(Path(directory))
+        if "password_file" in store:
+            self._put_password(store)
+
+    def _put_password(self, store: dict[str, Any]) -> None:
+        path, url = store.get("password_file"), store.get("url")
+        if not isinstance(path, str) or not path.startswith("/"):
+            return  # told as a value of the wrong type
+        if not isinstance(url, str) or not url.startswith("postgresql"):
+            self.blame(Conflict(("store.password_file",), "a password without a server", "a PostgreSQL `url`"))
+            return
+        try:
+            store["url"] = locations.with_password(url, Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not text"
+            self.blame(Conflict(("store.password_file",), f"{path}: {reason}", "a file that can be read"))
+
+    def _blame_value(self, place: tuple[int | str, ...], found: Any) -> None:
+        field = _field(place)
+        key = ".".join(str(name) for name in place[:2])
+        if found["type"] == "extra_forbidden":
+            what, wanted = _unknown(place)
+        elif field is None:
+            what, wanted = f"{_shown(found['input'])} is no table", f"a table: [{place[0]}]"
+        else:
+            custom = found.get("ctx", {}).get("error")
+            what = str(custom) if custom is not None else f"{_shown(found['input'])} will not do"
+            wanted = expected(field)
+            if is_secret(field) and custom is None:
+                what = f"a {type(found['input']).__name__} will not do"
+        self._blame(place, key, what, wanted)
+
+    def _blame(self, place: tuple[int | str, ...], key: str, what: str, wanted: str) -> None:
+        name = self.from_environment.get((str(place[0]), str(place[1]))) if len(place) > 1 else None
+        if name is not None:
+            self.problems.append(Problem("environment", 0, name, what, wanted))
+            return
+        line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 0)
+        self._problem(line, key, what, wanted)
+
+    def blame(self, conflict: Conflict) -> None:
+        """Tell a contradiction, at the first of its keys that is set."""
+        places: list[tuple[int | str, ...]] = [tuple(key.split(".")) for key in conflict.keys]
+        place = next(
+            (p for p in places if p in self.lines or (str(p[0]), str(p[-1])) in self.from_environment), places[0]
+        )
+        self._blame(place, conflict.keys[0], conflict.what, conflict.expected)
+
+
+def _syntax_error(error: tomllib.TOMLDecodeError, last_line: int) -> tuple[str, int]:
+    """What tomllib says, and the line; it puts the place into its words only."""
+    told = re.fullmatch(r"(.*?) \((?:at line (\d+), column \d+|at end of document)\)", str(error), re.DOTALL)
+    if told is None:
+        return str(error), 0
+    return f"not TOML: {told[1]}", int(told[2]) if told[2] else last_line
+
+
+def _from_text(text: str, field: FieldInfo) -> object:
+    """A value of the environment: text for keys that take text, else as TOML writes it; several by commas or spaces."""
+    annotation = _without_none(field.annotation)
+    if get_origin(annotation) is tuple:
+        return tuple(text.replace(",", " ").split())
+    if annotation in (bool, int, float):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text  # refused with what was expected
+    return text
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, as strict validation wants them: what is frozen holds no list."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _remove(data: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    holder = data if len(place) == 1 else data.get(str(place[0]), {})
+    if isinstance(holder, dict):
+        holder.pop(str(place[-1]), None)
+
+
+def _field(place: tuple[int | str, ...]) -> FieldInfo | None:
+    return next((field for section, key, field in all_keys() if (section, key) == place[:2]), None)
+
+
+def _shown(value: object) -> str:
+    """A value as the file writes it, short."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a table"
+    told = f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
+    return told if len(told) <= 80 else f"{told[:77]}..."
+
+
+def _unknown(place: tuple[int | str, ...]) -> tuple[str, str]:
+    """What to say of a section or key that does not exist."""
+    from difflib import get_close_matches
+
+    name = str(place[-1])
+    if len(place) == 1:
+        known = list(Settings.model_fields)
+        owner = [section for section, key, _ in all_keys() if key == name]
+        kind = "section"
+    else:
+        known = [key for section, key, _ in all_keys() if section == place[0]]
+        owner = [section for section, key, _ in all_keys() if key == name]
+        kind = "key"
+    if owner:
+        return f"unknown {kind}", f"it in {' or '.join(f'[{section}]' for section in owner)}"
+    if close := get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"unknown {kind}, did you mean {close[0]!r}?", ""
+    return f"unknown {kind}", f"one of {', '.join(known)}"
+
+
+# Contradictions ---------------------------------------------------------------------------------------------
+
+
+def _conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
+    yield from _listen_conflicts(settings)
+    yield from _receiver_conflicts(settings.smtpd)
+    if settings.service.group and not settings.service.user:
+        yield Conflict(("service.group", "service.user"), "a group without a user to become", "`service.user`")
+    if files:
+        yield from _file_conflicts(settings)
+
+
+def _listen_conflicts(settings: Settings) -> Iterator[Conflict]:
+    """Two parts, or one twice, on the same address: the second could not start."""
+    seen: list[tuple[str, str, Address]] = []
+    for key in ("smtpd.listen", "milter.listen", "policyd.listen", "policyd.socketmap"):
+        section, name = key.split(".")
+        for listen in getattr(getattr(settings, section), name):
+            address = listen_address(listen)
+            taken = next((f"{listen_} of {key_}" for key_, listen_, other in seen if other.collides(address)), None)
+            if taken is not None:
+                yield Conflict((key,), f'"{listen}" is already taken by {taken}', "an address of its own")
+            seen.append((key, f'"{listen}"', address))
+
+
+def _receiver_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
+    if smtpd.listen and smtpd.next_hop is None:
+        yield Conflict(("smtpd.next_hop", "smtpd.listen"), "is missing: people's mail must go somewhere", _ROUTE)
+    for key in ("next_hop", "bounces_to"):
+        route: str | None = getattr(smtpd, key)
+        if route and any(_leads_to(route, listen) for listen in smtpd.listen):
+            yield Conflict(
+                (f"smtpd.{key}", "smtpd.listen"),
+                f'"{route}" is the receiver itself: mail would go round for ever',
+                "another server, a Maildir or discard",
+            )
+    if smtpd.tls_key_file and not smtpd.tls_certificate_file:
+        yield Conflict(
+            ("smtpd.tls_key_file", "smtpd.tls_certificate_file"), "a key without a certificate", "both, or neither"
+        )
+    if smtpd.tls_required and not smtpd.tls_certificate_file:
+        yield Conflict(
+            ("smtpd.tls_required", "smtpd.tls_certificate_file"),
+            "TLS cannot be asked for without a certificate",
+            "`tls_certificate_file`",
+        )
+    if smtpd.proxy_protocol and not smtpd.proxy_clients:
+        yield Conflict(
+            ("smtpd.proxy_clients", "smtpd.proxy_protocol"),
+            "nobody's PROXY header would be believed",
+            "the proxy's address",
+        )
+
+
+def _leads_to(route: str, listen: str) -> bool:
+    scheme, _, place = route.partition(":")
+    return scheme in {"smtp", "lmtp"} and listen_address(place).collides(listen_address(listen))
+
+
+def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
+    for key, path in (
+        ("smtpd.tls_certificate_file", settings.smtpd.tls_certificate_file),
+        ("smtpd.tls_key_file", settings.smtpd.tls_key_file),
+        ("signing.secret_file", settings.signing.secret_file),
+    ):
+        if path is not None and (reason := _unreadable(path)):
+            yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
+    directory = settings.rules.directory
+    if directory is not None and not directory.is_dir():
+        yield Conflict(("rules.directory",), f"{directory} is no folder", "an existing folder with your rule files")
+    yield from _certificate_conflicts(settings.smtpd)
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _certificate_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
+    certificate, key = smtpd.tls_certificate_file, smtpd.tls_key_file
+    if certificate is None or _unreadable(certificate) or (key is not None and _unreadable(key)):
+        return
+    import ssl  # only who offers TLS pays for loading it
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError) as error:
+        reason = "the key is another certificate's" if "KEY_VALUES_MISMATCH" in str(error) else str(error)
+        yield Conflict(
+            ("smtpd.tls_certificate_file", "smtpd.tls_key_file"),
+            f"{certificate} cannot be used: {reason}",
+            "a PEM certificate chain and its own key",
+        )
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    for section in NOT_IN_THIS_VERSION:
+        if getattr(settings, section).model_fields_set:
+            yield f"[{section}] is not part of this version and has no effect"
+    if not (settings.smtpd.listen or settings.milter.listen or settings.policyd.listen or settings.policyd.socketmap):
+        yield "nothing listens: no section has a `listen`, so `mailback serve` has nothing to serve"
+    if settings.smtpd.listen and not settings.accepted_domains:
+        yield "[smtpd] accepts mail from trusted_clients only: set mail.sending_domains or smtpd.domains"
+    if any(network.endswith("/0") for network in settings.smtpd.trusted_clients):
+        yield "[smtpd] trusted_clients holds the whole internet: this is an open relay"
+    if any(network.endswith("/0") for network in settings.smtpd.proxy_clients) and settings.smtpd.proxy_protocol:
+        yield "[smtpd] proxy_clients holds the whole internet: anybody can claim any client address"
+    if settings.trust.require == "always":
+        yield 'trust.require is "always": reports that prove nothing suppress nobody, they wait for a person'
+    if any(listen_address(listen).family == "tcp" for listen in settings.milter.listen):
+        yield "[milter] listens on a TCP port: the protocol stalls about 88 ms a message there, a unix socket does not"
