@@ -1,0 +1,1 @@
+"""What runs a service: listening sockets, the supervisor of worker processes, systemd's protocol, logs."""
