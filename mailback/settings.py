@@ -118,8 +118,10 @@ def listen_address(listen: str) -> Address:
 
 
 def _socket_path(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError(f"{path!r} is no absolute path")
+    """The path made absolute: the name is told to other processes, whose working folder is another."""
+    if not path:
+        raise ValueError("a unix socket needs a path")
+    path = str(Path(path).absolute())
     if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
         raise ValueError(f"the path of a unix socket may have {_UNIX_PATH_LIMIT} octets, this has more: {path!r}")
     return path
@@ -152,12 +154,12 @@ def _is_domain(text: str) -> bool:
 def _listen(value: str) -> str:
     if listen_address(value).lmtp:
         raise ValueError(f"{value!r}: only the receiver speaks LMTP")
-    return value
+    return _receiver_listen(value)
 
 
 def _receiver_listen(value: str) -> str:
-    listen_address(value)
-    return value
+    address = listen_address(value)
+    return f"{'lmtp:' if address.lmtp else ''}unix:{address.host}" if address.family == "unix" else value
 
 
 def _route(value: str) -> str:
@@ -165,12 +167,11 @@ def _route(value: str) -> str:
     if value == "discard":
         return value
     if scheme == "maildir":
-        if not rest.startswith("/"):
-            raise ValueError(f"{value!r}: the path of a Maildir must be absolute")
-        return value
+        if not rest:
+            raise ValueError(f"{value!r}: a Maildir needs a path")
+        return f"maildir:{Path(rest).absolute()}"
     if scheme == "lmtp" and rest.startswith("unix:"):
-        _socket_path(rest.removeprefix("unix:"))
-        return value
+        return f"lmtp:unix:{_socket_path(rest.removeprefix('unix:'))}"
     match = _HOST_PORT.fullmatch(rest)
     if scheme not in {"smtp", "lmtp"} or match is None:
         raise ValueError(f"{value!r} is no place to send mail on to")
@@ -219,15 +220,11 @@ def _one_or_many(value: object) -> object:
 
 
 def _path(value: object) -> object:
-    """A path given as text; in pydantic's strict mode text alone would be refused."""
-    if not isinstance(value, str):
-        return value
-    if not value.startswith("/"):
-        raise ValueError(f"{value!r} is not absolute: a daemon has no folder that it could be relative to")
-    return Path(value)
+    """A path given as text (which pydantic's strict mode would refuse), absolute from here on."""
+    return Path(value).absolute() if isinstance(value, str) and value else value
 
 
-AbsolutePath = Annotated[Path, BeforeValidator(_path)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
 Domain = Annotated[str, AfterValidator(_domain)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Network = Annotated[str, AfterValidator(_network)]
@@ -242,7 +239,7 @@ _EXPECTED: dict[object, str] = {
     int: "a whole number",
     float: "a number",
     str: "a string",
-    Path: 'an absolute path, such as "/etc/mailback/..."',
+    Path: 'a path, such as "/etc/mailback/..."',
     _listen: _LISTEN,
     _receiver_listen: f'{_LISTEN}, each also with "lmtp:" before it',
     _route: _ROUTE,
@@ -310,7 +307,7 @@ class StoreSettings(Section):
         repr=False,
         json_schema_extra={"secret": True},
     )
-    password_file: AbsolutePath | None = Field(
+    password_file: FilePath | None = Field(
         None,
         description=(
             "File whose content is the database password, put into `url` when the configuration is read. "
@@ -449,12 +446,12 @@ class SmtpdSettings(Section):
         le=600,
         description=("Seconds that open connections have left to finish when the receiver stops."),
     )
-    tls_certificate_file: AbsolutePath | None = Field(
+    tls_certificate_file: FilePath | None = Field(
         None,
         description="Certificate chain (PEM) for STARTTLS; unset, STARTTLS is not offered.",
         examples=["/etc/mailback/tls/fullchain.pem"],
     )
-    tls_key_file: AbsolutePath | None = Field(
+    tls_key_file: FilePath | None = Field(
         None,
         description="Private key (PEM) of the certificate; unset, it is looked for in the certificate file.",
         examples=["/etc/mailback/tls/privkey.pem"],
@@ -567,7 +564,7 @@ class WebSettings(Section):
 class SigningSettings(Section):
     """Signed return paths. Not part of this version: accepted, and has no effect."""
 
-    secret_file: AbsolutePath | None = Field(
+    secret_file: FilePath | None = Field(
         None,
         description="File with the key that return paths are signed with.",
         examples=["/etc/mailback/return-path.key"],
@@ -607,7 +604,7 @@ class PolicySettings(Section):
 class RulesSettings(Section):
     """The rules: patterns, provider quirks, and what is done about each cause."""
 
-    directory: AbsolutePath | None = Field(
+    directory: FilePath | None = Field(
         None,
         description=(
             "Folder of your own rule files, named like those that ship (`config/rules/`); they extend and "
@@ -678,7 +675,7 @@ class ServiceSettings(Section):
         examples=["mailback"],
         json_schema_extra=_RESTART,
     )
-    state_directory: AbsolutePath = Field(
+    state_directory: FilePath = Field(
         default_factory=locations.state_directory,
         description=(
             "Folder of the database when `store.url` is unset. Unset: `$STATE_DIRECTORY` (set by systemd), "
@@ -894,14 +891,14 @@ class _Document:
         if not isinstance(store, dict) or not isinstance(service, dict):
             return  # told as no table
         directory = service.get("state_directory")
-        if "url" not in store and isinstance(directory, str) and directory.startswith("/"):
+        if "url" not in store and isinstance(directory, str) and directory:
             store["url"] = locations.default_store_url(Path(directory))
         if "password_file" in store:
             self._put_password(store)
 
     def _put_password(self, store: dict[str, Any]) -> None:
         path, url = store.get("password_file"), store.get("url")
-        if not isinstance(path, str) or not path.startswith("/"):
+        if not isinstance(path, str):
             return  # told as a value of the wrong type
         if not isinstance(url, str) or not url.startswith("postgresql"):
             self.blame(Conflict(("store.password_file",), "a password without a server", "a PostgreSQL `url`"))
