@@ -58,6 +58,8 @@ class Event:
     notes: list[str] = field(default_factory=list)
     raw_sha256: str | None = None
     raw_size: int | None = None
+    processing_us: int | None = None
+    """How long the walk from bytes to this record took, in microseconds, without the commit."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,34 @@ class Suppression:
     event_id: str | None = None
     suggestion: str | None = None
     """A new address, where the bounce told one."""
+    lifted_at: datetime | None = None
+    """Set once somebody lifted it; the store fills these three, and `Transaction.suppress` ignores them."""
+    lifted_by: str | None = None
+    lifted_reason: str | None = None
+
+    def active(self, now: datetime) -> bool:
+        """Whether it holds mail back at `now`: not lifted, not over."""
+        return self.lifted_at is None and (self.until is None or self.until > now)
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionChange:
+    """One step in the life of a suppression: who changed it, when, why, and how it stood afterwards."""
+
+    address_key: str
+    scope: str
+    at: datetime
+    actor: str
+    verb: str
+    """`added`, `renewed` (the one before was lifted or over), `replaced` by a stronger one, `extended`, `lifted`."""
+    reason: str
+    type: str | None
+    subcategory: str | None
+    source: str
+    since: datetime
+    until: datetime | None
+    event_id: str | None
+    suggestion: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Alembic migrations, one a schema change, numbered; run by `mailback.store.upgrade`."""

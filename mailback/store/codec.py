@@ -1,0 +1,162 @@
+"""Between records and rows: times, texts and JSON as the tables hold them. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
+from mailback.store.records import Event, Suppression, SuppressionChange
+
+TEXT_CAP = 8192
+"""Longest text kept in a column, in characters; what is longer came from somebody who wants to fill the disk."""
+
+Row = Sequence[object]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_encode = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str).encode
+
+
+def ticks(at: datetime) -> int:
+    """Whole microseconds since 1970 UTC. ValueError for a time without a zone: guessing one would shift it by hours."""
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone cannot be stored")
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def optional_ticks(at: datetime | None) -> int | None:
+    return None if at is None else ticks(at)
+
+
+def moment(stored: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=stored)
+
+
+def optional_moment(stored: int | None) -> datetime | None:
+    return None if stored is None else moment(stored)
+
+
+def text(value: str) -> str:
+    """`value` as any database takes it: capped, no NUL, no lone surrogates (undecodable bytes of a header)."""
+    if len(value) > TEXT_CAP:
+        value = value[:TEXT_CAP]
+    if "\0" in value:
+        value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if not value.isascii():
+        value = value.encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+def optional_text(value: str | None) -> str | None:
+    return None if value is None else text(value)
+
+
+def canonical_json(value: object) -> str:
+    """Pure ASCII, sorted keys, no spaces; what JSON does not know (a time, an enum) stands as its text."""
+    return _encode(value)
+
+
+def event_row(event: Event) -> tuple[object, ...]:
+    """The values of the `event` table in the order of its columns."""
+    sent = event.original_sent_at
+    return (
+        event.id,
+        event.identity,
+        ticks(event.at),
+        str(event.kind),
+        event.source,
+        optional_text(event.recipient),
+        event.recipient_key,
+        optional_text(event.final_recipient),
+        optional_text(event.domain),
+        optional_text(event.provider),
+        optional_text(event.report_message_id),
+        optional_text(event.original_message_id),
+        optional_text(event.envelope_sender),
+        optional_text(event.original_sender),
+        optional_text(event.subject),
+        optional_text(event.campaign),
+        optional_text(event.list_id),
+        optional_text(event.subscriber),
+        optional_text(event.client_address),
+        optional_text(event.queue_id),
+        optional_text(event.smtp_code),
+        optional_text(event.status),
+        optional_text(event.diagnostic),
+        optional_text(event.reporting_mta),
+        optional_text(event.remote_mta),
+        event.delivery_attempts,
+        None if sent is None else ticks(sent),
+        event.type,
+        event.subcategory,
+        event.fault,
+        int(event.permanent),
+        event.confidence,
+        _optional_json(event.risk),
+        event.action,
+        event.provenance,
+        _optional_json(event.authentication),
+        _optional_json(event.engagement),
+        _optional_json(event.reputation),
+        _encode(event.evidence) if event.evidence else "[]",
+        _encode(event.notes) if event.notes else "[]",
+        event.raw_sha256,
+        event.raw_size,
+        event.processing_us,
+    )
+
+
+def _optional_json(value: Mapping[str, object] | None) -> str | None:
+    return None if value is None else _encode(value)
+
+
+def event_of(row: Row) -> Event:
+    """The record behind a row of the `event` table, columns in the table's order."""
+    values = dict(zip(Event.__slots__, row, strict=True))
+    values["at"] = moment(values["at"])
+    values["original_sent_at"] = optional_moment(values["original_sent_at"])
+    values["permanent"] = bool(values["permanent"])
+    values["kind"] = Kind(values["kind"])
+    values["provenance"] = Provenance(values["provenance"])
+    values["fault"] = None if values["fault"] is None else Fault(values["fault"])
+    values["action"] = None if values["action"] is None else Action(values["action"])
+    for name in ("risk", "authentication", "engagement", "reputation", "evidence", "notes"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return Event(**values)
+
+
+def suppression_row(s: Suppression) -> tuple[object, ...]:
+    """The values of the `suppression` table up to `suggestion`, in its order."""
+    return (
+        s.address_key,
+        text(s.address),
+        s.scope,
+        text(s.reason),
+        s.type,
+        s.subcategory,
+        s.source,
+        ticks(s.since),
+        optional_ticks(s.until),
+        s.event_id,
+        optional_text(s.suggestion),
+    )
+
+
+def suppression_of(row: Row) -> Suppression:
+    """The record behind a row of the `suppression` table, columns in the table's order."""
+    values = dict(zip(Suppression.__slots__, row, strict=True))
+    values["since"] = moment(values["since"])
+    values["until"] = optional_moment(values["until"])
+    values["lifted_at"] = optional_moment(values["lifted_at"])
+    return Suppression(**values)
+
+
+def change_of(row: Row) -> SuppressionChange:
+    """The record behind a row of `suppression_change`, without its id, columns in the table's order."""
+    values = dict(zip(SuppressionChange.__slots__, row, strict=True))
+    for name in ("at", "since"):
+        values[name] = moment(values[name])
+    values["until"] = optional_moment(values["until"])
+    return SuppressionChange(**values)

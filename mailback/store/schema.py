@@ -1,0 +1,145 @@
+"""The tables, as SQLAlchemy Core sees them. Migrations create them; a test holds the two together.
+
+Times are whole microseconds since 1970 UTC: exact, small in an index, the same in every database. In the sqlite3 shell
+read them with `datetime(at / 1e6, 'unixepoch')`.
+
+No foreign key ties a suppression to the event that caused it: events have a retention, suppressions outlive them, and the
+id stays a useful reference in logs and exports.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", String(26), nullable=False),
+    Column("identity", String(200), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("source", String(32), nullable=False),
+    Column("recipient", Text),
+    Column("recipient_key", Text),
+    Column("final_recipient", Text),
+    Column("domain", Text),
+    Column("provider", Text),
+    Column("report_message_id", Text),
+    Column("original_message_id", Text),
+    Column("envelope_sender", Text),
+    Column("original_sender", Text),
+    Column("subject", Text),
+    Column("campaign", Text),
+    Column("list_id", Text),
+    Column("subscriber", Text),
+    Column("client_address", Text),
+    Column("queue_id", Text),
+    Column("smtp_code", Text),
+    Column("status", Text),
+    Column("diagnostic", Text),
+    Column("reporting_mta", Text),
+    Column("remote_mta", Text),
+    Column("delivery_attempts", Integer),
+    Column("original_sent_at", BigInteger),
+    Column("type", String(32)),
+    Column("subcategory", String(64)),
+    Column("fault", String(16)),
+    Column("permanent", Boolean, nullable=False),
+    Column("confidence", Float),
+    Column("risk", Text, comment="JSON"),
+    Column("action", String(32)),
+    Column("provenance", String(32), nullable=False),
+    Column("authentication", Text, comment="JSON"),
+    Column("engagement", Text, comment="JSON"),
+    Column("reputation", Text, comment="JSON"),
+    Column("evidence", Text, nullable=False, comment="JSON"),
+    Column("notes", Text, nullable=False, comment="JSON"),
+    Column("raw_sha256", String(64)),
+    Column("raw_size", BigInteger),
+    Column("processing_us", BigInteger),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("identity"),  # what makes two reports of one failure one event
+    Index(None, "recipient_key", "at"),  # the history of an address; explain
+    Index(None, "at", "id"),  # the pages of `mailback events`; the period of `mailback stats`
+)
+
+# One row an address and scope: the reason in force, or the last one once it was lifted or ran out. The primary key *is*
+# the table (WITHOUT ROWID), so a look-up is one descent of one tree.
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("address_key", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("scope", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("type", String(32)),
+    Column("subcategory", String(64)),
+    Column("source", String(32), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),
+    Column("event_id", String(26)),
+    Column("suggestion", Text),
+    Column("lifted_at", BigInteger),
+    Column("lifted_by", Text),
+    Column("lifted_reason", Text),
+    PrimaryKeyConstraint("address_key", "scope"),
+    sqlite_with_rowid=False,
+)
+
+suppression_change = Table(
+    "suppression_change",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("scope", String(200), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("verb", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("type", String(32)),
+    Column("subcategory", String(64)),
+    Column("source", String(32), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),
+    Column("event_id", String(26)),
+    Column("suggestion", Text),
+    PrimaryKeyConstraint("id"),
+    Index(None, "address_key", "id"),
+)
+
+# Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
+# row and the hash before it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), autoincrement=False, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("verb", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False, comment="canonical JSON"),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    PrimaryKeyConstraint("sequence"),
+)

@@ -1,0 +1,147 @@
+"""What one unit of work may do to the store. Runs on the writer thread, inside the batch's transaction and a savepoint.
+
+A unit sees everything the units before it in the batch did. It must not keep the `Transaction` for later, nor commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from mailback.bounce.taxonomy import Provenance
+from mailback.store import audit as trail
+from mailback.store import codec, precedence
+from mailback.store import statements as sql
+from mailback.store.ids import new_id
+from mailback.store.records import Event, Suppression
+
+_LONGEST_IDENTITY = 200
+_FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
+
+
+class Recorded(NamedTuple):
+    """What became of an event handed to the store."""
+
+    event_id: str
+    """Of the row that stands for the event: the first report's, when it was seen before."""
+    new: bool
+    better: bool
+    """Seen before with a lower provenance, now raised: a suppression that lacked proof may now be due."""
+
+
+class Transaction:
+    """The store as one unit of work sees it."""
+
+    __slots__ = ("_connection", "_tail")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._tail: trail.Tail | None = None
+
+    def record(self, event: Event) -> Recorded:
+        """Add the event, unless its identity is known; a known one is raised when this report is better proven.
+
+        An event without an id gets one. Raising replaces what the better report tells and keeps what it does not;
+        id and time stay those of the first report.
+        """
+        identity = _bounded_identity(event.identity)
+        if not event.id or identity is not event.identity:
+            event = replace(event, id=event.id or new_id(), identity=identity)
+        row = codec.event_row(event)
+        if self._connection.execute(sql.INSERT_EVENT, row).rowcount == 1:
+            return Recorded(event.id, new=True, better=False)
+        known, grade = self._connection.execute(sql.FIND_EVENT, (identity,)).fetchone()
+        better = event.provenance.rank > Provenance(grade).rank
+        if better:
+            self._connection.execute(sql.RAISE_EVENT, (*row[_FIRST_RAISED:], known))
+        return Recorded(known, new=False, better=better)
+
+    def suppress(self, suppression: Suppression, actor: str) -> bool:
+        """Hold mail to an address back, in one scope. False when what stands already is as strong (`precedence`).
+
+        History and audit are written with it.
+        """
+        now = datetime.now(UTC)
+        found = self._connection.execute(
+            sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)
+        ).fetchone()
+        verb = "added"
+        if found is not None:
+            standing = codec.suppression_of(found)
+            if standing.active(now):
+                combined = precedence.combine(standing, suppression)
+                if combined is None:
+                    return False
+                suppression, verb = combined
+            else:
+                verb = "renewed"
+        self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(suppression))
+        self._tell(suppression, now, actor, verb, suppression.reason)
+        return True
+
+    def lift(self, key: str, scope: str | None = None, *, actor: str, reason: str) -> int:
+        """End what holds mail to `key` back: in `scope`, or in every scope when None. Returns how many were active."""
+        now = datetime.now(UTC)
+        lifted = [s for s in self.active(key, now) if scope is None or s.scope == scope]
+        for suppression in lifted:
+            self._connection.execute(
+                sql.LIFT_SUPPRESSION, (codec.ticks(now), codec.text(actor), codec.text(reason), key, suppression.scope)
+            )
+            self._tell(suppression, now, actor, "lifted", reason)
+        return len(lifted)
+
+    def active(self, key: str, now: datetime | None = None) -> list[Suppression]:
+        """What holds mail to `key` back at `now`, one a scope."""
+        at = now or datetime.now(UTC)
+        rows = self._connection.execute(sql.SUPPRESSIONS_OF, (key,))
+        return [s for s in map(codec.suppression_of, rows) if s.active(at)]
+
+    def history(self, key: str, since: datetime | None = None) -> list[Event]:
+        """The events of an address from `since` on, oldest first."""
+        start = codec.ticks(since) if since else -(2**62)
+        return [codec.event_of(row) for row in self._connection.execute(sql.HISTORY, (key, start))]
+
+    def audit(self, actor: str, verb: str, subject: str, detail: Mapping[str, object] | None = None) -> None:
+        """Add a line to the trail. `suppress` and `lift` do this by themselves."""
+        self._append_audit(codec.ticks(datetime.now(UTC)), actor, verb, subject, detail or {})
+
+    def mark(self) -> trail.Tail | None:
+        """What `rewind` needs to undo this transaction's own memory when the writer rolls a savepoint back."""
+        return replace(self._tail) if self._tail else None
+
+    def rewind(self, mark: trail.Tail | None) -> None:
+        self._tail = mark
+
+    def _tell(self, s: Suppression, now: datetime, actor: str, verb: str, reason: str) -> None:
+        at = codec.ticks(now)
+        since, until = codec.ticks(s.since), codec.optional_ticks(s.until)
+        self._connection.execute(
+            sql.INSERT_CHANGE,
+            (
+                s.address_key, s.scope, at, codec.text(actor), verb, codec.text(reason), s.type, s.subcategory,
+                s.source, since, until, s.event_id, codec.optional_text(s.suggestion),
+            ),
+        )  # fmt: skip
+        detail = {
+            "scope": s.scope, "change": verb, "reason": codec.text(reason), "type": s.type,
+            "subcategory": s.subcategory, "source": s.source, "until": until, "event": s.event_id,
+        }  # fmt: skip
+        self._append_audit(at, actor, "lift" if verb == "lifted" else "suppress", s.address_key, detail)
+
+    def _append_audit(self, at: int, actor: str, verb: str, subject: str, detail: Mapping[str, object]) -> None:
+        if self._tail is None:
+            found = self._connection.execute(sql.AUDIT_TAIL).fetchone()
+            self._tail = trail.Tail(*found) if found else trail.Tail(0, trail.FIRST_PREVIOUS)
+        row = trail.append(self._tail, at, codec.text(actor), verb, codec.text(subject), detail)
+        self._connection.execute(sql.INSERT_AUDIT, row)
+
+
+def _bounded_identity(identity: str) -> str:
+    # Hashed, not cut: two long identities that share a beginning are still two events.
+    if len(identity) <= _LONGEST_IDENTITY:
+        return identity
+    return "sha256:" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,144 @@
+"""Bring a database to the schema of this version: Alembic, set up in code, run by the server and `mailback store upgrade`.
+
+Safe when several processes start at once: the whole upgrade is one transaction that takes SQLite's write lock first, so
+the second process waits, reads the new revision and finds nothing to do. A failed upgrade leaves the database as it was.
+
+Alembic and SQLAlchemy's engine are imported only when there is something to do: a worker that starts on a current
+database reads one row.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mailback.store import errors, sqlite
+from mailback.store.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Engine
+
+HEAD = "0001"
+"""The revision this version reads and writes; a test holds it to the newest migration."""
+
+_FOLDER = Path(__file__).parent / "migrations"
+_WAIT_S = 60.0
+"""How long to wait for another process's upgrade; a long one rebuilds tables."""
+
+
+def revision(connection: sqlite3.Connection) -> str | None:
+    """The revision of a database; None for one without Mailback's tables."""
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        raise
+    return str(row[0]) if row else None
+
+
+def require_current(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreUnavailable unless the database has exactly the schema this version knows."""
+    found = revision(connection)
+    if found == HEAD:
+        return
+    if found is None:
+        raise StoreUnavailable(f"{path} has no Mailback tables", "run: mailback store upgrade")
+    if found in _known_revisions():
+        raise StoreUnavailable(f"{path} has schema {found}, this version needs {HEAD}", "run: mailback store upgrade")
+    raise StoreUnavailable(
+        f"{path} was written by a newer Mailback (schema {found}; this one knows {HEAD})",
+        "install that version again, or restore the backup made before its upgrade",
+    )
+
+
+def upgrade(path: Path) -> bool:
+    """Create the database if there is none and migrate it. True when anything changed. Raises StoreUnavailable."""
+    sqlite.create(path)
+    try:
+        connection = _open_when_free(path)
+        try:
+            if revision(connection) == HEAD:
+                return False
+            if revision(connection) is not None:
+                _refuse_newer(connection, path)
+        finally:
+            connection.close()
+        _migrate(path)
+    except sqlite3.Error as error:
+        raise errors.unavailable(error, path) from error
+    return True
+
+
+def _open_when_free(path: Path) -> sqlite3.Connection:
+    # Turning WAL on needs the file for a moment alone, and SQLite does not wait for that by itself.
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return sqlite.connect_writing(path)
+        except sqlite3.Error as error:
+            if not errors.is_transient(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, no secret
+
+
+def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    if revision(connection) not in _known_revisions():
+        require_current(connection, path)
+
+
+def _migrate(path: Path) -> None:
+    from alembic import command
+    from sqlalchemy import exc
+
+    config = _config()
+    engine = _engine(path)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except exc.DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise error.orig from error
+        raise
+    finally:
+        engine.dispose()
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _engine(path: Path) -> Engine:
+    """An engine whose every transaction starts with the write lock; the driver itself stays in autocommit mode."""
+    from sqlalchemy import Connection, create_engine, event
+    from sqlalchemy.pool import NullPool
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite.connect_writing(path)
+        connection.execute(f"PRAGMA busy_timeout = {int(_WAIT_S * 1000)}")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def take_write_lock(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _known_revisions() -> frozenset[str]:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_config())
+    return frozenset(script.revision for script in scripts.walk_revisions())
