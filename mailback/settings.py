@@ -72,30 +72,30 @@ class Address(NamedTuple):
 
     family: Literal["tcp", "unix", "fd"]
     host: str
-    """IP address or name, path of a unix socket, or name of a passed file descriptor."""
+    """IP address or name (`*`: any), path of a unix socket, or name of a passed file descriptor."""
     port: int
     lmtp: bool
 
     def collides(self, other: Address) -> bool:
         """True where both cannot listen at once: the same socket, or one is the wildcard of the other's port."""
-        if self.family != other.family or (self.family == "tcp" and 0 in (self.port, other.port)):
-            return False  # port 0 asks for any free port
-        if self[:3] == other[:3]:
+        if self.family != other.family or self.port != other.port:
+            return False
+        if self.family != "tcp":
+            return self.host == other.host
+        if self.port == 0:
+            return False  # asks for any free port
+        hosts = {self.host, other.host}
+        if len(hosts) == 1 or "*" in hosts:
             return True
         same_version = (":" in self.host) == (":" in other.host)
-        wildcards = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-        return (
-            self.family == "tcp"
-            and self.port == other.port
-            and same_version
-            and not wildcards.isdisjoint({self.host, other.host})
-        )
+        return same_version and not hosts.isdisjoint({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
-_INET = re.compile(r"inet6?:(\d+)@(.+)")
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:\s/]+):(\d+)")
+_INET = re.compile(r"inet6?:(\d{1,5})@([^@/\s]+)")
+_HOST_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/@\s]*):(\d{1,5})")
+_FD = re.compile(r"fd:([!-9;-~]{1,255})")  # systemd.socket(5): printable ASCII without the colon
 _UNIX_PATH_LIMIT = 107  # sun_path of Linux holds 108 octets with the closing NUL
-_LISTEN = '"127.0.0.1:8025", "[::1]:8025", "unix:/run/mailback/NAME.sock", "inet:8891@127.0.0.1" or "fd:NAME"'
+_LISTEN = '"127.0.0.1:8025", "[::1]:8025", "*:8025", "unix:/run/mailback/NAME.sock", "inet:8891@127.0.0.1" or "fd:NAME"'
 _ROUTE = '"smtp:HOST:PORT", "lmtp:HOST:PORT", "lmtp:unix:/PATH", "maildir:/PATH" or "discard"'
 
 
@@ -103,17 +103,17 @@ def listen_address(listen: str) -> Address:
     """What a `listen` string names. Raises ValueError with the reason."""
     lmtp = listen.startswith("lmtp:")
     place = listen.removeprefix("lmtp:")
-    if place.startswith("unix:"):
-        return Address("unix", _socket_path(place.removeprefix("unix:")), 0, lmtp)
-    if place.startswith("fd:"):
-        name = place.removeprefix("fd:")
-        if not re.fullmatch(r"[A-Za-z0-9_.@-]+", name):
-            raise ValueError(f"{listen!r} names no file descriptor")
-        return Address("fd", name, 0, lmtp)
+    for prefix in ("unix:", "local:"):
+        if place.startswith(prefix):
+            return Address("unix", _socket_path(place.removeprefix(prefix)), 0, lmtp)
+    if place.startswith("/"):
+        return Address("unix", _socket_path(place), 0, lmtp)
+    if match := _FD.fullmatch(place):
+        return Address("fd", match[1], 0, lmtp)
     if match := _INET.fullmatch(place):
         return Address("tcp", _host(match[2]), _port(match[1]), lmtp)
     if match := _HOST_PORT.fullmatch(place):
-        return Address("tcp", _host(match[1]), _port(match[2]), lmtp)
+        return Address("tcp", _host(match[1]) if match[1] not in ("", "*") else "*", _port(match[2]), lmtp)
     raise ValueError(f"{listen!r} is no address to listen on")
 
 
@@ -857,10 +857,10 @@ class _Document:
         return None
 
     def _lay_over(self, environ: Mapping[str, str]) -> None:
-        """Values from the environment; text for keys that take text, else written as in the file."""
+        """Values from the environment; an empty one empties a list, and else counts as unset."""
         for section, key, field in all_keys():
             name = variable(section, key)
-            if name not in environ:
+            if not environ.get(name) and not (name in environ and _is_list(field)):
                 continue
             table = self.data.setdefault(section, {})
             if isinstance(table, dict):
@@ -951,15 +951,19 @@ def _syntax_error(error: tomllib.TOMLDecodeError, last_line: int) -> tuple[str, 
 
 def _from_text(text: str, field: FieldInfo) -> object:
     """A value of the environment: text for keys that take text, else as TOML writes it; several by commas or spaces."""
-    annotation = _without_none(field.annotation)
-    if get_origin(annotation) is tuple:
+    if _is_list(field):
         return tuple(text.replace(",", " ").split())
+    annotation = _without_none(field.annotation)
     if annotation in (bool, int, float):
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             return text  # refused with what was expected
     return text
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(_without_none(field.annotation)) is tuple
 
 
 def _tuples(value: Any) -> Any:

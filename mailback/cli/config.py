@@ -1,0 +1,122 @@
+"""`mailback config`: every problem of the configuration at once, and what is in force. Emits no log events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailback.cli.options import config_option, json_option, load_settings
+from mailback.cli.out import complain, json_line, safe, say
+
+if TYPE_CHECKING:
+    from mailback.settings import Settings
+
+
+@click.group()
+def config() -> None:
+    """Check and show the configuration."""
+
+
+@config.command()
+@config_option
+@json_option
+def check(config: Path | None, as_json: bool) -> int:
+    """Tell every problem at once, with file, line and what was expected; the rule files included.
+
+    Exit code 0: it can be served (there may be warnings). Exit code 2: it cannot.
+    """
+    from mailback.locations import find_config
+    from mailback.settings import SettingsError
+
+    problems: list[Any] = []
+    warnings: list[str] = []
+    try:
+        settings = load_settings(config, files=True)
+        warnings = settings.warnings()
+        problems = _rule_problems(settings)
+    except SettingsError as error:
+        problems = list(error.problems)
+    if as_json:
+        json_line({"problems": [_told(problem) for problem in problems], "warnings": warnings})
+        return 2 if problems else 0
+    for warning in warnings:
+        complain(f"warning: {warning}")
+    for problem in problems:
+        complain(safe(problem))
+    if problems:
+        complain(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}, nothing would start; correct them all")
+        return 2
+    found = find_config(config)
+    say(f"{found or 'built-in settings (no configuration file)'}: no problems")
+    return 0
+
+
+def _rule_problems(settings: Settings) -> list[Any]:
+    from mailback.engine import Knowledge
+
+    try:
+        Knowledge.load(settings)
+    except Exception as error:
+        problems = getattr(error, "problems", None)
+        if not problems:
+            raise
+        return list(problems)
+    return []
+
+
+def _told(problem: Any) -> dict[str, object]:
+    names = ("file", "line", "key", "what", "expected")
+    if all(hasattr(problem, name) for name in names):
+        return {name: getattr(problem, name) for name in names}
+    return {"file": "", "line": 0, "key": "", "what": str(problem), "expected": ""}
+
+
+@config.command()
+@config_option
+@click.option("--all", "everything", is_flag=True, help="Every key in force, not only what differs from the defaults.")
+@click.option("--template", is_flag=True, help="A configuration file with every key and its meaning, commented out.")
+@click.option("--reference", is_flag=True, help="The reference page (docs/configuration.md).")
+@json_option
+def show(config: Path | None, everything: bool, template: bool, reference: bool, as_json: bool) -> None:
+    """Show the settings that differ from the defaults, as TOML; passwords are masked."""
+    if template or reference:
+        from mailback.cli import reference as pages
+
+        say((pages.template() if template else pages.configuration_page()).rstrip("\n"))
+        return
+    shown = list(_values(load_settings(config), everything=everything))
+    if as_json:
+        told: dict[str, dict[str, object]] = {}
+        for section, key, value in shown:
+            told.setdefault(section, {})[key] = value
+        json_line(told)
+        return
+    if not shown:
+        say("# nothing differs from the defaults; --all shows them")
+    _say_toml(shown)
+
+
+def _say_toml(shown: list[tuple[str, str, object]]) -> None:
+    from mailback.cli.reference import toml_value
+
+    section = ""
+    for name, key, value in shown:
+        if name != section:
+            say(f"\n[{name}]" if section else f"[{name}]")
+            section = name
+        say(f"# {key} is unset" if value is None else f"{key} = {toml_value(value)}")
+
+
+def _values(settings: Settings, *, everything: bool) -> Iterator[tuple[str, str, object]]:
+    from mailback.locations import masked
+    from mailback.settings import all_keys, is_secret
+
+    for section, key, field in all_keys():
+        value = getattr(getattr(settings, section), key)
+        if everything or value != field.get_default(call_default_factory=True):
+            if isinstance(value, tuple):
+                value = list(value)
+            yield section, key, masked(value) if is_secret(field) else str(value) if isinstance(value, Path) else value

@@ -1,0 +1,168 @@
+"""The `mailback` command: finds the command asked for, runs it, and tells every failure in one line.
+
+A command's module is imported only when the command is used: `mailback check` must answer within 300 ms, and SQLAlchemy
+alone takes half a second to import. Hence the table below, with each command's one-line help beside its place; a test
+holds it equal to what the commands say themselves.
+
+Exit codes: 0 done; 1 a negative answer, a failed item, a store that cannot be used; 2 a call or a configuration that is
+wrong; 130 interrupted; 141 the reader of a pipe has gone. Emits no log events of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from mailback import __version__
+from mailback.cli.errors import CommandError
+from mailback.cli.options import config_option
+from mailback.cli.out import complain, safe
+
+TRACEBACK_VARIABLE = "MAILBACK_TRACEBACK"
+
+
+class Place(NamedTuple):
+    """Where a command lies, and what it is for."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: dict[str, Place] = {
+    "serve": Place("serve", "serve", "Run every door and server that the configuration switches on."),
+    "milter": Place("serve", "milter", "Run the milter alone."),
+    "smtpd": Place("serve", "smtpd", "Run the receiver alone."),
+    "policyd": Place("serve", "policyd", "Run the policy service and the socketmap alone."),
+    "classify": Place("classify", "classify", "Tell what messages are and why deliveries failed; changes nothing."),
+    "check": Place("check", "check", "May I mail this address? Exit code 0 yes, 1 no."),
+    "explain": Place("explain", "explain", "Tell every event and decision behind an address's state."),
+    "suppress": Place("suppress", "suppress", "The suppression list: add, remove, list, import, export."),
+    "events": Place("events", "events", "Tell what happened, the latest first."),
+    "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
+    "config": Place("config", "config", "Check and show the configuration."),
+    "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
+    "doctor": Place("doctor", "doctor", "Check the live system: Postfix, DNS, files, permissions, ports."),
+    "demo": Place("demo", "demo", "A minute's tour on real-looking mail; nothing to set up."),
+    "completion": Place("completion", "completion", "Print the completion script of a shell."),
+}
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands by name and imports one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        command: click.Command = getattr(import_module(f"mailback.cli.{place.module}"), place.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.help) for name, place in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            told = f"no such command: {safe(args[0])}" + (f", did you mean {close[0]}?" if close else "")
+            raise click.UsageError(told, ctx) from error
+
+
+@click.group(
+    cls=LazyCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=False,
+)
+@config_option
+@click.version_option(__version__, "-V", "--version", prog_name="mailback", message="%(prog)s %(version)s")
+def mailback(config: object) -> None:
+    """Handle everything that comes back when you send mail: bounces, complaints, auto-replies.
+
+    Start with `mailback demo`, then `mailback config check` and `mailback doctor`.
+    """
+    del config  # read by the commands, through the context
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a C locale must not end a listing half way
+    try:
+        code = mailback.main(args=arguments, prog_name="mailback", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit; a closed pipe would then print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (KeyboardInterrupt, click.Abort):
+        complain("interrupted")
+        return 130
+    except Exception as error:
+        return _told(error)
+    return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, click.ClickException):
+        return _usage_told(error)
+    if isinstance(error, CommandError):
+        complain("; ".join(filter(None, (error.what, error.advice))))
+        return error.exit_code
+    problems: Any = getattr(error, "problems", None)
+    if problems:  # SettingsError, RulesError: everything that is wrong, a line each
+        for problem in problems:
+            complain(safe(problem))
+        return 2
+    if advice := getattr(error, "advice", None):  # StoreUnavailable, which this module must not import to catch
+        complain(safe(f"{getattr(error, 'reason', error)}; {advice}"))
+        return 1
+    if isinstance(error, OSError):
+        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        complain(f"{safe(told)}; check that it exists and that {_user()} may use it")
+        return 1
+    complain(f"{type(error).__name__}: {safe(error)}; this is a fault in Mailback, report it with the output of the "
+             f"same command under {TRACEBACK_VARIABLE}=1")  # fmt: skip
+    return 1
+
+
+def _usage_told(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "mailback"
+    message = error.format_message().rstrip(".").replace("\n", " ")
+    complain(f"{message}; see: {path} --help")
+    return error.exit_code
+
+
+def _user() -> str:
+    from mailback.cli.options import actor
+
+    return actor().removeprefix("operator:")
+
+
+if __name__ == "__main__":
+    main()

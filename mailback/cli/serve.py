@@ -1,0 +1,238 @@
+"""`mailback serve`, and each of its parts alone: load the settings, make the store ready, hand over to the supervisor.
+
+The parent process that forks the workers must hold neither threads nor an open database, so the store is opened and
+brought to its newest schema in a child of its own, which ends before anything listens. The child runs as the user that
+the service becomes, so that the database belongs to whoever writes it.
+
+Log events:
+`config.warning`      something in the settings can be run but is hardly meant (`warning`). Correct it, or leave it.
+`reload.fixed`        a reload changed `keys` that only a restart can change. Restart when convenient.
+`store.ready`         the database is at the newest schema. Nothing.
+Everything that prevents a start is told as any command's failure: one line a problem, exit code 1 or 2.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailback.cli.errors import CommandError
+from mailback.cli.options import config_option, load_settings
+
+if TYPE_CHECKING:
+    from mailback.service.supervisor import Part
+    from mailback.settings import Settings
+
+NO_PYMILTER = CommandError(
+    "the milter needs pymilter, which is not installed",
+    "pip install 'mailback[milter]' (it is licensed under the GPL and compiles against libmilter-dev, "
+    "which is why it is not installed with Mailback itself)",
+)
+
+
+def _receiver(settings: Settings) -> Part:
+    from mailback_smtpd.part import SmtpdPart
+
+    return SmtpdPart(settings)
+
+
+def _milter(settings: Settings) -> Part:
+    if find_spec("Milter") is None:
+        raise NO_PYMILTER
+    from mailback_milter.part import MilterPart
+
+    return MilterPart(settings)
+
+
+def _policyd(settings: Settings) -> Part:
+    from mailback.outbound.part import PolicydPart
+
+    return PolicydPart(settings)
+
+
+_PARTS: dict[str, Callable[[Settings], Part]] = {"smtpd": _receiver, "milter": _milter, "policyd": _policyd}
+
+
+def _wanted(settings: Settings) -> list[str]:
+    """The parts that the settings switch on."""
+    on = {
+        "smtpd": settings.smtpd.listen,
+        "milter": settings.milter.listen,
+        "policyd": settings.policyd.listen or settings.policyd.socketmap,
+    }
+    return [name for name in _PARTS if on[name]]
+
+
+def _build(settings: Settings, only: str | None) -> list[Part]:
+    wanted = _wanted(settings)
+    if only is not None:
+        if only not in wanted:
+            raise CommandError(
+                f"[{only}] has no `listen`",
+                f"set it in the configuration, or MAILBACK_{only.upper()}_LISTEN",
+                exit_code=2,
+            )
+        wanted = [only]
+    if not wanted:
+        raise CommandError(
+            "nothing to serve: no section of the configuration has a `listen`",
+            "set one of smtpd.listen, milter.listen, policyd.listen (mailback config show --template shows all keys)",
+            exit_code=2,
+        )
+    return [_PARTS[name](settings) for name in wanted]
+
+
+def _run(config: Path | None, only: str | None = None) -> int:
+    settings = load_settings(config, files=True)
+    parts = _build(settings, only)
+
+    from mailback.service import log
+    from mailback.service.supervisor import supervise
+
+    log.configure(settings.log)
+    _tell_warnings(settings)
+    prepare_store(settings)
+    return supervise(
+        parts,
+        load=_Reload(config, only, settings),
+        drain_timeout_s=settings.smtpd.drain_timeout_s,
+        user=settings.service.user,
+        group=settings.service.group,
+    )
+
+
+class _Reload:
+    """Builds the parts from the settings as they are now; raises what is wrong with them, and then nothing changes."""
+
+    def __init__(self, config: Path | None, only: str | None, settings: Settings) -> None:
+        self._config = config
+        self._only = only
+        self._settings = settings
+
+    def __call__(self) -> Sequence[Part]:
+        from mailback.service import log
+
+        settings = load_settings(self._config, files=True)
+        parts = _build(settings, self._only)
+        if settings.store.url != self._settings.store.url:
+            prepare_store(settings)
+        if fixed := self._settings.needs_restart(settings):
+            log.get_logger("serve").warning("reload.fixed", keys=", ".join(fixed), advice="restart to change these")
+        log.configure(settings.log)
+        _tell_warnings(settings)
+        self._settings = settings
+        return parts
+
+
+def _tell_warnings(settings: Settings) -> None:
+    from mailback.service import log
+
+    for warning in settings.warnings():
+        log.get_logger("serve").warning("config.warning", warning=warning)
+
+
+def prepare_store(settings: Settings) -> None:
+    """Bring the store to its newest schema in a child process. Raises CommandError with the child's reason."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(readable)
+        _upgrade_and_exit(settings, writable)
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        said = pipe.read().decode(errors="replace")
+    _, status = os.waitpid(child, 0)
+    if status:
+        what, _, advice = said.partition("\0")
+        raise CommandError(what or f"the store could not be made ready (status {status})", advice)
+
+    from mailback.service import log
+
+    log.get_logger("serve").debug("store.ready")
+
+
+def _upgrade_and_exit(settings: Settings, writable: int) -> None:
+    """In the child: upgrade, say why not, and leave without touching what belongs to the parent."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    code = 1
+    try:
+        _upgrade(settings)
+        code = 0
+    except BaseException as error:  # whatever it is, the parent tells it
+        what = getattr(error, "reason", "") or f"{type(error).__name__}: {error}"
+        advice = getattr(error, "advice", "") or "look at [store] url and at who may write to its folder"
+        os.write(writable, f"{what}\0{advice}".encode(errors="backslashreplace"))
+    finally:
+        os._exit(code)
+
+
+def _upgrade(settings: Settings) -> None:
+    from mailback.locations import sqlite_path
+    from mailback.service import privileges
+
+    user, group = settings.service.user, settings.service.group
+    path = sqlite_path(settings.store.url)
+    if path is not None:
+        make_folder(path.parent, user)
+    privileges.drop(user, group)
+    from mailback.store import Store
+
+    store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s)
+    try:
+        store.upgrade()
+    finally:
+        store.close()
+
+
+def make_folder(folder: Path, user: str | None = None) -> None:
+    """The folder of the database, closed to others, owned by the user that the service becomes."""
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700, parents=True)
+    if user is not None and os.geteuid() == 0:
+        entry = pwd.getpwnam(user)
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+
+
+@click.command()
+@config_option
+def serve(config: Path | None) -> int:
+    """Run every door and server that the configuration switches on.
+
+    A part is on when its section has a `listen`: [smtpd], [milter], [policyd]. Says `ready` on the log (and to systemd)
+    once every socket listens. SIGTERM finishes what was begun and exits 0; SIGHUP reads settings and rules anew.
+    """
+    return _run(config)
+
+
+@click.command()
+@config_option
+def milter(config: Path | None) -> int:
+    """Run the milter alone.
+
+    Needs pymilter: pip install 'mailback[milter]'. It is licensed under the GPL.
+    """
+    return _run(config, "milter")
+
+
+@click.command()
+@config_option
+def smtpd(config: Path | None) -> int:
+    """Run the receiver alone."""
+    return _run(config, "smtpd")
+
+
+@click.command()
+@config_option
+def policyd(config: Path | None) -> int:
+    """Run the policy service and the socketmap alone."""
+    return _run(config, "policyd")
