@@ -1,0 +1,442 @@
+"""Why a delivery failed: layers vote, and the vote becomes a verdict with its evidence, confidence and risk.
+
+    status      enhanced status code, or the bare reply code where that is all there is     weight 0.4
+    text        wordings, and rules of single providers                                     weight 0.3
+    model       a classifier learnt from labelled diagnostics                               weight 0.2
+    engagement  what the recipient did with earlier mail                                    weight 0.1
+
+Each layer abstains rather than guesses, and a layer that abstains leaves the denominator. What a vote counts is the
+weight of its layer times its strength (how often the rule alone is right). Codes lie more often than words do, so a
+specific text outranks a code: a general code that disagrees with it leaves the vote, a specific one counts half.
+A cause that the report itself states (a feedback type, an auto-reply) is taken as it is, as layer `report`.
+
+Pure computation: no clock, no I/O after construction, safe to call from several threads. Emits no log events.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mailback.bounce import dialect
+from mailback.bounce.patterns import PatternSet, cache_directory, prepare
+from mailback.bounce.rules import CodeRule, Rules, TextRule
+from mailback.bounce.taxonomy import CAUSES, Kind, Subcategory, Type
+from mailback.bounce.verdict import Evidence, Risk, Verdict
+from mailback.reports.report import DeliveryFailure, Report
+
+WEIGHTS = {"status": 0.4, "text": 0.3, "model": 0.2, "engagement": 0.1}
+SPECIFIC = 0.8
+"""Strength from which a text outranks a code."""
+GENERAL = 0.5
+"""Strength below which a code is general: it leaves the vote when a specific text disagrees with it."""
+
+_MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stands at its beginning
+_MAX_REPORT = 8192  # of the explanation for people, which has a preamble
+_REPORT_DISCOUNT = 0.75  # the explanation is written for everybody: it names causes that were not this one
+_OUTRANKED = 0.5
+_RIVALLED = 0.85  # two causes told alike strongly: one of them is right, seldom both
+_KIN = 0.7  # how far a vote for a cause of the same type and permanence supports another
+_EVIDENCE_TEXT = 120
+_MAX_EVIDENCE = 6
+_STATED = 0.95  # confidence in a cause that the report itself states
+_NOTHING_KNOWN = 0.1
+_SUREST = 0.99
+_ENGAGED, _ACTIVE = 0.05, 0.1  # opens and clicks a message: moderate, active
+_DELIVERED = frozenset({"delivered", "relayed", "expanded"})
+_FULL = frozenset({Subcategory.MAILBOX_FULL, Subcategory.MAILBOX_TEMPORARILY_FULL})
+_NEVER_DELAYED = frozenset({Type.AUTO_REPLY, Type.COMPLAINT, Type.DELIVERED})
+
+
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """What the recipient did with earlier mail, and how the domain stands; all of it optional knowledge."""
+
+    sent: int = 0
+    opens: int = 0
+    clicks: int = 0
+    recent: bool = False
+    """Opened or clicked within the window that the operator calls recent."""
+    domain_reputation: float | None = None
+    """Of the sending domain at the receiver, 0 (bad) to 1 (good)."""
+
+    @property
+    def rate(self) -> float:
+        """Opens and clicks a message."""
+        return (self.opens + self.clicks) / max(self.sent, 1)
+
+
+class DiagnosticModel(Protocol):
+    """A learnt classifier of diagnostics; see `Classifier`."""
+
+    name: str
+
+    def vote(self, text: bytes) -> tuple[Subcategory, float] | None:
+        """The likeliest cause and its probability for a prepared text, or None when it is not sure enough."""
+
+
+class _Vote(NamedTuple):
+    layer: str
+    rule: str
+    says: Subcategory
+    strength: float
+    weight: float
+    text: str = ""
+
+    @property
+    def mass(self) -> float:
+        return self.strength * self.weight
+
+
+class _Hit(NamedTuple):
+    """A text rule that holds, and where its words stand."""
+
+    rule: TextRule
+    number: int
+    """Of the pattern; -1 for a rule that is told by a provider's code alone."""
+    strength: float
+    data: bytes
+
+
+class _Context(NamedTuple):
+    """What rules are limited by."""
+
+    status: tuple[str, str, int] | None
+    klass: str
+    smtp_code: str | None
+    providers: frozenset[str]
+
+
+class Classifier:
+    """Gives verdicts by a set of rules, and a model where one is handed in."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        model: DiagnosticModel | None = None,
+        *,
+        engine: str = "auto",
+        cache: Path | None = None,
+    ) -> None:
+        """Compile the rules.
+
+        `cache` is where the compiled patterns are kept between starts; by default the user's cache folder.
+        """
+        self._rules = rules
+        self._model = model
+        owners: list[TextRule | str] = []  # of each pattern: a rule, or the provider that the pattern gives away
+        nodes: list[dialect.Node] = []
+        for rule in rules.texts.values():
+            owners += [rule] * len(rule.patterns)
+            nodes += rule.patterns
+        for provider in rules.providers.values():
+            owners += [provider.id] * len(provider.marks)
+            nodes += provider.marks
+        self._owners = tuple(owners)
+        self._patterns = PatternSet(
+            nodes,
+            engine="re" if engine == "re" else "hyperscan" if engine == "hyperscan" else "auto",
+            cache=cache or cache_directory(),
+        )
+        self._by_code: dict[str, list[TextRule]] = {}
+        for rule in rules.texts.values():
+            if rule.provider and not rule.patterns:
+                self._by_code.setdefault(rule.provider, []).append(rule)
+        self._provider_of = _provider_finder(rules)
+        self._last = threading.local()
+
+    def verdict(self, failure: DeliveryFailure, report: Report, engagement: Engagement | None = None) -> Verdict:
+        """Why the delivery to one recipient failed (or what else became of it); never raises."""
+        if failure.cause is not None:
+            evidence = Evidence("report", report.dialect or report.kind.value, 1.0, failure.cause.value)
+            return _verdict(failure.cause, _type(failure.cause, failure, report), _STATED, (evidence,), engagement)
+        if failure.action in _DELIVERED:
+            evidence = Evidence("report", f"action {failure.action}", 1.0, Subcategory.DELIVERED.value)
+            return _verdict(Subcategory.DELIVERED, Type.DELIVERED, _STATED, (evidence,), engagement)
+        votes = self._votes(failure, report)
+        if engagement is not None and votes:
+            votes += _engagement_vote(votes, engagement)
+        says, confidence, counted = _count(votes)
+        delayed = failure.action == "delayed" or report.kind is Kind.DELAY
+        if says is Subcategory.UNKNOWN and delayed:
+            says, confidence = Subcategory.MESSAGE_TEMPORARILY_DELAYED, _STATED
+        says = _fullness(says, failure)
+        return _verdict(says, _type(says, failure, report), confidence, _evidence(votes, counted), engagement)
+
+    def provider(self, failure: DeliveryFailure) -> str | None:
+        """Id of the provider that refused (or that returned the mail), by host names; None when it is no known one."""
+        hosts = (failure.remote_mta, failure.final_recipient, failure.recipient, failure.reporting_mta)
+        return next((found for host in hosts if host and (found := self._provider_of(host))), None)
+
+    def _votes(self, failure: DeliveryFailure, report: Report) -> list[_Vote]:
+        data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
+        found = self._patterns.found(data) if data else []
+        context = self._context(failure, found)
+        hits = self._hits(found, data, context, 1.0)
+        if (not hits or hits[0].strength < GENERAL) and report.text:
+            hits = sorted(hits + self._report_hits(report, context), key=_strongest)
+        votes = [vote for vote in (self._status_vote(context), self._text_vote(hits, context)) if vote is not None]
+        if self._model is not None and (told := self._model.vote(data)) is not None:
+            votes.append(_Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"]))
+        return votes
+
+    def _context(self, failure: DeliveryFailure, found: Iterable[int]) -> _Context:
+        marked = [owner for number in found if isinstance(owner := self._owners[number], str)]
+        hosts = (failure.remote_mta, failure.reporting_mta, failure.recipient, failure.final_recipient)
+        named = [provider for host in hosts if host and (provider := self._provider_of(host))]
+        status = _split_status(failure.status)
+        code = failure.smtp_code
+        klass = status[0] if status else (code or "")[:1]
+        return _Context(status, klass, code, frozenset(named + marked))
+
+    def _hits(self, found: Iterable[int], data: bytes, context: _Context, discount: float) -> list[_Hit]:
+        """The rules that hold, the strongest first."""
+        hits = [
+            _Hit(owner, number, owner.strength * discount, data)
+            for number in found
+            if not isinstance(owner := self._owners[number], str) and _holds(owner, context)
+        ]
+        if context.status is not None and discount == 1.0:
+            for provider in context.providers:
+                hits += [
+                    _Hit(rule, -1, rule.strength, data)
+                    for rule in self._by_code.get(provider, ())
+                    if _holds(rule, context)
+                ]
+        hits.sort(key=_strongest)
+        return hits
+
+    def _report_hits(self, report: Report, context: _Context) -> list[_Hit]:
+        """What the explanation for people says; scanned once a report, however many recipients it names."""
+        last = self._last
+        if getattr(last, "text", None) is not report.text:
+            last.data = prepare(report.text[:_MAX_REPORT])
+            last.found = self._patterns.found(last.data)
+            last.text = report.text
+        alone = len(report.failures) <= 1
+        return self._hits(last.found, last.data, context, _REPORT_DISCOUNT if alone else _REPORT_DISCOUNT / 2)
+
+    def _status_vote(self, context: _Context) -> _Vote | None:
+        """The enhanced status code, or the reply code where it says more."""
+        best: tuple[float, CodeRule] | None = None
+        if context.status is not None and context.status[0] != "2":
+            _, subject, detail = context.status
+            rule = self._rules.statuses.get(f"{subject}.{detail}") or self._rules.subjects.get(subject)
+            if rule is not None:
+                best = rule.strength, rule
+        reply = self._rules.replies.get(context.smtp_code or "")
+        if reply is not None and (best is None or best[0] < reply.strength):
+            best = reply.strength, reply
+        if best is None or best[0] == 0:
+            return None
+        strength, rule = best
+        says = rule.persistent if context.klass == "4" else rule.permanent
+        name = rule.code.replace("x", context.klass, 1)
+        return _Vote("status", name, says, strength, WEIGHTS["status"], rule.means)
+
+    def _text_vote(self, hits: list[_Hit], context: _Context) -> _Vote | None:
+        if not hits:
+            return None
+        rule, number, strength, data = hits[0]
+        if any(not _akin(hit.rule.says, rule.says) and hit.strength > strength - 0.03 for hit in hits):
+            strength *= _RIVALLED
+        says = rule.temporary if context.klass == "4" else rule.says
+        words = self._patterns.matched(number, data)[:_EVIDENCE_TEXT] if number >= 0 else rule.reason[:_EVIDENCE_TEXT]
+        return _Vote("provider" if rule.provider else "text", rule.id, says, strength, WEIGHTS["text"], words)
+
+
+def _holds(rule: TextRule, context: _Context) -> bool:
+    """Whether the rule's limits (provider, codes) are met."""
+    if rule.provider is not None and rule.provider not in context.providers:
+        return False
+    if rule.statuses:
+        status = context.status
+        if status is None or not any(allowed.holds(status) for allowed in rule.statuses):
+            return False
+    return not rule.codes or context.smtp_code in rule.codes
+
+
+def _strongest(hit: _Hit) -> tuple[float, int]:
+    """Order of hits: the strongest first, a provider's own rule before one for everybody."""
+    return -hit.strength, 0 if hit.rule.provider else 1
+
+
+def _akin(one: Subcategory, other: Subcategory) -> bool:
+    """Whether two causes lead to the same handling of the address: the same type, as permanent."""
+    a, b = CAUSES[one], CAUSES[other]
+    return a.type is b.type and a.permanent == b.permanent
+
+
+def _agreement(one: Subcategory, other: Subcategory) -> float:
+    return 1.0 if one is other else _KIN if _akin(one, other) else 0.0
+
+
+def _count(votes: list[_Vote]) -> tuple[Subcategory, float, list[_Vote]]:
+    """The cause with the most support, the confidence in it, and the votes as they were counted.
+
+    Confidence is the winner's share of all that was voted, times the chance that not all rules that speak for it err.
+    """
+    counted = _outranked(votes)
+    support: dict[Subcategory, float] = {}
+    for vote in counted:
+        support[vote.says] = support.get(vote.says, 0.0) + vote.mass
+    total = sum(support.values())
+    if not total:
+        return Subcategory.UNKNOWN, _NOTHING_KNOWN, counted
+    winner = max(support, key=lambda says: support[says])
+    share = sum(vote.mass * _agreement(vote.says, winner) for vote in counted) / total
+    all_err = 1.0
+    for vote in counted:
+        all_err *= 1.0 - vote.strength * _agreement(vote.says, winner) * (vote.weight > 0)
+    return winner, min(share * (1.0 - all_err), _SUREST), counted
+
+
+def _outranked(votes: list[_Vote]) -> list[_Vote]:
+    """The votes, with a code that a text outranks left out or halved (it stays in the evidence)."""
+    text = next((vote for vote in votes if vote.layer in ("text", "provider")), None)
+    if text is None or text.strength < GENERAL:
+        return votes
+    return [_lowered(vote, text) if vote.layer == "status" and vote.says is not text.says else vote for vote in votes]
+
+
+def _lowered(code: _Vote, text: _Vote) -> _Vote:
+    if code.strength < GENERAL:
+        return code._replace(weight=0.0)
+    if text.strength >= SPECIFIC:
+        return code._replace(weight=code.weight * _OUTRANKED)
+    return code
+
+
+def _engagement_vote(votes: list[_Vote], engagement: Engagement) -> list[_Vote]:
+    """A recipient who reads our mail has hardly gone; one who never did may well have.
+
+    The layer takes no side among the causes: it supports the leading one, or it speaks for a passing trouble.
+    """
+    leading = _count(votes)[0]
+    if engagement.sent == 0 or CAUSES[leading].type is not Type.HARD_BOUNCE:
+        return []
+    if engagement.recent and engagement.rate > _ACTIVE:
+        return [_engaged(Subcategory.SERVER_TEMPORARILY_UNAVAILABLE, "active")]
+    return [] if engagement.rate > _ENGAGED else [_engaged(leading, "inactive")]
+
+
+def _engaged(says: Subcategory, trend: str) -> _Vote:
+    return _Vote("engagement", trend, says, GENERAL, WEIGHTS["engagement"])
+
+
+def _evidence(votes: list[_Vote], counted: list[_Vote]) -> tuple[Evidence, ...]:
+    weights = {vote.layer: vote.weight for vote in counted}
+    return tuple(
+        Evidence(vote.layer, vote.rule, weights[vote.layer] * vote.strength, vote.says.value, vote.text)
+        for vote in votes
+    )[:_MAX_EVIDENCE]
+
+
+def _verdict(
+    says: Subcategory,
+    kind: Type,
+    confidence: float,
+    evidence: tuple[Evidence, ...],
+    engagement: Engagement | None,
+) -> Verdict:
+    return Verdict(kind, says, confidence, evidence, _risk(kind, confidence, engagement))
+
+
+def _type(says: Subcategory, failure: DeliveryFailure, report: Report) -> Type:
+    """The type of a cause; a delay keeps its own type whatever the cause (taxonomy)."""
+    if CAUSES[says].type in _NEVER_DELAYED:
+        return CAUSES[says].type
+    if failure.action == "delayed" or report.kind is Kind.DELAY:
+        return Type.DELAYED_BOUNCE
+    return CAUSES[says].type
+
+
+def _fullness(says: Subcategory, failure: DeliveryFailure) -> Subcategory:
+    """A full mailbox is told in words that do not say for how long; the class of the code does (RFC 3463 x.2.2)."""
+    if says not in _FULL:
+        return says
+    klass = (failure.status or failure.smtp_code or "")[:1]
+    wanted = {"4": Subcategory.MAILBOX_TEMPORARILY_FULL, "5": Subcategory.MAILBOX_FULL}
+    return wanted.get(klass, says)
+
+
+# Risk of a type: to further delivery, to the sender's reputation.
+_RISK = {
+    Type.HARD_BOUNCE: (0.9, 0.6),
+    Type.SOFT_BOUNCE: (0.3, 0.1),
+    Type.BLOCK_BOUNCE: (0.7, 0.9),
+    Type.CHALLENGE_BOUNCE: (0.4, 0.3),
+    Type.SPAM_BOUNCE: (0.8, 1.0),
+    Type.AUTO_REPLY: (0.0, 0.0),
+    Type.DELAYED_BOUNCE: (0.2, 0.1),
+    Type.COMPLAINT: (0.8, 1.0),
+    Type.DELIVERED: (0.0, 0.0),
+    Type.UNKNOWN: (0.5, 0.3),
+}
+
+
+@lru_cache(maxsize=1024)
+def _risk(kind: Type, confidence: float, engagement: Engagement | None) -> Risk:
+    """How much this failure endangers; without knowledge of reputation or engagement these count as 0.5."""
+    delivery, reputation = _RISK[kind]
+    domain = engagement.domain_reputation if engagement else None
+    return Risk(
+        deliverability=max(0.0, delivery - (1.0 - confidence) * 0.2),
+        reputation=(reputation + 1.0 - (0.5 if domain is None else domain)) / 2,
+        engagement=_engagement_risk(engagement),
+    )
+
+
+def _engagement_risk(engagement: Engagement | None) -> float:
+    if engagement is None or engagement.sent == 0:
+        return 0.5
+    if engagement.rate > _ACTIVE:
+        return 0.2
+    return 0.4 if engagement.rate > _ENGAGED else 0.8
+
+
+@lru_cache(maxsize=1024)
+def _split_status(status: str | None) -> tuple[str, str, int] | None:
+    """`5.7.606` as class, subject and detail; None for what is no enhanced status code (RFC 3463 section 2)."""
+    parts = (status or "").split(".")
+    if len(parts) != 3 or parts[0] not in ("2", "4", "5") or not all(p.isdecimal() for p in parts):
+        return None
+    return parts[0], str(int(parts[1])), int(parts[2])
+
+
+_CONTINUATION = re.compile(r"([245]\d\d)-(?:([245]\.\d{1,3}\.\d{1,3}) )?")
+
+
+def _joined(diagnostic: str) -> str:
+    """A multi-line reply as one sentence: the code that opens each further line stands in the way of phrases."""
+    first = _CONTINUATION.search(diagnostic, 0, 80)
+    if first is None:
+        return diagnostic
+    code, status = first.groups()
+    heads = [f" {code}-", f" {code} "]
+    if status:
+        heads = [f" {code}-{status} ", f" {code} {status} ", *heads]
+    for head in heads:
+        diagnostic = diagnostic.replace(head, " ")
+    return diagnostic
+
+
+def _provider_finder(rules: Rules) -> Callable[[str], str | None]:
+    """A function that names the provider of a host name or address, by its domain or a domain above."""
+    owners = {host: provider.id for provider in rules.providers.values() for host in provider.hosts}
+
+    @lru_cache(maxsize=4096)
+    def find(host: str) -> str | None:
+        name = host.rpartition(";")[2].rpartition("@")[2].strip(" .<>[]()").lower()[:255]
+        while name:
+            if name in owners:
+                return owners[name]
+            name = name.partition(".")[2]
+        return None
+
+    return find
