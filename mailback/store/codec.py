@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
 from mailback.store.records import Event, Suppression, SuppressionChange
@@ -12,7 +13,8 @@ from mailback.store.records import Event, Suppression, SuppressionChange
 TEXT_CAP = 8192
 """Longest text kept in a column, in characters; what is longer came from somebody who wants to fill the disk."""
 
-Row = Sequence[object]
+Row = Sequence[Any]
+"""A row as the driver gives it; the schema, not the type checker, knows what each column holds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -114,7 +116,7 @@ def _optional_json(value: Mapping[str, object] | None) -> str | None:
 
 def event_of(row: Row) -> Event:
     """The record behind a row of the `event` table, columns in the table's order."""
-    values = dict(zip(Event.__slots__, row, strict=True))
+    values: dict[str, Any] = dict(zip(Event.__slots__, row, strict=True))
     values["at"] = moment(values["at"])
     values["original_sent_at"] = optional_moment(values["original_sent_at"])
     values["permanent"] = bool(values["permanent"])
@@ -146,7 +148,7 @@ def suppression_row(s: Suppression) -> tuple[object, ...]:
 
 def suppression_of(row: Row) -> Suppression:
     """The record behind a row of the `suppression` table, columns in the table's order."""
-    values = dict(zip(Suppression.__slots__, row, strict=True))
+    values: dict[str, Any] = dict(zip(Suppression.__slots__, row, strict=True))
     values["since"] = moment(values["since"])
     values["until"] = optional_moment(values["until"])
     values["lifted_at"] = optional_moment(values["lifted_at"])
@@ -155,7 +157,7 @@ def suppression_of(row: Row) -> Suppression:
 
 def change_of(row: Row) -> SuppressionChange:
     """The record behind a row of `suppression_change`, without its id, columns in the table's order."""
-    values = dict(zip(SuppressionChange.__slots__, row, strict=True))
+    values: dict[str, Any] = dict(zip(SuppressionChange.__slots__, row, strict=True))
     for name in ("at", "since"):
         values[name] = moment(values[name])
     values["until"] = optional_moment(values["until"])

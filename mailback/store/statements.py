@@ -13,7 +13,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from mailback.store.schema import audit, event, suppression, suppression_change
 
-_DIALECT: Dialect = sqlite_dialect()  # type: ignore[no-untyped-call]
+_DIALECT: Dialect = sqlite_dialect()
 
 
 def sql(statement: ClauseElement, *parameters: str) -> str:
