@@ -66,6 +66,7 @@ class Finding:
     failure: DeliveryFailure
     verdict: Verdict
     handling: Handling
+    provider: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         verdict, failure = self.verdict, self.failure
@@ -219,7 +220,9 @@ def _read(knowledge: Knowledge, message: Message, envelope: Envelope | None) -> 
     findings = []
     for failure in report.failures:
         verdict = knowledge.classifier.verdict(failure, report)
-        findings.append(Finding(failure, verdict, knowledge.handling.handling(verdict, list_id=list_id)))
+        provider = knowledge.classifier.provider(failure)
+        handling = knowledge.handling.handling(verdict, provider=provider, list_id=list_id)
+        findings.append(Finding(failure, verdict, handling, provider))
     return report, tuple(findings)
 
 
@@ -324,6 +327,7 @@ def _fill_finding(event: Event, finding: Finding, classification: Classification
     event.recipient_key = address.key(failure.recipient)
     event.final_recipient = failure.final_recipient
     event.domain = address.domain(failure.recipient) or None
+    event.provider = finding.provider
     event.smtp_code = failure.smtp_code
     event.status = failure.status
     event.diagnostic = failure.diagnostic
