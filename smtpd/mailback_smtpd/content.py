@@ -1,0 +1,91 @@
+"""What is changed in a message before it goes on: trace and tag fields in front, forged tags out, nothing else.
+
+Where line ends are what RFC 5321 section 2.3.8 demands, every other octet stays as it came. Where a CR or LF stands
+alone they become CRLF first: readers disagree on whether such an octet ends a line, and each disagreement lets
+somebody hide a header field from one reader and show it to the next, or end a message early at a server behind us
+(SMTP smuggling). Postfix does the same with `smtpd_forbid_bare_newline = normalize`. Emits no log events.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from email.utils import format_datetime
+
+MAX_HOPS = 50
+"""`Received` fields after which a message is taken to go in circles (RFC 5321 section 6.3 asks for at least 100 or a
+better sign; Postfix stops at 50)."""
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
+_FIELD = rb"(?im:^%s[^\n]*\n(?:[ \t][^\n]*\n)*)"
+_RECEIVED = re.compile(rb"(?im)^received[ \t]*:")
+
+
+def canonical(raw: bytes) -> bytes:
+    """`raw` with CRLF line ends only; the same object where it has them already."""
+    pairs = raw.count(b"\r\n")
+    if pairs == raw.count(b"\n") and pairs == raw.count(b"\r"):
+        return raw
+    return _LINE_END.sub(b"\r\n", raw)
+
+
+def header_block(content: bytes) -> bytes:
+    """The header of canonical content, up to and including the CRLF of its last field."""
+    if content.startswith(b"\r\n"):
+        return b""
+    end = content.find(b"\r\n\r\n")
+    return content if end < 0 else content[: end + 2]
+
+
+def hops(header: bytes) -> int:
+    """How many `Received` fields a header has."""
+    return len(_RECEIVED.findall(header))
+
+
+def is_8bit(content: bytes) -> bool:
+    return not content.isascii()
+
+
+def without_fields(header: bytes, prefixes: Sequence[str]) -> bytes:
+    """A header without the fields whose names start with one of `prefixes` (lower case), folded lines included."""
+    names = b"|".join(re.escape(prefix.encode("ascii")) for prefix in prefixes)
+    if not names or not re.search(rb"(?im)^(?:" + names + rb")", header):
+        return header
+    return re.sub(_FIELD % (b"(?:" + names + b")"), b"", header)
+
+
+def rewritten(content: bytes, add: Iterable[tuple[str, str]], remove: Sequence[str], trace: bytes) -> bytes:
+    """Canonical content with `trace` and the fields of `add` in front, and without those that `remove` names."""
+    header = header_block(content)
+    added = "".join(f"{name}: {value}\r\n" for name, value in add).encode("utf-8", "replace")
+    kept = without_fields(header, remove) if remove else header
+    separator = b"" if content[len(header) : len(header) + 2] == b"\r\n" or kept else b"\r\n"
+    return b"".join((trace, added, kept, separator, content[len(header) :]))
+
+
+def received_field(
+    *,
+    helo: str,
+    client: str | None,
+    hostname: str,
+    protocol: str,
+    event_id: str,
+    recipients: Sequence[str],
+    at: datetime,
+) -> bytes:
+    """The trace field of RFC 5321 section 4.4; `for` only with one recipient, so that no Bcc becomes visible."""
+    name = helo if _HELO.match(helo) else "unknown"
+    literal = "local" if client is None else f"[IPv6:{client}]" if ":" in client else f"[{client}]"
+    only = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 else ""
+    return (
+        f"Received: from {name} ({literal})\r\n"
+        f"\tby {hostname} (Mailback) with {protocol} id {event_id}{only};\r\n"
+        f"\t{format_datetime(at)}\r\n"
+    ).encode("utf-8", "replace")
+
+
+def return_path(sender: str) -> bytes:
+    """The field that final delivery adds (RFC 5321 section 4.4)."""
+    return f"Return-Path: <{sender}>\r\n".encode("utf-8", "replace")

@@ -1,0 +1,154 @@
+"""What happens between the end of a message and the answer to it.
+
+The order is the promise: the engine reads the message (on the loop where it is small, in a thread where it is large),
+the store commits what follows from it, the message goes on to `next_hop` or `bounces_to`, and only then the peer is
+told 250. Whatever fails before that is a temporary failure, or the next hop's own refusal: the peer keeps the mail,
+so there is no queue here that could lose it. A message that comes again is the same event again.
+
+Log events:
+    received            a message was taken; `kind`, `id` (the event), `to` (where it went on to), `size`
+    refused             a message was recorded and then refused or put off by where it goes on to (`to`); `reply` is
+                        what the peer was told. Look at that server or folder when it lasts.
+    not_recorded        the store could not commit; the peer was answered 451 and keeps the mail. The event
+                        `store_unavailable` says what to do.
+    loop                a message had passed more servers than any honest one; look who sends it round in circles
+    intake_failed       a fault of our own, with its traceback; the peer was answered 451. Please report it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from mailback.engine import Disposition, Engine, Outcome, unavailable
+from mailback.envelope import Envelope
+from mailback.service.log import get_logger, whom
+from mailback.store import StoreUnavailable
+from mailback_smtpd import content
+from mailback_smtpd.destination import Destination
+from mailback_smtpd.outgoing import Outgoing
+from mailback_smtpd.reply import Reply
+
+log = get_logger("smtpd")
+
+INLINE_BYTES = 64 * 1024
+"""Messages up to this are read on the event loop: that costs less than handing them to a thread."""
+READERS = 2
+COMMIT_S = 120.0
+"""How long a commit may take before the peer is told to try later; the store itself gives up much earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that has come in full."""
+
+    envelope: Envelope
+    raw: bytes
+    protocol: str
+    """For the trace field: SMTP, ESMTP, ESMTPS, LMTP, UTF8SMTP ... (RFC 3848, RFC 6531 section 4.3)."""
+    utf8: bool
+
+
+class Intake:
+    """The engine, the two destinations, and the order between them; one a worker process."""
+
+    def __init__(self, engine: Engine, *, next_hop: Destination, bounces_to: Destination, hostname: str) -> None:
+        self._engine = engine
+        self._next_hop = next_hop
+        self._bounces_to = bounces_to
+        self._hostname = hostname
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="assess")
+
+    async def take(self, arrival: Arrival) -> list[Reply]:
+        """Record a message and hand it on; a reply for each recipient. Never raises."""
+        recipients = arrival.envelope.recipients
+        try:
+            return await self._take(arrival)
+        except StoreUnavailable as error:
+            log.warning("not_recorded", reason=error.reason, client=arrival.envelope.client_address)
+            reply = Reply(451, "4.3.0", unavailable())
+        except TimeoutError:
+            log.error(
+                "store_unavailable", reason=f"no commit within {COMMIT_S:.0f} s", advice="look at the disk's load"
+            )
+            reply = Reply(451, "4.3.0", unavailable())
+        except Exception:  # the boundary: a fault of ours must never cost the peer its mail
+            log.exception("intake_failed", sender=whom(arrival.envelope.sender), size=len(arrival.raw))
+            reply = Reply(451, "4.3.0", "internal fault, please try again later")
+        return [reply] * len(recipients)
+
+    async def close(self) -> None:
+        """Give up what the destinations keep open."""
+        await asyncio.gather(self._next_hop.close(), self._bounces_to.close())
+        await asyncio.to_thread(self._readers.shutdown)
+
+    async def _take(self, arrival: Arrival) -> list[Reply]:
+        canonical = content.canonical(arrival.raw)
+        if content.hops(content.header_block(canonical)) > content.MAX_HOPS:
+            log.warning("loop", sender=whom(arrival.envelope.sender), client=arrival.envelope.client_address)
+            refusal = Reply(554, "5.4.6", "too many hops, this message goes in circles")
+            return [refusal] * len(arrival.envelope.recipients)
+        outcome = await self._record(arrival)
+        replies = await self._hand_on(arrival, canonical, outcome)
+        self._tell(arrival, outcome, replies)
+        return replies
+
+    async def _record(self, arrival: Arrival) -> Outcome:
+        assess, commit = self._engine.assess, self._engine.commit
+        if len(arrival.raw) <= INLINE_BYTES:
+            assessment = assess(arrival.envelope, arrival.raw)
+        else:
+            loop = asyncio.get_running_loop()
+            assessment = await loop.run_in_executor(self._readers, assess, arrival.envelope, arrival.raw)
+        # Waited for, never cancelled: a unit of work that the store has begun ends as the store says.
+        future = asyncio.wrap_future(commit(assessment))
+        await asyncio.wait((future,), timeout=COMMIT_S)
+        if not future.done():
+            raise TimeoutError
+        return future.result()
+
+    async def _hand_on(self, arrival: Arrival, canonical: bytes, outcome: Outcome) -> list[Reply]:
+        count = len(arrival.envelope.recipients)
+        said = Reply(outcome.smtp_code, outcome.enhanced, outcome.text)
+        if outcome.disposition in (Disposition.REJECT, Disposition.TEMPFAIL, Disposition.DISCARD):
+            return [said] * count
+        destination = self._bounces_to if outcome.machine else self._next_hop
+        replies = await destination.deliver(self._outgoing(arrival, canonical, outcome))
+        return [said if reply.accepted else reply for reply in replies]
+
+    def _outgoing(self, arrival: Arrival, canonical: bytes, outcome: Outcome) -> Outgoing:
+        envelope = arrival.envelope
+        trace = content.received_field(
+            helo=envelope.helo or "",
+            client=envelope.client_address,
+            hostname=self._hostname,
+            protocol=arrival.protocol,
+            event_id=outcome.event_id,
+            recipients=envelope.recipients,
+            at=envelope.received_at,
+        )
+        return Outgoing(
+            sender=envelope.sender,
+            recipients=envelope.recipients,
+            content=content.rewritten(canonical, outcome.add_headers, outcome.remove_headers, trace),
+            event_id=outcome.event_id,
+            utf8=arrival.utf8,
+        )
+
+    def _tell(self, arrival: Arrival, outcome: Outcome, replies: list[Reply]) -> None:
+        envelope = arrival.envelope
+        told = {
+            "id": outcome.event_id,
+            "kind": outcome.kind.value,
+            "to": "bounces_to" if outcome.machine else "next_hop",
+            "sender": whom(envelope.sender),
+            "recipients": len(envelope.recipients),
+            "client": envelope.client_address or "local",
+            "size": len(arrival.raw),
+        }
+        refused = next((reply for reply in replies if not reply.accepted), None)
+        if refused is None:
+            log.info("received", **told)
+        else:
+            log.warning("refused", **told, reply=refused.line.decode("ascii"))
