@@ -11,17 +11,21 @@ Told to the `report` callback: see `writer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from mailback.store import sqlite
+from mailback.bounce.taxonomy import Kind
+from mailback.store import checking, sqlite
 from mailback.store import upgrade as migration
+from mailback.store.audit import Verification
 from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
-from mailback.store.records import Suppression
+from mailback.store.readers import ReaderPool
+from mailback.store.reading import EventFilter, Reads
+from mailback.store.records import AuditEntry, Event, Explanation, Stats, Suppression
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Report, Writer
 
@@ -38,14 +42,14 @@ class Store:
     ) -> None:
         self.path: Path = sqlite.database_path(url)
         self._lookup = SuppressionLookup(url, busy_timeout_s=busy_timeout_s)
+        self._readers = ReaderPool(self.path, busy_timeout_s=busy_timeout_s)
+        self._reads = Reads(self._readers)
         self._writer = Writer(
             self.path, busy_timeout_s=busy_timeout_s, batch=batch, capacity=_WAITING_UNITS, report=report
         )
 
     @classmethod
-    def open(
-        cls, url: str, *, busy_timeout_s: float = 5.0, batch: int = 500, report: Report | None = None
-    ) -> Store:
+    def open(cls, url: str, *, busy_timeout_s: float = 5.0, batch: int = 500, report: Report | None = None) -> Store:
         """The store at `url`. Raises StoreUnavailable for a URL that cannot be used; touches no file yet."""
         return cls(url, busy_timeout_s=busy_timeout_s, batch=batch, report=report)
 
@@ -53,6 +57,7 @@ class Store:
         """Commit what is queued and let go of the database. Safe to call twice."""
         self._writer.close()
         self._lookup.close()
+        self._readers.close()
 
     def __enter__(self) -> Store:
         return self
@@ -80,3 +85,49 @@ class Store:
     def lookup(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
         """See `SuppressionLookup.lookup`."""
         return self._lookup.lookup(key, scopes, now)
+
+    def events(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        kind: Kind | None = None,
+        key: str | None = None,
+        type: str | None = None,  # noqa: A002 - the word of the domain
+        subcategory: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The events that meet every condition given, by time; read page by page, so any number of them fits."""
+        which = EventFilter(since, until, kind, key, type, subcategory)
+        return self._reads.events(which, newest_first=newest_first, limit=limit)
+
+    def suppressions(
+        self,
+        *,
+        scope: str | None = None,
+        active_at: datetime | None = None,
+        type: str | None = None,  # noqa: A002
+    ) -> Iterator[Suppression]:
+        """The suppression list by address, page by page; with `active_at` only what holds mail back at that time."""
+        return self._reads.suppressions(scope=scope, active_at=active_at, type=type)
+
+    def explain(self, key: str) -> Explanation:
+        """All that is known about one address."""
+        return self._reads.explain(key)
+
+    def stats(self, since: datetime | None = None, until: datetime | None = None) -> Stats:
+        """A period in figures; `until` is exclusive."""
+        return self._reads.stats(since, until)
+
+    def audit_trail(self, *, subject: str | None = None, after: int = 0) -> Iterator[AuditEntry]:
+        """The audit trail from the row behind `after` on, all of it or about one address key."""
+        return self._reads.audit_trail(subject=subject, after=after)
+
+    def verify_audit(self) -> Verification:
+        """Walk the whole hash chain; tells the first row that is missing, moved or changed."""
+        return self._reads.verify_audit()
+
+    def check(self) -> list[str]:
+        """What is wrong with the database, one sentence each with what to do; reads all of it. Empty: all is well."""
+        return checking.problems(self.path, self._readers, self.verify_audit)

@@ -1,7 +1,8 @@
 """Why the store cannot do what was asked, in words for the operator: what is wrong, and what to do.
 
 Everything the database throws that is not the fault of one unit of work becomes a `StoreUnavailable`. The doors answer
-it with `451 4.3.0`, so the peer keeps the mail; nothing is lost, and the writer goes on by itself once the cause is gone.
+it with `451 4.3.0`, so the peer keeps the mail; nothing is lost, and the writer goes on by itself once the cause is
+gone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which of two reasons to suppress an address stands. Pure; the store calls it before every change.
 
-A person's own word (complaint, unsubscribe) outranks anything a machine reports; between equals the one that lasts longer
-stands; and whatever happens, the end never moves nearer: a temporary block does not shorten a permanent one, and a bounce
-does not take a complaint's place.
+A person's own word (complaint, unsubscribe) outranks anything a machine reports; between equals the one that lasts
+longer stands; and whatever happens, the end never moves nearer: a temporary block does not shorten a permanent one, and
+a bounce does not take a complaint's place.
 """
 
 from __future__ import annotations

@@ -125,3 +125,46 @@ class AuditEntry:
     detail: dict[str, object]
     previous_hash: str
     hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is known about one address, oldest first; what `mailback explain` shows."""
+
+    key: str
+    suppressions: list[Suppression]
+    """One a scope: in force, lifted or over."""
+    changes: list[SuppressionChange]
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many events of one kind, type and subcategory a period saw."""
+
+    kind: Kind
+    type: str | None
+    subcategory: str | None
+    count: int
+    mean_confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A period in figures; what `mailback stats` shows."""
+
+    since: datetime | None
+    until: datetime | None
+    events: int
+    tallies: list[Tally]
+    """Most frequent first."""
+    by_provenance: dict[str, int]
+    by_action: dict[str, int]
+    confidence: dict[str, int]
+    """Verdicts by confidence, in steps of a tenth: `0.9` counts 0.9 up to 1."""
+    processing_us: dict[str, int]
+    """`p50`, `p95`, `p99` and `max` of the time from bytes to record; empty where nothing was measured."""
+    suppressions_active: int
+    """At the end of the period, as the list stands now."""
+    suppression_changes: dict[str, int]
+    """Changes within the period by verb: `added`, `lifted`, ..."""

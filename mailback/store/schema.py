@@ -3,8 +3,8 @@
 Times are whole microseconds since 1970 UTC: exact, small in an index, the same in every database. In the sqlite3 shell
 read them with `datetime(at / 1e6, 'unixepoch')`.
 
-No foreign key ties a suppression to the event that caused it: events have a retention, suppressions outlive them, and the
-id stays a useful reference in logs and exports.
+No foreign key ties a suppression to the event that caused it: events have a retention, suppressions outlive them, and
+the id stays a useful reference in logs and exports.
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def create(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise StoreUnavailable(f"cannot create {path} ({error.strerror})", "check the folder's disk and rights") from None
+        raise StoreUnavailable(
+            f"cannot create {path} ({error.strerror})", "check the folder's disk and rights"
+        ) from None
 
 
 def connect_writing(path: Path) -> sqlite3.Connection:

@@ -77,9 +77,7 @@ _upsert = insert(suppression).values({n: bindparam(n) for n in SET_COLUMNS})
 PUT_SUPPRESSION = sql(
     _upsert.on_conflict_do_update(
         index_elements=["address_key", "scope"],
-        set_={
-            n: _upsert.excluded[n] for n in _SUPPRESSION_COLUMNS if n not in ("address_key", "scope")
-        },
+        set_={n: _upsert.excluded[n] for n in _SUPPRESSION_COLUMNS if n not in ("address_key", "scope")},
     ),
     *SET_COLUMNS,
 )
@@ -95,9 +93,7 @@ LIFT_SUPPRESSION = sql(
     "where_",
 )
 # all columns of `suppression_change` but the id
-INSERT_CHANGE = sql(
-    insert(suppression_change).values({n: bindparam(n) for n in _CHANGE_COLUMNS}), *_CHANGE_COLUMNS
-)
+INSERT_CHANGE = sql(insert(suppression_change).values({n: bindparam(n) for n in _CHANGE_COLUMNS}), *_CHANGE_COLUMNS)
 # address_key -> all columns of `suppression_change` but the id, oldest first
 CHANGES_OF = sql(
     select(*(suppression_change.c[n] for n in _CHANGE_COLUMNS))

@@ -66,9 +66,7 @@ class Transaction:
         History and audit are written with it.
         """
         now = datetime.now(UTC)
-        found = self._connection.execute(
-            sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)
-        ).fetchone()
+        found = self._connection.execute(sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)).fetchone()
         verb = "added"
         if found is not None:
             standing = codec.suppression_of(found)
@@ -136,7 +134,9 @@ class Transaction:
         if self._tail is None:
             found = self._connection.execute(sql.AUDIT_TAIL).fetchone()
             self._tail = trail.Tail(*found) if found else trail.Tail(0, trail.FIRST_PREVIOUS)
-        row = trail.append(self._tail, at, codec.text(actor), verb, codec.text(subject), detail)
+        row = trail.append(
+            self._tail, at=at, actor=codec.text(actor), verb=verb, subject=codec.text(subject), detail=detail
+        )
         self._connection.execute(sql.INSERT_AUDIT, row)
 
 

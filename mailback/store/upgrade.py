@@ -1,7 +1,8 @@
-"""Bring a database to the schema of this version: Alembic, set up in code, run by the server and `mailback store upgrade`.
+"""Bring a database to this version's schema: Alembic, set up in code, run by the server and `mailback store upgrade`.
 
-Safe when several processes start at once: the whole upgrade is one transaction that takes SQLite's write lock first, so
-the second process waits, reads the new revision and finds nothing to do. A failed upgrade leaves the database as it was.
+Safe when several processes start at once: the whole upgrade is one transaction that takes SQLite's write lock first,
+so the second process waits, reads the new revision and finds nothing to do. A failed upgrade leaves the database as it
+was.
 
 Alembic and SQLAlchemy's engine are imported only when there is something to do: a worker that starts on a current
 database reads one row.
@@ -43,7 +44,11 @@ def revision(connection: sqlite3.Connection) -> str | None:
 
 def require_current(connection: sqlite3.Connection, path: Path) -> None:
     """Raise StoreUnavailable unless the database has exactly the schema this version knows."""
-    found = revision(connection)
+    require_head(revision(connection), path)
+
+
+def require_head(found: str | None, path: Path) -> None:
+    """Raise StoreUnavailable unless `found`, the revision of the database at `path`, is this version's."""
     if found == HEAD:
         return
     if found is None:
@@ -62,12 +67,13 @@ def upgrade(path: Path) -> bool:
     try:
         connection = _open_when_free(path)
         try:
-            if revision(connection) == HEAD:
-                return False
-            if revision(connection) is not None:
-                _refuse_newer(connection, path)
+            found = revision(connection)
         finally:
             connection.close()
+        if found == HEAD:
+            return False
+        if found is not None and found not in _known_revisions():
+            require_head(found, path)
         _migrate(path)
     except sqlite3.Error as error:
         raise errors.unavailable(error, path) from error
@@ -84,11 +90,6 @@ def _open_when_free(path: Path) -> sqlite3.Connection:
             if not errors.is_transient(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, no secret
-
-
-def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
-    if revision(connection) not in _known_revisions():
-        require_current(connection, path)
 
 
 def _migrate(path: Path) -> None:

@@ -20,9 +20,11 @@ _ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _SQLITE_AUDIT_GUARDS = (
     "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
     "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
-    "CREATE TRIGGER audit_next_only BEFORE INSERT ON audit"
-    " WHEN NEW.sequence <> coalesce((SELECT max(sequence) FROM audit), 0) + 1"
-    " BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
+    (
+        "CREATE TRIGGER audit_next_only BEFORE INSERT ON audit"
+        " WHEN NEW.sequence <> coalesce((SELECT max(sequence) FROM audit), 0) + 1"
+        " BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
+    ),
 )
 
 
