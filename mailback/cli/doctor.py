@@ -1,0 +1,313 @@
+"""`mailback doctor`: looks at the live system and says what to do about what is not well.
+
+Nothing is changed. Each area is looked at by a function that yields findings; one that cannot look says so as a finding
+instead of ending the others. Emits no log events.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailback.cli.diagnosis import Finding
+from mailback.cli.options import config_option, json_option
+from mailback.cli.out import Cell, Column, json_line, table
+
+if TYPE_CHECKING:
+    from mailback.settings import Address, Settings
+    from mailback.store import Store
+
+_COLUMNS = (Column("area", wraps=False), Column("state", wraps=False), Column("finding"), Column("what to do"))
+_TIMEOUT_S = 3.0
+_SPACE_NEEDED = 200 * 1024 * 1024  # octets; a WAL alone may reach tens of megabytes before it is folded back
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph", "afs"})
+
+
+@click.command()
+@config_option
+@json_option
+@click.option(
+    "--postfix-config",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the Postfix configuration to look at. Default: that of the installed postconf.",
+)
+def doctor(*, config: Path | None, as_json: bool, postfix_config: Path | None) -> int:
+    """Check the live system: settings, store, sockets, DNS, Postfix. Changes nothing.
+
+    Each finding is ok, warn or fail, and says what to do. Exit code 1 when something fails.
+    """
+    findings = list(examine(config, postfix_config))
+    if as_json:
+        for finding in findings:
+            json_line(finding.to_dict())
+    else:
+        rows = [(f.area, f.state, f.what, Cell(f.advice, "dim" if f.state == "ok" else "")) for f in findings]
+        table(_COLUMNS, rows)
+    return 1 if any(finding.state == "fail" for finding in findings) else 0
+
+
+def examine(config: Path | None, postfix_config: Path | None = None) -> Iterator[Finding]:
+    """Every finding, in the order in which things depend on each other."""
+    from mailback.cli.postfix import examine_postfix
+    from mailback.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.load(config)
+    except SettingsError as error:
+        for problem in error.problems:
+            yield Finding("settings", "fail", str(problem), "correct it; nothing starts before")
+        return
+    areas: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("settings", lambda: _settings(settings, config)),
+        ("store", lambda: _store(settings)),
+        ("listen", lambda: _listening(settings)),
+        ("dns", lambda: _dns(settings)),
+        ("postfix", lambda: examine_postfix(settings, postfix_config)),
+    ]
+    for area, look in areas:
+        try:
+            yield from look()
+        except Exception as error:  # one area that cannot be looked at must not hide the others
+            what = getattr(error, "reason", None) or f"cannot be looked at: {type(error).__name__}: {error}"
+            yield Finding(area, "fail", str(what), getattr(error, "advice", "see the finding"))
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def _settings(settings: Settings, config: Path | None) -> Iterator[Finding]:
+    from mailback.engine import Knowledge
+    from mailback.locations import find_config
+
+    found = find_config(config)
+    yield Finding("settings", "ok", f"{found} is good" if found else "no configuration file: built-in settings")
+    for warning in settings.warnings():
+        yield Finding("settings", "warn", warning, "correct it, or leave it if it is meant")
+    try:
+        Knowledge.load(settings)
+    except Exception as error:
+        for problem in getattr(error, "problems", [error]):
+            yield Finding("settings", "fail", f"rules: {problem}", "correct the rule file")
+    else:
+        yield Finding("settings", "ok", "the rules load")
+    if found is not None and found.stat().st_mode & stat.S_IWOTH:
+        yield Finding("settings", "fail", f"{found} may be written by anybody", f"chmod o-w {found}")
+    for key, path in (
+        ("smtpd.tls_key_file", settings.smtpd.tls_key_file),
+        ("store.password_file", settings.store.password_file),
+        ("signing.secret_file", settings.signing.secret_file),
+    ):
+        if path is not None and path.exists() and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            yield Finding("settings", "fail", f"{key}: {path} may be read by anybody", f"chmod o-rwx {path}")
+
+
+# ---- store ----------------------------------------------------------------------------------------------------------
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from mailback.locations import sqlite_path
+    from mailback.store import Store
+
+    path = sqlite_path(settings.store.url)
+    if path is not None:
+        yield from _database_file(path, settings.service.user)
+        if not path.exists():
+            return
+    with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
+        yield from _contents(store)
+
+
+def _contents(store: Store) -> Iterator[Finding]:
+    problems = store.check()
+    for problem in problems:
+        yield Finding("store", "fail", str(problem), "mailback store upgrade, or restore a backup (docs/operations.md)")
+    if not problems:
+        yield Finding("store", "ok", "schema, integrity and audit chain are whole")
+
+
+def _database_file(path: Path, user: str | None) -> Iterator[Finding]:
+    folder = path.parent
+    if not folder.is_dir():
+        advice = "mailback store upgrade makes it, and so does the first mailback serve"
+        yield Finding("store", "warn", f"{folder} does not exist yet", advice)
+        return
+    yield from _file_system(folder)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        yield Finding("store", "fail", f"{folder} may be written by anybody ({mode:o})", f"chmod o-w {folder}")
+    if not os.access(folder, os.W_OK):
+        advice = "run doctor as the user that Mailback runs as, or give it the folder"
+        yield Finding("store", "warn", f"this user may not write to {folder}", advice)
+    if not path.exists():
+        yield Finding("store", "warn", f"there is no database at {path} yet", "mailback store upgrade")
+        return
+    about = path.stat()
+    if stat.S_IMODE(about.st_mode) & stat.S_IROTH and mode & stat.S_IXOTH:
+        what = f"{path} may be read by anybody: it holds addresses"
+        yield Finding("store", "warn", what, f"chmod o-rwx {path} {folder}")
+    yield from _owner(path, about.st_uid, user)
+
+
+def _owner(path: Path, owner: int, user: str | None) -> Iterator[Finding]:
+    """A database that another user owns can be read by the service, and not written."""
+    import pwd
+
+    if user is None:
+        return
+    try:
+        wanted = pwd.getpwnam(user)
+    except KeyError:
+        yield Finding("store", "fail", f"service.user {user!r} does not exist", f"adduser --system --group {user}")
+        return
+    if owner != wanted.pw_uid:
+        yield Finding("store", "fail", f"{path} does not belong to {user}", f"chown {user}: {path}*")
+
+
+def _file_system(folder: Path) -> Iterator[Finding]:
+    kind = _mounted(folder)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        what = f"{folder} is on {kind}: SQLite's locks do not work on network file systems"
+        yield Finding("store", "fail", what, "move the database to a local disk, or use PostgreSQL")
+    free = shutil.disk_usage(folder).free
+    state = "ok" if free >= _SPACE_NEEDED else "fail"
+    advice = "" if state == "ok" else "free space: a store that cannot commit answers 451 to everybody"
+    yield Finding("store", "ok" if state == "ok" else "fail", f"{free // (1024 * 1024)} MB free at {folder}", advice)
+
+
+def _mounted(folder: Path) -> str:
+    """The type of the file system that a folder lies on; empty where that cannot be told."""
+    try:
+        lines = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    real = folder.resolve()
+    best, kind = "", ""
+    for line in lines:
+        _, place, type_, *_ = line.split(" ")
+        place = place.replace("\\040", " ")
+        if len(place) >= len(best) and real.is_relative_to(place):
+            best, kind = place, type_
+    return kind
+
+
+# ---- sockets --------------------------------------------------------------------------------------------------------
+
+
+def _listening(settings: Settings) -> Iterator[Finding]:
+    from mailback.settings import listen_address
+
+    probes: list[tuple[str, tuple[str, ...], Callable[[socket.socket], str]]] = [
+        ("smtpd.listen", settings.smtpd.listen, _greeting),
+        ("milter.listen", settings.milter.listen, lambda _: "accepts connections"),
+        ("policyd.listen", settings.policyd.listen, _policy_answer),
+        ("policyd.socketmap", settings.policyd.socketmap, _socketmap_answer),
+    ]
+    for key, listens, probe in probes:
+        for listen in listens:
+            yield _probed(f"{key} {listen}", listen_address(listen), probe)
+
+
+def _probed(name: str, address: Address, probe: Callable[[socket.socket], str]) -> Finding:
+    if address.family == "fd":
+        return Finding("listen", "ok", f"{name}: opened by systemd", "systemctl status mailback.socket tells its state")
+    if address.family == "tcp" and address.port == 0:
+        return Finding("listen", "ok", f"{name}: any free port")
+    try:
+        with _connected(address) as connection:
+            said = probe(connection)
+    except PermissionError:
+        return Finding("listen", "warn", f"{name}: this user may not connect", "run doctor as root or as postfix")
+    except (ConnectionRefusedError, FileNotFoundError):
+        return Finding("listen", "warn", f"{name}: nobody listens", "start Mailback (mailback serve)")
+    except (OSError, ValueError) as error:
+        what = f"{name}: {error or type(error).__name__}"
+        return Finding("listen", "fail", what, "another program listens there, or Mailback hangs: look at its log")
+    return Finding("listen", "ok", f"{name}: {said}")
+
+
+def _connected(address: Address) -> socket.socket:
+    if address.family == "unix":
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(_TIMEOUT_S)
+        try:
+            connection.connect(address.host)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+    host = {"*": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+    return socket.create_connection((host, address.port), timeout=_TIMEOUT_S)
+
+
+def _greeting(connection: socket.socket) -> str:
+    said = connection.recv(512).decode("ascii", "replace").strip()
+    connection.sendall(b"QUIT\r\n")
+    if not said.startswith("220"):
+        raise ValueError(f"greets with {said[:60]!r}, which is no SMTP server's greeting")
+    return "greets as a mail server"
+
+
+def _policy_answer(connection: socket.socket) -> str:
+    connection.sendall(
+        b"request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\n"
+        b"sender=doctor@mailback.invalid\nrecipient=doctor@mailback.invalid\n\n"
+    )
+    said = connection.recv(512).decode("ascii", "replace").strip()
+    if not said.startswith("action="):
+        raise ValueError(f"answers {said[:60]!r}, which is no policy service's answer")
+    return f"answers {said}"
+
+
+def _socketmap_answer(connection: socket.socket) -> str:
+    query = b"transport doctor@mailback.invalid"
+    connection.sendall(b"%d:%b," % (len(query), query))
+    said = connection.recv(512).decode("ascii", "replace")
+    if "NOTFOUND" not in said and "OK " not in said:
+        raise ValueError(f"answers {said[:60]!r}, which is no socketmap's answer")
+    return "answers look-ups"
+
+
+# ---- DNS ------------------------------------------------------------------------------------------------------------
+
+
+def _dns(settings: Settings) -> Iterator[Finding]:
+    import dns.exception
+    import dns.resolver
+
+    try:
+        resolver = dns.resolver.Resolver()
+    except dns.exception.DNSException as error:
+        yield Finding("dns", "fail", f"no resolver is configured: {error}", "put a nameserver into /etc/resolv.conf")
+        return
+    resolver.lifetime = _TIMEOUT_S
+    servers = ", ".join(str(server) for server in resolver.nameservers)
+    try:
+        resolver.resolve(".", "NS")
+    except dns.exception.DNSException as error:
+        advice = "look at /etc/resolv.conf and at the resolver itself; a caching one on this host is best"
+        yield Finding("dns", "fail", f"{servers} does not answer: {_dns_reason(error)}", advice)
+        return
+    yield Finding("dns", "ok", f"{servers} answers")
+    for domain in dict.fromkeys((*settings.mail.sending_domains, *filter(None, [settings.mail.bounce_domain]))):
+        try:
+            answer = resolver.resolve(domain, "MX")
+            hosts = ", ".join(sorted(str(record.exchange).rstrip(".") for record in answer))
+            yield Finding("dns", "ok", f"{domain}: bounces come to {hosts}")
+        except dns.exception.DNSException as error:
+            advice = "publish an MX record that leads to this host: without one no bounce comes back"
+            yield Finding("dns", "warn", f"{domain}: no MX ({_dns_reason(error)})", advice)
+
+
+def _dns_reason(error: Exception) -> str:
+    """The kind of failure; the whole text of dnspython repeats each attempt."""
+    import re
+
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()

@@ -1,0 +1,92 @@
+"""Where messages lie: files, mbox files, Maildir folders, standard input; read as a stream, one message at a time.
+
+An mbox is told by its first line, `From `. Messages are split at `From ` lines that begin the file or follow an empty
+line; `>From ` is put back (mboxrd, which also undoes what most mboxo writers did). Emits no log events.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+MESSAGE_LIMIT = 256 * 1024 * 1024
+"""Octets of one message that are kept in memory; what is longer is cut there, as its reader stops long before."""
+
+_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
+_LINE_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One message, or why it could not be read."""
+
+    source: str
+    """A path, `path#3` for the third message of an mbox, `-` for standard input."""
+    raw: bytes = b""
+    error: str | None = None
+
+
+def read_all(paths: Iterable[str]) -> Iterator[Found]:
+    """Every message below the paths, in order; never raises for one that cannot be read."""
+    for path in paths:
+        if path == "-":
+            yield from _read_stream("-", sys.stdin.buffer)
+        else:
+            yield from _read_path(Path(path), path)
+
+
+def _read_path(path: Path, name: str) -> Iterator[Found]:
+    try:
+        if path.is_dir():
+            entries = _messages_of(path)
+        else:
+            with path.open("rb") as file:
+                yield from _read_stream(name, file)
+            return
+    except OSError as error:
+        yield Found(name, error=error.strerror or str(error))
+        return
+    for entry in entries:
+        yield from _read_path(entry, str(entry))
+
+
+def _messages_of(folder: Path) -> list[Path]:
+    """The messages of a Maildir (new, then cur), or every file of any other folder; hidden ones left out."""
+    parts = [folder / name for name in ("new", "cur") if (folder / name).is_dir()]
+    if parts:
+        return [entry for part in parts for entry in sorted(part.iterdir()) if not entry.name.startswith(".")]
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _read_stream(name: str, stream: BinaryIO) -> Iterator[Found]:
+    """A single message, or those of an mbox. Raises OSError for a file that fails while it is read."""
+    first = stream.readline(_LINE_LIMIT)
+    if not first.startswith(b"From "):
+        rest = stream.read(MESSAGE_LIMIT - len(first))
+        yield Found(name, first + rest)
+        return
+    for number, raw in enumerate(_split(stream), 1):
+        yield Found(f"{name}#{number}", _QUOTED_FROM.sub(rb"\1", raw) if b">From " in raw else raw)
+
+
+def _split(stream: BinaryIO) -> Iterator[bytes]:
+    """The messages after the first `From ` line, without the empty line that closes each."""
+    lines: list[bytes] = []
+    size = 0
+    after_blank = False
+    while line := stream.readline(_LINE_LIMIT):
+        if after_blank and line.startswith(b"From "):
+            yield b"".join(lines[:-1])
+            lines, size, after_blank = [], 0, False
+            continue
+        after_blank = line in (b"\n", b"\r\n")
+        size += len(line)
+        if size <= MESSAGE_LIMIT:
+            lines.append(line)
+    if after_blank:
+        lines.pop()
+    yield b"".join(lines)
