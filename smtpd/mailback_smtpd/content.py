@@ -19,7 +19,7 @@ better sign; Postfix stops at 50)."""
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
-_FIELD = rb"(?im:^%s[^\n]*\n(?:[ \t][^\n]*\n)*)"
+_FIELD = rb"(?im:^%s[^\n]*(?:\n|\Z)(?:[ \t][^\n]*(?:\n|\Z))*)"
 _RECEIVED = re.compile(rb"(?im)^received[ \t]*:")
 
 
@@ -57,12 +57,16 @@ def without_fields(header: bytes, prefixes: Sequence[str]) -> bytes:
 
 
 def rewritten(content: bytes, add: Iterable[tuple[str, str]], remove: Sequence[str], trace: bytes) -> bytes:
-    """Canonical content with `trace` and the fields of `add` in front, and without those that `remove` names."""
+    """Canonical content with the fields of `add` and `trace` in front, and without those that `remove` names.
+
+    The trace field stands between ours and theirs: a header that begins with a folded line, as no honest one does,
+    adds its text to the trace, never to a tag.
+    """
     header = header_block(content)
     added = "".join(f"{name}: {value}\r\n" for name, value in add).encode("utf-8", "replace")
     kept = without_fields(header, remove) if remove else header
     separator = b"" if content[len(header) : len(header) + 2] == b"\r\n" or kept else b"\r\n"
-    return b"".join((trace, added, kept, separator, content[len(header) :]))
+    return b"".join((added, trace, kept, separator, content[len(header) :]))
 
 
 def received_field(

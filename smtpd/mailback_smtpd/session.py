@@ -152,10 +152,6 @@ class Receiver(SMTP):
     _tls_protocol = None
     _original_transport = None
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls._smtp_methods = _commands(cls)
-
     def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, *, proxied: bool = False) -> None:
         reader = _Reader(limit=READ_AHEAD, loop=loop)
         # Not SMTP.__init__: see the opening of this module.
@@ -671,4 +667,5 @@ def _commands(cls: type[Receiver]) -> dict[str, Method]:
     return {name.removeprefix("smtp_"): getattr(cls, name) for name in names if name != "smtp_AUTH"}
 
 
-Receiver._smtp_methods = _commands(Receiver)
+for _kind in (Receiver, LmtpReceiver):
+    _kind._smtp_methods = _commands(_kind)
