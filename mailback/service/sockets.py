@@ -32,7 +32,7 @@ _FIRST_FD = 3
 _PROBE_TIMEOUT_S = 1.0
 _SUN_PATH_MAX = 107  # unix(7): sun_path is 108 octets with its NUL
 
-_HOST_PORT = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>\d{1,5})\Z")
+_HOST_PORT = re.compile(r"(?!inet6?:|unix:|local:)(?:\[(?P<six>[^\]]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>\d{1,5})\Z")
 _MILTER_INET = re.compile(r"(?P<family>inet6?):(?P<port>\d{1,5})@(?P<host>[^@/\s]+)\Z")
 _FD_NAME = re.compile(r"fd:(?P<name>[\x21-\x39\x3b-\x7e]{1,255})\Z")  # systemd.socket(5): printable ASCII, no colon
 

@@ -92,6 +92,8 @@ class _Worker:
     started: float
     pipe: int
     """Read end of its readiness pipe; -1 once closed."""
+    late: bool = False
+    """Did not serve in time and was killed, though its end may not have been seen yet."""
     said: bytes = b""
     """What came through the pipe: `_READY` when it serves, else the reason why it cannot."""
 
@@ -249,7 +251,7 @@ class _Supervisor:
         for slot in self._slots():
             if slot.worker is None:
                 due.append(slot.due)
-            elif not slot.worker.ready:
+            elif not (slot.worker.ready or slot.worker.late):
                 due.append(slot.worker.started + START_TIMEOUT_S)
         if self._watchdog_s is not None:
             due.append(self._watchdog_due)
@@ -334,7 +336,8 @@ class _Supervisor:
         now = time.monotonic()
         for slot in self._slots():
             worker = slot.worker
-            if worker and not worker.ready and now - worker.started >= START_TIMEOUT_S:
+            if worker and not (worker.ready or worker.late) and now - worker.started >= START_TIMEOUT_S:
+                worker.late = True
                 _log.error("worker.late", worker=slot.part.name, pid=worker.pid, after_s=START_TIMEOUT_S)
                 os.kill(worker.pid, signal.SIGKILL)
         for pid, (worker, name, deadline) in self._leaving.items():
@@ -382,10 +385,10 @@ class _Supervisor:
     def _begin_reload(self) -> None:
         notify.reloading()
         _log.info("reloading")
+        sockets.begin()
         if self._load is None:
             self._refuse_reload(["these settings did not come from a file: restart to change them"])
             return
-        sockets.begin()
         try:
             parts = list(self._load())
             for part in parts:
@@ -406,9 +409,9 @@ class _Supervisor:
         _log.info("reloaded", parts=self._described(), closed=closed)
 
     def _refuse_reload(self, problems: Sequence[str]) -> None:
+        sockets.revert()
         for problem in problems:
             _log.error("reload.failed", problem=problem)
-        sockets.revert()
         notify.ready(f"{self._summary()}; the last reload failed: {problems[0] if problems else 'unknown'}")
 
     def _stop(self, status: str = "") -> None:
