@@ -13,8 +13,9 @@ class DeliveryFailure:
     """What became of one recipient (RFC 3464 section 2.3); also used for delays, successes and complaints."""
 
     recipient: str
-    """The address that *we* mailed, as well as the report tells: Original-Recipient before Final-Recipient."""
+    """Whom the report says it failed for: the final address where that is one, else the original one."""
     original_recipient: str | None = None
+    """The address as it was before aliases and forwarding (RFC 3461 ORCPT), where the report tells it."""
     final_recipient: str | None = None
     action: str = "failed"
     """`failed`, `delayed`, `delivered`, `relayed` or `expanded`; lower case."""
@@ -36,6 +37,11 @@ class DeliveryFailure:
     last_attempt: datetime | None = None
     fields: dict[str, list[str]] = field(default_factory=dict)
     """Every per-recipient field, by lower-case name, in the order of the report."""
+
+    @property
+    def mailed(self) -> str:
+        """The address that *we* mailed, so the one to suppress: the original recipient where it is told."""
+        return self.original_recipient or self.recipient
 
 
 @dataclass(slots=True)
@@ -71,3 +77,8 @@ class Report:
     """Every per-message field of the report, by lower-case name."""
     notes: list[str] = field(default_factory=list)
     truncated: bool = False
+    """More recipients were told than are kept."""
+    cause: Subcategory | None = None
+    """What a message without failures says: the sort of an auto-reply."""
+    moved_to: str | None = None
+    """The new address that an auto-reply of the sort `left_organisation` names."""

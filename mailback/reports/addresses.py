@@ -1,0 +1,181 @@
+"""Addresses as reports write them: in fields (`rfc822; user@example.com`), in header fields, loose in a text.
+
+Log events: none; nothing here raises on any text.
+
+A report is not a header field that follows RFC 5322. Addresses stand in angle brackets, in quotes, behind `to=`, with
+a source route, in xtext (RFC 3461 section 4) or in the `\\x{HEX}` form of RFC 6533 section 3, and local parts break
+every rule of dots. So the pattern takes what can be told apart from its surroundings, and no more.
+
+Cost: each run of address characters is entered at its start only (a lookbehind forbids the middle) and possessive
+quantifiers never give back, so a search is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_ATEXT = r"\w!#$%&'*+/=?^`{|}~.\-"
+_DOMAIN = r"(?:\w[\w\-]{0,62}+(?:\.[\w\-]{1,63}+){0,12}+|\[[0-9A-Fa-fIPv:.]{3,60}+\])"
+
+ADDRESS = re.compile(
+    rf'(?:(?<!["\w])"(?:[^"\\\r\n<>@]|\\.|@(?=[^"\r\n<>]{{0,64}}"@)){{1,100}}+"|(?<![{_ATEXT}])[{_ATEXT}]{{1,160}}+)'
+    rf"@{_DOMAIN}"
+)
+"""A mailbox (RFC 5321 section 4.1.2, RFC 6531), pragmatically; the local part may be quoted."""
+
+_WHOLE = re.compile(rf'(?:"(?:[^"\\\r\n]|\\.){{1,100}}+"|[^\s<>"@,;:()]{{1,160}}+)@{_DOMAIN}')
+_PREFIX = re.compile(r"(?:to|rcpt|recipient|orcpt|from|mailto|addr|address|email|user)=", re.I)
+_XTEXT = re.compile(r"\+(2B|3D|[01][0-9A-F]|20|7F|[89A-F][0-9A-F])")
+_UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+_COMMENT = re.compile(r"\s\([^()]{0,200}+\)\s*$")
+_ROUTE = re.compile(r"@[^:<>\s@]{1,255}+:(?=[^:<>\s]{1,255}+@)")
+
+
+def find(text: str) -> Iterator[re.Match[str]]:
+    """Every address in the text, as a match; `tidy` its `group()`."""
+    return ADDRESS.finditer(text) if "@" in text else iter(())
+
+
+def tidy(found: str) -> str:
+    """What `find` matched, without what clings to it: quotes, a leading `to=`, a full stop at the end."""
+    found = found.rstrip(".-_")
+    local, _, domain = found.rpartition("@")
+    if local.startswith('"'):
+        return found
+    prefix = _PREFIX.match(local)
+    if prefix:
+        local = local[prefix.end() :]
+    return f"{local.lstrip(chr(39) + '`=*|/')}@{domain}"
+
+
+def in_text(text: str) -> list[str]:
+    """The addresses of a text with a dot in their domain, in order, each once."""
+    told = {}
+    for match in find(text):
+        address = tidy(match.group())
+        if is_full(address):
+            told.setdefault(address.lower(), address)
+    return list(told.values())
+
+
+def is_full(address: str) -> bool:
+    """True for a local part at a domain of more than one label, or at an address literal."""
+    local, at, domain = address.rpartition("@")
+    return bool(at and local and ("." in domain or domain.startswith("[")) and not domain.startswith("."))
+
+
+def of_field(value: str) -> tuple[str, str]:
+    """(address type, address) of a recipient field (RFC 3464 sections 2.3.1 and 2.3.2).
+
+    The address type is lower case and empty where the field has none. The address is empty where the value holds
+    none: a program's command line, a folder, a distinguished name.
+    """
+    kind, semicolon, rest = value.partition(";")
+    if not semicolon or "@" in kind:
+        kind, rest = "", value
+    kind = kind.strip().lower()
+    return kind, plain(rest, utf8=kind == "utf-8")
+
+
+def plain(value: str, *, utf8: bool = False) -> str:
+    """The bare address of a value such as `<user@example.com> (comment)`, decoded; empty when it holds none."""
+    value = value.strip()
+    if "<" in value:
+        value = value[value.find("<") + 1 :].partition(">")[0].strip()
+    value = value.strip("'")
+    if "(" in value:
+        value = _COMMENT.sub("", value)
+    if value.startswith("@"):  # source route, RFC 5321 section 4.1.2
+        value = _ROUTE.sub("", value, count=1)
+    scheme, colon, rest = value.partition(":")
+    if colon and "@" in rest and scheme.lower() in {"smtp", "mailto", "rfc822", "lmtp"}:
+        value = rest.strip()
+    if utf8 or "\\x{" in value:
+        value = _UNICODE.sub(_code_point, value)
+    if "+" in value:
+        value = xtext(value)
+    value = value.rstrip(".")
+    if _WHOLE.fullmatch(value):
+        return value
+    found = ADDRESS.search(value) if "@" in value else None
+    return tidy(found.group()) if found else ""
+
+
+def xtext(value: str) -> str:
+    """Undo xtext (RFC 3461 section 4) where the value is certainly xtext; else give it back as it is.
+
+    Reporters should have decoded ORCPT and often have, so `user+41@` may be a subaddress. Only octets that xtext
+    *must* encode are taken for encoded, and one bare `+` proves that the value is not xtext at all.
+    """
+    if value.count("+") != len(_XTEXT.findall(value)):
+        return value
+    decoded = _XTEXT.sub(lambda found: chr(int(found[1], 16)), value)
+    try:
+        return decoded.encode("latin-1").decode("utf-8")
+    except (UnicodeDecodeError, UnicodeEncodeError):
+        return value
+
+
+def _code_point(found: re.Match[str]) -> str:
+    """RFC 6533 section 3: `\\x{E9}`; a surrogate or a number beyond Unicode stays as it is written."""
+    number = int(found[1], 16)
+    return found[0] if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF or number < 0x20 else chr(number)
+
+
+def of_header(value: str) -> list[str]:
+    """The addresses of an address-list header field, in order, each once.
+
+    Pragmatic: an address in angle brackets counts, else a bare one; names in quotes that look like an address
+    (`"a@b.example" <c@d.example>`) do not.
+    """
+    if "@" not in value:
+        return []
+    if "<" not in value:
+        return in_text(value)
+    told: dict[str, str] = {}
+    for piece in _split_list(value):
+        address = plain(piece) if "<" in piece else "".join(in_text(piece)[:1])
+        if address:
+            told.setdefault(address.lower(), address)
+    return list(told.values())
+
+
+def _split_list(value: str) -> list[str]:
+    """Cut at commas outside quotes; linear, and an unclosed quote ends at the end."""
+    if '"' not in value:
+        return value.split(",")
+    pieces, start, quoted = [], 0, False
+    for match in _LIST_MARK.finditer(value):
+        mark = match.group()
+        if mark == '"':
+            quoted = not quoted
+        elif mark == "," and not quoted:
+            pieces.append(value[start : match.start()])
+            start = match.end()
+    pieces.append(value[start:])
+    return pieces
+
+
+_LIST_MARK = re.compile(r'\\.|"|,')
+
+def verp(sender: str) -> str | None:
+    """The recipient that a variable envelope return path encodes: `list-bounces+user=example.com@lists.example`.
+
+    Covers the `local=domain` form (ezmlm, Mailman, most senders of bulk mail), introduced by `+`, `--` or `-`. SRS and
+    BATV addresses look alike and are left alone: they encode the sender of a forwarded message, not a recipient.
+    """
+    local = sender.rpartition("@")[0][:256]
+    if "=" not in local or local[:4].upper() in _NOT_VERP:
+        return None
+    head, _, domain = local.rpartition("=")
+    for mark in ("+", "--", "-"):
+        if mark in head:
+            head = head.rpartition(mark)[2]
+            break
+    domain = domain.partition("+")[0].rstrip("-.")
+    address = f"{head}@{domain}"
+    return address if head and "." in domain and _WHOLE.fullmatch(address) else None
+
+
+_NOT_VERP = frozenset({"SRS0", "SRS1", "PRVS", "BTV1"})

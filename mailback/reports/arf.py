@@ -1,0 +1,177 @@
+"""Complaints: the Abuse Reporting Format (RFC 5965), its fields outside their part, and providers that send neither.
+
+Log events: none; nothing here raises on any bytes.
+
+`Feedback-Type` decides what is said: `abuse`, `fraud`, `virus` and the rest are complaints, `opt-out` is a wish to be
+removed, `not-spam` takes a complaint back, `auth-failure` (RFC 6591) accuses the *sender's* authentication: nobody
+complained, so its cause is never `spam_complaint`.
+
+Whom: Original-Rcpt-To and Removal-Recipient, else the recipient of the returned message. Providers redact one or the
+other (RFC 6590); what is redacted beyond use is not reported.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mailback.bounce.taxonomy import Kind, Subcategory
+from mailback.message import Headers, Part
+from mailback.reports import addresses, dsn
+from mailback.reports import original as originals
+from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.facts import Facts
+from mailback.reports.report import DeliveryFailure, Original, Report
+from mailback.reports.words import words
+
+_PART = "message/feedback-report"
+_EMBEDDED = re.compile(r"^Feedback-Type[ \t]*:[ \t]*\w", re.MULTILINE | re.IGNORECASE)
+_USER_AGENT = re.compile(r"^(?:User-Agent|Version|Source-IP|Original-Mail-From)[ \t]*:", re.MULTILINE | re.IGNORECASE)
+
+_CAUSES = {
+    "opt-out": Subcategory.UNSUBSCRIBE_REQUEST,
+    "opt-out-list": Subcategory.UNSUBSCRIBE_REQUEST,
+    "unsubscribe": Subcategory.UNSUBSCRIBE_REQUEST,
+    "auth-failure": Subcategory.AUTH_FAIL,
+    "dkim": Subcategory.DKIM_FAIL,
+}
+"""Feedback-Type (RFC 5965 section 7.3, RFC 6591) -> cause; the rest are complaints."""
+
+_AUTH_CAUSES = {
+    "dmarc": Subcategory.DMARC_FAIL,
+    "dkim": Subcategory.DKIM_FAIL,
+    "adsp": Subcategory.DKIM_FAIL,
+    "bodyhash": Subcategory.DKIM_FAIL,
+    "signature": Subcategory.DKIM_FAIL,
+    "revoked": Subcategory.DKIM_FAIL,
+    "spf": Subcategory.SPF_FAIL,
+}
+"""Auth-Failure (RFC 6591 section 3.3) -> cause."""
+
+_WHOM = ("original-rcpt-to", "removal-recipient", "original-recipient", "complainant", "x-original-rcpt-to")
+
+_ORIGINAL_WHOM = (
+    "x-hmxmroriginalrecipient",
+    "x-original-to",
+    "x-envelope-to",
+    "envelope-to",
+    "x-rcpt-to",
+    "delivered-to",
+)
+"""Fields of the returned message in which a provider leaves the complainant's address, after To."""
+
+
+def read(facts: Facts) -> Report | None:
+    """A feedback report, in its own part or in a text."""
+    for part in facts.message.parts:
+        if part.type == _PART:
+            return _of_fields(dsn.fields_of(part.content), facts)
+    if not _may_be_complaint(facts):
+        return None
+    text = explanation(facts)
+    if _EMBEDDED.search(text) and _USER_AGENT.search(text):
+        return _of_fields(dsn.fields_of(text), facts)
+    return _of_provider(facts, text)
+
+
+def _may_be_complaint(facts: Facts) -> bool:
+    said = words()
+    if any(phrase in facts.subject for phrase in said.complaint_subjects):
+        return True
+    if "multipart/report" in facts.types and "feedback-report" in facts.get("content-type"):
+        return True
+    return facts.sender.lower().startswith(said.complaint_senders)
+
+
+def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
+    feedback = _first(told, "feedback-type").lower() or _first(told, "abuse-type").lower()
+    report = Report(
+        kind=Kind.REPORT if feedback == "not-spam" else Kind.COMPLAINT,
+        dialect="arf",
+        text=explanation(facts)[:TEXT_CAP],
+        fields=told,
+        reporting_mta=_first(told, "reporting-mta").rpartition(";")[2].strip() or None,
+    )
+    part = originals.returned_part(facts.message)
+    report.original = originals.of_part(part, facts.names) if part else None
+    report.original = _with_sender(report.original, told)
+    if report.kind is Kind.COMPLAINT:
+        _add(report, _cause(feedback, told), _whom(told, part, report.original, facts), facts)
+    return report
+
+
+def _cause(feedback: str, told: dsn.Fields) -> Subcategory:
+    cause = _CAUSES.get(feedback, Subcategory.SPAM_COMPLAINT)
+    if cause is Subcategory.AUTH_FAIL:
+        cause = _AUTH_CAUSES.get(_first(told, "auth-failure").lower(), cause)
+    return cause
+
+
+def _with_sender(original: Original | None, told: dsn.Fields) -> Original | None:
+    sender = addresses.of_field(_first(told, "original-mail-from"))[1]
+    if sender and original is None:
+        return Original(sender=sender)
+    if sender and original is not None:
+        original.sender = sender
+    return original
+
+
+def _add(report: Report, cause: Subcategory, whom: list[str], facts: Facts) -> None:
+    report.truncated = len(whom) > facts.cap
+    for address in whom[: facts.cap]:
+        report.failures.append(
+            DeliveryFailure(
+                recipient=address,
+                final_recipient=address,
+                action="delivered",
+                diagnostic=_first(report.fields, "feedback-type") or "complaint",
+                cause=cause,
+                reporting_mta=report.reporting_mta,
+                fields=report.fields,
+            )
+        )
+    if not whom:
+        report.notes.append("the complainant's address is redacted")
+
+
+def _whom(told: dsn.Fields, part: Part | None, original: Original | None, facts: Facts) -> list[str]:
+    for name in _WHOM:
+        found = [addresses.of_field(value)[1] for value in told.get(name, ())]
+        found = [address for address in dict.fromkeys(found) if addresses.is_full(address)]
+        if found:
+            return found
+    if original is not None and original.recipients:
+        return [address for address in original.recipients[:1] if addresses.is_full(address)]
+    headers = part.message.headers if part is not None and part.message is not None else None
+    found = _of_original_fields(headers) if headers is not None else []
+    if not found and original is not None and original.sender:
+        encoded = addresses.verp(original.sender)
+        found = [encoded] if encoded else []
+    return found
+
+
+def _of_original_fields(headers: Headers) -> list[str]:
+    for name in _ORIGINAL_WHOM:
+        found = addresses.of_header(headers.get(name) or "")
+        if found:
+            return found[:1]
+    return []
+
+
+def _of_provider(facts: Facts, text: str) -> Report | None:
+    """Complaints of providers that do not write RFC 5965: the returned message names the complainant, if anything."""
+    part = originals.returned_part(facts.message)
+    original = originals.of_part(part, facts.names) if part else None
+    headers = part.message.headers if part is not None and part.message is not None else None
+    whom = _of_original_fields(headers) if headers is not None else []
+    if not whom and original is not None and len(original.recipients) == 1:
+        whom = list(original.recipients)
+    if facts.answers or (part is None and not any(phrase in facts.subject for phrase in words().complaint_subjects)):
+        return None
+    report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", text=text[:TEXT_CAP], original=original)
+    _add(report, Subcategory.SPAM_COMPLAINT, whom, facts)
+    return report
+
+
+def _first(told: dsn.Fields, name: str) -> str:
+    values = told.get(name)
+    return values[0].strip() if values else ""

@@ -1,0 +1,283 @@
+"""From a delivery report of any shape to one record a recipient: structured fields first, free text where they lack.
+
+Log events: none. What was guessed, and from what, stands in `Report.notes`.
+
+The order of belief about *whom* it failed for: per-recipient fields (RFC 3464); X-Failed-Recipients; the addresses of
+the explanation, by how they stand there (`legacy`); the subject; the recipient of the returned message where it has
+only one; the recipient that our own variable envelope return path encodes.
+"""
+
+from __future__ import annotations
+
+from mailback.bounce.taxonomy import Kind
+from mailback.message import Part, html_to_text
+from mailback.reports import addresses, diagnostic, dsn, legacy
+from mailback.reports import original as originals
+from mailback.reports.facts import Facts
+from mailback.reports.legacy import Reading, Standing
+from mailback.reports.report import DeliveryFailure, Original, Report
+
+TEXT_CAP = 65_536
+"""Characters of the explanation kept in `Report.text`."""
+
+
+def read_structured(facts: Facts) -> Report | None:
+    """RFC 3464 and RFC 6533: a message/delivery-status part, or its fields within a text part of a report."""
+    found = _status_fields(facts)
+    if found is None:
+        return None
+    told, failures, truncated = found
+    if not failures:
+        return None
+    report = Report(
+        kind=_kind_of_actions(failures, facts),
+        failures=failures,
+        reporting_mta=dsn.reporting_mta(told),
+        dialect="rfc3464",
+        text=explanation(facts)[:TEXT_CAP],
+        fields=told,
+        truncated=truncated,
+    )
+    report.original = originals.complete(originals.of_message(facts.message, facts.names), told)
+    if any(_lacks(failure) for failure in failures):
+        _fill_from_text(report, facts)
+    report.failures = _one_each(failure for failure in report.failures if failure.recipient)
+    return report
+
+
+def _status_fields(facts: Facts) -> tuple[dsn.Fields, list[DeliveryFailure], bool] | None:
+    told: dsn.Fields = {}
+    failures: list[DeliveryFailure] = []
+    truncated = False
+    for part in dsn.status_parts(facts.message):
+        fields, more, cut = dsn.read(part.content, facts.cap - len(failures))
+        for name, values in fields.items():
+            told.setdefault(name, []).extend(values)
+        failures += more
+        truncated = truncated or cut
+    return (told, failures, truncated) if failures else None
+
+
+def _kind_of_actions(failures: list[DeliveryFailure], facts: Facts) -> Kind:
+    """One failure makes it a bounce, else one delay a delay, else it is good news (RFC 3464 section 2.3.3)."""
+    actions = {failure.action for failure in failures}
+    if "failed" in actions:
+        return Kind.BOUNCE
+    if "delayed" in actions:
+        return Kind.DELAY
+    return Kind.DELIVERED
+
+
+def _lacks(failure: DeliveryFailure) -> bool:
+    """Whether the text may know better: no recipient, or no reason, or no status worth the name."""
+    if not addresses.is_full(failure.recipient):
+        return True
+    if failure.action not in {"failed", "delayed"}:
+        return False
+    return not failure.diagnostic or failure.status is None or (failure.smtp_code is None and failure.status[1:] == ".0.0")
+
+
+def _fill_from_text(report: Report, facts: Facts) -> None:
+    """Complete records from the human-readable part (RFC 6522 section 2: it says the same in other words)."""
+    reading = legacy.read(report.text, facts.dialects, facts.ours)
+    mentions = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
+    nameless = [failure for failure in report.failures if not addresses.is_full(failure.recipient)]
+    if nameless:
+        _name(nameless, report, reading, facts)
+    every = legacy.recipients(reading)
+    for failure in report.failures:
+        mention = mentions.get(failure.recipient.lower())
+        if mention is None or failure.action not in {"failed", "delayed"}:
+            continue
+        told = legacy.reason(reading, mention, every)
+        said = diagnostic.codes(told)
+        if not failure.diagnostic:
+            failure.diagnostic = diagnostic.tidy(told)
+        failure.smtp_code = failure.smtp_code or said.smtp_code
+        if said.smtp_code is not None or failure.status is None:
+            failure.status = diagnostic.settle(failure.status, said.status, said.smtp_code)
+
+
+def _name(nameless: list[DeliveryFailure], report: Report, reading: Reading, facts: Facts) -> None:
+    """Find recipients for records that name a program, a folder or nobody; what finds none keeps its odd name."""
+    known = {failure.recipient.lower() for failure in report.failures if addresses.is_full(failure.recipient)}
+    found = [address for address in whom(facts, reading, report.original) if address.lower() not in known]
+    for failure, address in zip(nameless, found, strict=False):
+        failure.recipient = address
+        report.notes.append("a recipient was taken from the text, as its own fields name none")
+    for failure in nameless[len(found) :]:
+        if len(found) == 1:
+            failure.recipient = found[0]
+
+
+def _one_each(failures: object) -> list[DeliveryFailure]:
+    """One record a recipient; of two the one that says more (a server may report each attempt)."""
+    told: dict[str, DeliveryFailure] = {}
+    for failure in failures:  # type: ignore[attr-defined]
+        key = failure.recipient.lower()
+        before = told.get(key)
+        if before is None or (not before.diagnostic and failure.diagnostic):
+            told[key] = failure
+    return list(told.values())
+
+
+# Free text
+
+
+def explanation(facts: Facts) -> str:
+    """What the report says to people: the text parts before the returned message, HTML made visible."""
+    message = facts.message
+    if message.root.type.startswith("multipart/"):
+        said = [_visible(part) for part in _text_parts(facts)]
+        return "\n\n".join(piece for piece in said if piece) or message.text
+    return message.text
+
+
+def _text_parts(facts: Facts) -> list[Part]:
+    """Text parts up to the returned message; of alternatives only the plain one, and no attachments."""
+    parts: list[Part] = []
+    has_plain = False
+    for part in facts.message.parts[1:]:
+        if part.type in originals.RETURNED_TYPES:
+            break
+        if part.type == "text/plain" and part.disposition != "attachment":
+            parts.append(part)
+            has_plain = has_plain or bool(part.content.strip())
+    if has_plain:
+        return parts
+    return [part for part in facts.message.parts[1:] if part.type == "text/html"][:1] or parts
+
+
+def _visible(part: Part) -> str:
+    return html_to_text(part.text) if part.type == "text/html" else part.text
+
+
+def read_text(facts: Facts) -> Report | None:
+    """A bounce, warning or positive notice in free text; None when it is none of these."""
+    listed = addresses.of_header(facts.message.headers.get("x-failed-recipients") or "")
+    if not listed and not _may_be_report(facts):
+        return None
+    text = explanation(facts)
+    embedded = dsn.looks_like_fields(text)
+    reading = legacy.read(text, facts.dialects, facts.ours)
+    kind = _kind_of_words(facts, reading, listed=bool(listed) or embedded)
+    if kind is None:
+        return None
+    original = originals.of_message(facts.message, facts.names) or originals.of_block(
+        reading.returned.encode("utf-8", "surrogateescape"), facts.names
+    )
+    report = Report(
+        kind=kind,
+        original=original,
+        dialect=facts.dialects.server(reading.text, {"x-mailer": facts.get("x-mailer")}) or "text",
+        text=reading.text[:TEXT_CAP],
+        reporting_mta=facts.sender.rpartition("@")[2] or None if facts.daemon else None,
+    )
+    if embedded:
+        report.fields, report.failures, report.truncated = dsn.read(text, facts.cap)
+        report.original = originals.complete(original, report.fields)
+        report.failures = _one_each(f for f in report.failures if addresses.is_full(f.recipient))
+    if not report.failures:
+        _add_failures(report, facts, reading, listed)
+    return report if report.failures or facts.daemon or listed else None
+
+
+def _may_be_report(facts: Facts) -> bool:
+    """Cheap: could a mail server have written this?"""
+    if facts.daemon or "multipart/report" in facts.types:
+        return True
+    if facts.answers:
+        return False
+    subject = facts.subject
+    dialects = facts.dialects
+    return any(phrase in subject for phrase in dialects.failed_subjects + dialects.delayed_subjects) or (
+        facts.null_sender and facts.message.headers.get("in-reply-to") is None
+    )
+
+
+def _kind_of_words(facts: Facts, reading: Reading, *, listed: bool) -> Kind | None:
+    """Bounce, delay or delivered by subject and text; None when neither says any of it."""
+    dialects, subject = facts.dialects, facts.subject
+    if _any(dialects.delayed_subjects, subject):
+        return Kind.DELAY
+    lower = reading.text[:8000].lower()
+    if not _any(dialects.permanent_texts, lower) and _any(dialects.delayed_texts, lower):
+        return Kind.DELAY
+    if _any(dialects.delivered_subjects, subject):
+        return Kind.DELIVERED
+    if listed or _any(dialects.failed_subjects, subject):
+        return Kind.BOUNCE
+    if facts.daemon or "multipart/report" in facts.types or originals.returned_part(facts.message) is not None:
+        if _any(dialects.failed_texts, lower):
+            return Kind.BOUNCE
+        if _any(dialects.delivered_texts, lower):
+            return Kind.DELIVERED
+        if any(m.standing <= Standing.DIALOGUE for m in reading.mentions) and diagnostic.codes(reading.text).smtp_code:
+            return Kind.BOUNCE
+    return None
+
+
+def _any(phrases: tuple[str, ...], text: str) -> bool:
+    for phrase in phrases:
+        if phrase in text:
+            return True
+    return False
+
+
+def _add_failures(report: Report, facts: Facts, reading: Reading, listed: list[str]) -> None:
+    every = legacy.recipients(reading)
+    by_address = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
+    action = {Kind.BOUNCE: "failed", Kind.DELAY: "delayed"}.get(report.kind, "delivered")
+    addressees = listed or whom(facts, reading, report.original)
+    report.truncated = len(addressees) > facts.cap
+    for address in addressees[: facts.cap]:
+        mention = by_address.get(address.lower()) or (every[0] if every and len(addressees) == 1 else None)
+        told = legacy.reason(reading, mention, every) if mention else reading.text.strip()[:1200]
+        report.failures.append(
+            legacy.failure(
+                address,
+                told,
+                action=action,
+                original_recipient=reading.generated_from.get(address.lower()),
+                reporting_mta=report.reporting_mta,
+            )
+        )
+        if mention is None:
+            report.notes.append("the text names no recipient: taken from elsewhere in the message")
+
+
+def whom(facts: Facts, reading: Reading, original: Original | None) -> list[str]:
+    """The recipients that a report is about, from the best evidence there is."""
+    returned_to = [address for address in (original.recipients if original else ())]
+    told = legacy.recipients(reading)
+    standing = told[0].standing if told else None
+    if standing is not None and standing <= Standing.DIALOGUE:
+        return [mention.address for mention in told]
+    mentioned = [m.address for m in told] if standing in {Standing.OBJECT, Standing.MENTIONED} else []
+    both = {address.lower() for address in mentioned} & {address.lower() for address in returned_to}
+    if both:
+        return [address for address in mentioned if address.lower() in both]
+    if standing == Standing.OBJECT:
+        return mentioned
+    subject = addresses.in_text(facts.message.headers.get("subject") or "")
+    if subject:
+        return subject[:1]
+    if len(returned_to) == 1:
+        return returned_to
+    if mentioned:
+        return mentioned
+    named = [a for a in returned_to if a.rpartition("@")[0].lower() in reading.text.lower()]
+    if named:
+        return named
+    summary = [m.address for m in told if m.address.lower() not in facts.ours and not facts.dialects.is_role(m.address)]
+    if len(summary) == 1:
+        return summary
+    return _from_return_path(facts) or [m.address for m in told if m.address.lower() in facts.ours][:1]
+
+
+def _from_return_path(facts: Facts) -> list[str]:
+    for address in facts.ours:
+        encoded = addresses.verp(address)
+        if encoded:
+            return [encoded]
+    return []

@@ -1,0 +1,41 @@
+"""Challenges and moderation holds: the mail was not refused, somebody has to do something before it arrives.
+
+Log events: none; nothing here raises on any bytes.
+
+Told by the fields that challenge programs set, else by subject *and* text together, because each phrase alone also
+stands in people's mail.
+"""
+
+from __future__ import annotations
+
+from mailback.bounce.taxonomy import Kind
+from mailback.reports import original as originals
+from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.facts import Facts
+from mailback.reports.report import Report
+from mailback.reports.words import words
+
+
+def read(facts: Facts) -> Report | None:
+    """A demand to confirm, or the notice of a mailing list that a moderator has the message."""
+    said = words()
+    headers = facts.message.headers
+    certain = any(name in headers for name in said.challenge_headers)
+    challenge = any(phrase in facts.subject for phrase in said.challenge_subjects)
+    moderation = any(phrase in facts.subject for phrase in said.moderation_subjects)
+    if not certain and (facts.answers or not (challenge or moderation)):
+        return None
+    text = explanation(facts)
+    lower = text[:8000].lower()
+    if not (
+        certain
+        or (challenge and any(phrase in lower for phrase in said.challenge_texts))
+        or (moderation and any(phrase in lower for phrase in said.moderation_texts))
+    ):
+        return None
+    return Report(
+        kind=Kind.CHALLENGE,
+        dialect="moderation" if moderation else "challenge",
+        text=text[:TEXT_CAP],
+        original=originals.of_message(facts.message, facts.names),
+    )

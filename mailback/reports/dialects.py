@@ -1,0 +1,190 @@
+"""The words of free-text reports, loaded from `config/rules/dialects.toml`: labels, separators, words that tell a kind.
+
+Log events: none. A wrong file raises ValueError that names the file and the key; the shipped file is held to be right
+by a test.
+
+Look-ups are dictionary and set look-ups, or one compiled pattern, because they run for each address of each report.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mailback.resources import rules_dir
+
+FILE = "dialects.toml"
+
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_NOT_LETTERS = re.compile(r"[^\w\s\-/()]+|\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A dialect by name, with what gives it away."""
+
+    name: str
+    text: tuple[str, ...]
+    """Phrases of the explanation; one is enough. Lower case."""
+    header: tuple[tuple[str, str], ...]
+    """(field name, phrase) pairs, lower case; one is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialects:
+    """Everything the free-text reader knows of servers and languages."""
+
+    returned: re.Pattern[str]
+    """Lines after which the returned message stands."""
+    labels: dict[str, str]
+    """Lower-case label -> `recipient`, `sender` or `summary`."""
+    objects: frozenset[str]
+    """Words directly before an address that make it the object of a failed delivery."""
+    object_endings: tuple[str, ...]
+    """The same for languages without spaces, as endings."""
+    contacts: frozenset[str]
+    """Words before an address that is to be asked, not to be reached."""
+    contact_pieces: tuple[str, ...]
+    """The same for languages without spaces, as pieces."""
+    roles: tuple[str, ...]
+    """Beginnings of local parts that are never a person's address."""
+    machines: frozenset[str]
+    """Local parts that only mail servers send from."""
+    machine_names: tuple[str, ...]
+    """Display names that only mail servers send under, lower case."""
+    failed_subjects: tuple[str, ...]
+    delayed_subjects: tuple[str, ...]
+    delivered_subjects: tuple[str, ...]
+    failed_texts: tuple[str, ...]
+    permanent_texts: tuple[str, ...]
+    """Phrases that say outright that a server has given up."""
+    delayed_texts: tuple[str, ...]
+    delivered_texts: tuple[str, ...]
+    servers: tuple[Server, ...]
+
+    def label(self, text: str) -> str | None:
+        """What the label `text` announces, by its last words: `Failed recipient`, `Empfänger`, `宛先`.
+
+        A summary label counts only by itself: `To:` quotes a header field, `could not be delivered to:` does not and
+        is an `object`.
+        """
+        words = _NOT_LETTERS.sub(" ", text.lower()).strip()
+        role = self.labels.get(words)
+        for _ in range(5):
+            if role is not None:
+                return role
+            _, space, words = words.partition(" ")
+            if not space:
+                return None
+            words = words.lstrip()
+            role = self.labels.get(words)
+            if role == "summary":
+                return "object"
+        return None
+
+    def names_object(self, before: str) -> bool:
+        """True when what stands right before an address makes it whom the mail was for."""
+        stem = before.rstrip(" \t:：<\"'([「『*").lower()
+        if stem.endswith(self.object_endings):
+            return True
+        return bool(stem) and stem.rsplit(None, 1)[-1].strip("\"'(,;.") in self.objects
+
+    def asks_for_contact(self, before: str) -> bool:
+        """True when the words before an address invite to write there."""
+        lower = before.lower()
+        if not self.contacts.isdisjoint(_WORD.findall(lower)):
+            return True
+        return not lower.isascii() and any(piece in lower for piece in self.contact_pieces)
+
+    def is_role(self, address: str) -> bool:
+        """True for addresses of machines and help desks."""
+        return address.lower().startswith(self.roles)
+
+    def server(self, text: str, header: dict[str, str]) -> str | None:
+        """The name of the dialect, for the evidence; None when it is not known."""
+        start = text[:3000].lower()
+        for server in self.servers:
+            for phrase in server.text:
+                if phrase in start:
+                    return server.name
+            for name, phrase in server.header:
+                if phrase in header.get(name, ""):
+                    return server.name
+        return None
+
+
+def load(directories: Sequence[Path]) -> Dialects:
+    """Read the file from each directory that has one; lists of later files extend those of earlier ones.
+
+    Raises ValueError, naming file and key, for data of the wrong shape, and OSError when no directory has the file.
+    """
+    merged: dict[str, Any] = {}
+    found = [directory / FILE for directory in directories if (directory / FILE).is_file()]
+    if not found:
+        raise FileNotFoundError(f"{FILE} is in none of {', '.join(str(directory) for directory in directories)}")
+    for path in found:
+        try:
+            _merge(merged, tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, TypeError) as wrong:
+            raise ValueError(f"{path}: {wrong}") from wrong
+    try:
+        return _build(merged)
+    except (KeyError, TypeError, AttributeError, re.error) as wrong:
+        raise ValueError(f"{found[-1]}: missing or wrong entry {wrong}") from wrong
+
+
+def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        elif isinstance(value, list):
+            into[key] = into.get(key, []) + value
+        else:
+            into[key] = value
+
+
+def _build(data: dict[str, Any]) -> Dialects:
+    labels = {name.lower(): role for role, names in data["labels"].items() for name in names}
+    words = data["words"]
+    returned = "|".join(data["returned"]["lines"])
+    return Dialects(
+        returned=re.compile(rf"^[ \t\-=_*>|+#.]{{0,80}}(?:{returned})[^\n]{{0,200}}$", re.MULTILINE | re.IGNORECASE),
+        labels=labels,
+        objects=frozenset(_lower(words["objects"])),
+        object_endings=_lower(words["object_endings"]),
+        contacts=frozenset(_lower(words["contacts"])),
+        contact_pieces=_lower(words["contact_pieces"]),
+        roles=_lower(words["roles"]),
+        machines=frozenset(_lower(words["machines"])),
+        machine_names=_lower(words["machine_names"]),
+        failed_subjects=_lower(data["failed"]["subjects"]),
+        delayed_subjects=_lower(data["delayed"]["subjects"]),
+        delivered_subjects=_lower(data["delivered"]["subjects"]),
+        failed_texts=_lower(data["failed"]["texts"]),
+        permanent_texts=_lower(data["failed"]["permanent"]),
+        delayed_texts=_lower(data["delayed"]["texts"]),
+        delivered_texts=_lower(data["delivered"]["texts"]),
+        servers=tuple(
+            Server(
+                name=server["name"],
+                text=_lower(server.get("text", [])),
+                header=tuple((name.lower(), phrase.lower()) for name, phrase in server.get("header", {}).items()),
+            )
+            for server in data["server"]
+        ),
+    )
+
+
+def _lower(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(value.lower() for value in values)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Dialects:
+    """The dialects that ship, read once a process."""
+    return load([rules_dir()])

@@ -1,0 +1,278 @@
+"""Bounces in free text: everything that is not RFC 3464, from dozens of servers in many languages.
+
+Log events: none; nothing here raises on any text.
+
+There are far too many servers to write a parser for each, but only a few shapes of text. So one reader looks at every
+address in the text and asks *how it stands there*: at the head of a block (`<a@b.example>: reason`), behind a label
+(`Recipient: a@b.example`), in a quoted SMTP dialogue (`>>> RCPT TO:<a@b.example>`), or within a sentence. The best
+evidence found wins, weaker evidence is ignored where better exists. What differs between servers and languages (where
+the returned message begins, labels, words for "delayed") is data: `config/rules/dialects.toml`.
+
+Whom a bounce is *not* about: its own sender, the person it was sent to, whoever is to be asked for help, and anybody
+in the returned message. Those count only where nothing else names a recipient.
+
+Cost: linear. Each address of the text is looked at once, with a bounded window around it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from mailback.bounce.taxonomy import Subcategory
+from mailback.reports import addresses, diagnostic
+from mailback.reports.dialects import Dialects
+from mailback.reports.report import DeliveryFailure
+
+REPORT_CAP = 131_072
+"""Characters of explanation read; real ones have 500-5000, the rest of a long text is the returned message."""
+
+_LINE_WINDOW = 300  # characters before and after an address that are looked at
+_REASON_CAP = 1200  # characters of one recipient's reason
+
+
+class Standing(IntEnum):
+    """How an address stands in the text: the lower, the better the evidence that delivery to it failed."""
+
+    LABELLED = 0
+    HEADING = 1
+    LEADING = 2
+    DIALOGUE = 3
+    OBJECT = 4
+    MENTIONED = 5
+    SUMMARY = 6
+
+
+@dataclass(slots=True)
+class Mention:
+    """One address as it stands in the report text."""
+
+    address: str
+    standing: Standing
+    start: int
+    """Where its line begins."""
+    end: int
+    """Where the address ends, with its closing bracket."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """The text of a report, cut in two, and who it mentions."""
+
+    text: str
+    """The explanation, without the returned message."""
+    returned: str
+    """The returned message or header block, as far as the text carries it; empty when there is none."""
+    mentions: list[Mention] = field(default_factory=list)
+    generated_from: dict[str, str] = field(default_factory=dict)
+    """Lower-case final address -> the address it was expanded from, where the text tells (Exim)."""
+
+
+def read(text: str, dialects: Dialects, ours: Iterable[str] = ()) -> Reading:
+    """Cut off the returned message and find the addresses of the rest. `ours`: addresses that sent the original."""
+    explanation, returned = split_returned(text, dialects)
+    reading = Reading(explanation, returned)
+    known = {address.lower() for address in ours}
+    reading.mentions = list(_mentions(explanation, dialects, known, reading.generated_from))
+    return reading
+
+
+# Where the returned message begins
+
+
+_RETURNED_START = re.compile(
+    r"^[ \t>|]{0,8}(?:Received|Return-Path|DKIM-Signature|MIME-Version|X-Received|ARC-Seal|Delivered-To)[ \t]*:",
+    re.MULTILINE | re.IGNORECASE,
+)
+_HEADER_LINE = re.compile(r"[ \t>|]{0,8}[A-Za-z][A-Za-z0-9-]{1,50}[ \t]*:")
+
+
+def split_returned(text: str, dialects: Dialects) -> tuple[str, str]:
+    """(explanation, returned message).
+
+    A line of the dialects' data ends the explanation; so does a line that only a message header has. A header block
+    is taken from its first line on, which may stand above the field that gave it away.
+    """
+    cut = len(text)
+    after = cut
+    window = text[:REPORT_CAP]
+    found = dialects.returned.search(window)
+    if found:
+        cut, after = found.start(), found.end()
+    header = _RETURNED_START.search(window, 0, cut)
+    if header:
+        cut = after = _block_start(window, header.start())
+    return text[:cut][:REPORT_CAP], text[after:].lstrip("\r\n")
+
+
+def _block_start(text: str, position: int) -> int:
+    """The first line of the run of header lines that ends at `position`."""
+    for _ in range(60):
+        if position == 0:
+            break
+        line_start = text.rfind("\n", 0, position - 1) + 1
+        line = text[line_start : position - 1]
+        if not (_HEADER_LINE.match(line) or (line[:1] in " \t" and line.strip())):
+            break
+        position = line_start
+    return position
+
+
+# How addresses stand
+
+
+_BULLET = re.compile(r"[\s<\"'*•·\-–—|>(\[#]*(?:\d{1,4}[.)]\s*)?[\s<\"'(\[]*$")
+_RCPT = re.compile(r"RCPT\s+TO\s*[:=]?\s*<?$", re.IGNORECASE)
+_MAIL = re.compile(r"(?:MAIL\s+FROM|envelope[- ]from|envelope[- ]sender|FROM)\s*[:=]\s*<?$", re.IGNORECASE)
+_REPLY_LINE = re.compile(r"[\s<>*|.-]*(?:[45]\d\d[ \-]|[45]\.\d\.\d{1,3}\s)")
+_HEADING_TAIL = re.compile(
+    r"[>\"'\])]*\s*(?:$|[:;：,，、]|\.\.\.|[\[(]|[-–—]{1,2}\s|\s[-–—>=]{1,2}\s|on (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|\d))"
+)
+_CLOSING = re.compile(r"[>\"'\])]{0,3}")
+_GENERATED = re.compile(r"\(?(?:ultimately )?generated (?:from|by) $", re.IGNORECASE)
+_OPENING = " \t<\"'([「『＜"
+_ADDRESS_TYPES = ("rfc822;", "rfc822:", "smtp;", "smtp:", "utf-8;", "mailto:")
+
+
+def _mentions(
+    text: str, dialects: Dialects, ours: set[str], generated_from: dict[str, str]
+) -> Iterator[Mention]:
+    last: Mention | None = None
+    for match in addresses.find(text):
+        address = addresses.tidy(match.group())
+        line_start = text.rfind("\n", max(0, match.start() - _LINE_WINDOW), match.start()) + 1
+        line_start = max(line_start, match.start() - _LINE_WINDOW)
+        before = text[line_start : match.start()]
+        if _GENERATED.search(before):
+            if last is not None:
+                generated_from.setdefault(last.address.lower(), address)
+            else:
+                yield Mention(address, Standing.LEADING, line_start, match.end())
+            continue
+        end = match.end()
+        line_end = text.find("\n", end, end + _LINE_WINDOW)
+        after = text[end : line_end if line_end >= 0 else end + _LINE_WINDOW]
+        standing = _standing(before, after, dialects)
+        if standing is None or not addresses.is_full(address):
+            continue
+        if standing > Standing.LABELLED and (address.lower() in ours or dialects.is_role(address)):
+            standing = max(standing, Standing.SUMMARY)
+        closing = _CLOSING.match(text, end)
+        last = Mention(address, standing, line_start, closing.end() if closing else end)
+        yield last
+
+
+def _standing(before: str, after: str, dialects: Dialects) -> Standing | None:
+    """How an address stands between the text before and after it on its line; None: certainly not a recipient."""
+    if _BULLET.match(before):
+        return Standing.HEADING if _HEADING_TAIL.match(after) else Standing.LEADING
+    if _RCPT.search(before):
+        return Standing.DIALOGUE
+    if _MAIL.search(before):
+        return None
+    stem = before.rstrip(_OPENING)
+    if stem.lower().endswith(_ADDRESS_TYPES):
+        stem = stem[: max(stem.rfind(";"), stem.rfind(":"))].rstrip(_OPENING)
+    if stem and stem[-1] in ":：=":
+        told = dialects.label(stem[-61:-1])
+        if told is not None:
+            return None if told == "sender" else _LABELS[told]
+    if _REPLY_LINE.match(before):
+        return Standing.DIALOGUE
+    if dialects.asks_for_contact(before[-80:]):
+        return None
+    return Standing.OBJECT if dialects.names_object(stem[-40:]) else Standing.MENTIONED
+
+
+_LABELS = {"recipient": Standing.LABELLED, "object": Standing.OBJECT, "summary": Standing.SUMMARY}
+
+
+# From mentions to failures
+
+
+def recipients(reading: Reading) -> list[Mention]:
+    """The mentions of the best standing, one for each address, in order."""
+    if not reading.mentions:
+        return []
+    best = min(mention.standing for mention in reading.mentions)
+    told: dict[str, Mention] = {}
+    for mention in reading.mentions:
+        if mention.standing == best:
+            told.setdefault(mention.address.lower(), mention)
+    return list(told.values())
+
+
+def reason(reading: Reading, mention: Mention, every: list[Mention]) -> str:
+    """What the text says of one recipient: its own block, else what follows the whole list, else a reply that names it."""
+    text = reading.text
+    following = min((other.start for other in every if other.start > mention.start), default=len(text))
+    own = _paragraph(text[mention.end : min(following, mention.end + _REASON_CAP * 2)])
+    if own and diagnostic.codes(own).smtp_code:
+        return own
+    named = _reply_naming(text, mention.address)
+    if named:
+        return f"{own} {named}" if own and own not in named else named
+    if own and len(every) > 1:
+        return own
+    rest_start = max((other.end for other in every), default=mention.end)
+    rest = text[rest_start : rest_start + _REASON_CAP].strip(_EDGES)
+    if own and not diagnostic.codes(rest).smtp_code:
+        return own
+    return rest or own or text[max(0, mention.start - _REASON_CAP) : mention.start].strip(_EDGES)
+
+
+_EDGES = " \t\r\n-=_*:>\"'"
+
+
+def _paragraph(text: str) -> str:
+    """The rest of the line and what follows up to a blank line; the next paragraph where that is empty."""
+    for piece in re.split(r"\n[ \t]*\n", text, maxsplit=2)[:2]:
+        told = piece.strip(_EDGES)
+        if told:
+            return told[:_REASON_CAP]
+    return ""
+
+
+def _reply_naming(text: str, address: str) -> str:
+    """The SMTP reply that names the address or answers its RCPT command, from a quoted dialogue."""
+    position = text.find(address)
+    for _ in range(20):
+        if position < 0:
+            return ""
+        start = text.rfind("\n", 0, position) + 1
+        end = text.find("\n", position)
+        line = text[start : end if end >= 0 else len(text)][:_REASON_CAP]
+        if diagnostic.codes(line).smtp_code:
+            return line.strip(" <>\t")
+        if _RCPT.search(text, max(start, position - 40), position):
+            answer = text[end + 1 : end + 1 + _REASON_CAP].split("\n>>>", 1)[0] if end >= 0 else ""
+            if diagnostic.codes(answer).smtp_code:
+                return answer.replace("<<<", " ").strip(" <>\t\n")
+        position = text.find(address, position + len(address))
+    return ""
+
+
+def failure(
+    address: str,
+    told: str,
+    *,
+    action: str = "failed",
+    original_recipient: str | None = None,
+    reporting_mta: str | None = None,
+    cause: Subcategory | None = None,
+) -> DeliveryFailure:
+    """A record for one recipient of a free-text report; `told` is its reason as the text has it."""
+    said = diagnostic.codes(told)
+    return DeliveryFailure(
+        recipient=address,
+        original_recipient=original_recipient,
+        final_recipient=address,
+        action=action,
+        status=said.status,
+        smtp_code=said.smtp_code,
+        diagnostic=diagnostic.tidy(told),
+        reporting_mta=reporting_mta,
+        cause=cause,
+    )

@@ -1,0 +1,43 @@
+"""Message disposition notifications (RFC 8098, RFC 6533 section 6): read, deleted, displayed; also the ones in free text.
+
+Log events: none; nothing here raises on any bytes.
+
+A receipt says that a person or a program has seen the message. It is no failure, and no reply either.
+"""
+
+from __future__ import annotations
+
+from mailback.bounce.taxonomy import Kind
+from mailback.reports import dsn
+from mailback.reports import original as originals
+from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.facts import Facts
+from mailback.reports.report import Original, Report
+from mailback.reports.words import words
+
+_TYPES = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
+
+
+def read(facts: Facts) -> Report | None:
+    """A receipt, by its MIME part, else by subject and text."""
+    if not facts.types.isdisjoint(_TYPES):
+        part = next(part for part in facts.message.parts if part.type in _TYPES)
+        return _of_fields(dsn.fields_of(part.content), facts)
+    said = words()
+    if not facts.answers and facts.subject.startswith(said.receipt_subjects):
+        text = explanation(facts)
+        lower = text[:4000].lower()
+        if any(phrase in lower for phrase in said.receipt_texts):
+            return Report(kind=Kind.DISPOSITION, dialect="receipt", text=text[:TEXT_CAP])
+    return None
+
+
+def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
+    original = originals.of_message(facts.message, facts.names)
+    message_id = originals.message_id(told.get("original-message-id", [""])[0])
+    if message_id:
+        original = original or Original()
+        original.message_id = original.message_id or message_id
+    return Report(
+        kind=Kind.DISPOSITION, dialect="mdn", text=explanation(facts)[:TEXT_CAP], fields=told, original=original
+    )

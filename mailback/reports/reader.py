@@ -1,0 +1,123 @@
+"""What a message is: the one entry to everything in this folder.
+
+Log events: none; nothing here raises on any bytes.
+
+Readers are asked in a fixed order, surest sign first: MIME parts that only reports have, then header fields, then
+subject and sender, and texts last. The first that recognises the message answers. What no machine claims is a `reply`
+when a person may have written it, else `other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailback.bounce.taxonomy import Kind, Subcategory
+from mailback.envelope import Envelope
+from mailback.message import Message
+from mailback.reports import addresses, arf, autoreply, bounces, challenge, mdn, notices
+from mailback.reports.dialects import shipped
+from mailback.reports.facts import Facts, gather
+from mailback.reports.original import DEFAULT, OriginalNames
+from mailback.reports.report import DeliveryFailure, Report
+from mailback.reports.words import words
+
+RECIPIENT_CAP = 10_000
+"""Failures kept of one report; a larger one is marked `truncated`."""
+
+_BULK_FIELDS = ("list-id", "list-unsubscribe", "list-post", "x-mailing-list", "feedback-id", "x-campaign-id", "x-mailman-version")
+_BULK_PRECEDENCE = frozenset({"bulk", "list", "junk"})
+_FIELDS_OF_MAIL = ("from", "to", "subject", "date", "message-id", "received", "return-path")
+_UNATTENDED = ("noreply", "no-reply", "no_reply", "donotreply", "do-not-reply", "newsletter", "news@", "mailing", "marketing")
+
+
+def read(
+    message: Message,
+    envelope: Envelope | None = None,
+    *,
+    names: OriginalNames = DEFAULT,
+    cap: int = RECIPIENT_CAP,
+) -> Report:
+    """Decide what a message is and, for a report, whom it is about; one `DeliveryFailure` a recipient.
+
+    `names` tells which fields of the returned message hold campaign, list and subscriber; `cap` how many recipients
+    of one report are kept.
+    """
+    facts = gather(message, envelope, names, shipped(), cap)
+    for reader in _READERS:
+        report = reader(facts)
+        if report is not None:
+            report.truncated = report.truncated or message.truncated
+            return report
+    return Report(kind=_unclaimed(facts), text=message.text[: bounces.TEXT_CAP])
+
+
+def _bounce_before_answer(facts: Facts) -> Report | None:
+    """Free-text bounces of servers that say who they are; what looks like an automatic answer waits its turn."""
+    certain = "x-failed-recipients" in facts.message.headers
+    if certain or (facts.daemon and not facts.answers and not facts.subject.startswith(words().auto_subjects)):
+        return bounces.read_text(facts)
+    return None
+
+
+def _bounce_after_answer(facts: Facts) -> Report | None:
+    """Free-text bounces of servers that hide behind an ordinary address."""
+    if facts.answers or facts.subject.startswith(words().auto_subjects):
+        return None
+    return bounces.read_text(facts)
+
+
+def _unsubscribe(facts: Facts) -> Report | None:
+    """RFC 8058 section 3.1 and List-Unsubscribe mail: told by the address that it was sent to."""
+    recipients = facts.envelope.recipients if facts.envelope and facts.envelope.recipients else facts.ours
+    if not any(_unsubscribes(address) for address in recipients):
+        return None
+    report = Report(kind=Kind.UNSUBSCRIBE, dialect="list-unsubscribe", text=facts.message.text[: bounces.TEXT_CAP])
+    if addresses.is_full(facts.sender):
+        report.failures.append(
+            DeliveryFailure(
+                recipient=facts.sender,
+                final_recipient=facts.sender,
+                action="delivered",
+                diagnostic="asked to be unsubscribed",
+                cause=Subcategory.UNSUBSCRIBE_REQUEST,
+            )
+        )
+    return report
+
+
+def _unsubscribes(address: str) -> bool:
+    local = address.partition("@")[0].lower()
+    for word in words().unsubscribe_localparts:
+        at = local.find(word)
+        if at < 0:
+            continue
+        before, after = local[at - 1 : at], local[at + len(word) : at + len(word) + 1]
+        if not before.isalnum() and not after.isalnum():
+            return True
+    return False
+
+
+def _unclaimed(facts: Facts) -> Kind:
+    """A person's mail, or anything else: bulk mail, what is not mail at all, what a program wrote."""
+    headers = facts.message.headers
+    if not any(name in headers for name in _FIELDS_OF_MAIL) or not facts.sender:
+        return Kind.OTHER
+    if any(name in headers for name in _BULK_FIELDS) or facts.get("precedence") in _BULK_PRECEDENCE:
+        return Kind.OTHER
+    if facts.get("auto-submitted").startswith("auto-") or facts.daemon:
+        return Kind.OTHER
+    return Kind.OTHER if facts.sender.lower().startswith(_UNATTENDED) else Kind.REPLY
+
+
+_READERS: tuple[Callable[[Facts], Report | None], ...] = (
+    bounces.read_structured,
+    arf.read,
+    mdn.read,
+    notices.read_report,
+    notices.read_event,
+    challenge.read,
+    _bounce_before_answer,
+    autoreply.read,
+    _bounce_after_answer,
+    _unsubscribe,
+)
