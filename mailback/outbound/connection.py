@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 from mailback.service.log import get_logger
 
@@ -103,8 +103,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's classes
         if not self._connections.add(self):
             self.cut_off(f"{CONNECTIONS_MAX} connections are open")
             return

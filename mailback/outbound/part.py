@@ -21,11 +21,12 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mailback.outbound.check import Check, Lookup
 from mailback.outbound.connection import Connections
@@ -75,7 +76,10 @@ class PolicydPart:
             sockets.close_listener(listen)
 
     def run(self, ready: Callable[[], None]) -> int:
-        lookup = _lookup(self._settings)
+        from mailback.store import SuppressionLookup
+
+        store = self._settings.store
+        lookup = SuppressionLookup(store.url, busy_timeout_s=min(LOCKED_S, store.busy_timeout_s))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(lookup, self._policy, self._socketmap, ready))
         return 0
@@ -86,14 +90,19 @@ async def serve(
 ) -> None:
     """Answer on these listening sockets until SIGTERM."""
     trouble = Troubles()
-    check = Check(_Watched(lookup, trouble))
+    watched = _Watched(lookup, trouble)
+    check = Check(watched)
+    try:
+        watched.lookup("")
+    except StoreUnavailable as error:  # serve all the same: what each front answers then is its documented choice
+        trouble.tell("start", error)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     connections = Connections()
     fronts = ((policy, PolicyConnection), (socketmap, SocketmapConnection))
     servers = [
-        await loop.create_server(partial(front, check, trouble.tell, connections), sock=listener)
+        await _listening(loop, partial(front, check, trouble.tell, connections), listener)
         for listeners, front in fronts
         for listener in listeners
     ]
@@ -103,6 +112,16 @@ async def serve(
     for server in servers:
         server.close()
     _log.info("policyd.drained", cut=await connections.drain(DRAIN_S))
+
+
+async def _listening(
+    loop: asyncio.AbstractEventLoop, front: Callable[[], asyncio.Protocol], listener: socket.socket
+) -> asyncio.Server:
+    if listener.family != socket.AF_UNIX:
+        return await loop.create_server(front, sock=listener, backlog=sockets.BACKLOG)
+    # From Python 3.13 on a closed server would remove the socket file, which belongs to all workers.
+    keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+    return await loop.create_unix_server(front, sock=listener, backlog=sockets.BACKLOG, **keep)
 
 
 class Troubles:
@@ -149,31 +168,6 @@ class _Watched:
         found = self._lookup.lookup(key, scopes, now)
         self._troubles.over()
         return found
-
-
-def _lookup(settings: Settings) -> Lookup:
-    """The look-up of this worker. A database that is not there yet is made, so that the policy server can run alone."""
-    from mailback.store import SuppressionLookup
-
-    lookup = SuppressionLookup(settings.store.url, busy_timeout_s=min(LOCKED_S, settings.store.busy_timeout_s))
-    try:
-        lookup.lookup("")
-    except StoreUnavailable:
-        _make_database(settings)
-    return lookup
-
-
-def _make_database(settings: Settings) -> None:
-    from mailback.store import Store
-
-    try:
-        store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s)
-        try:
-            store.upgrade()
-        finally:
-            store.close()
-    except StoreUnavailable as error:  # serve all the same: what each front answers then is its documented choice
-        _log.error("store.unavailable", front="start", reason=error.reason, advice=error.advice, count=1)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
