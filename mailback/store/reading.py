@@ -1,4 +1,4 @@
-"""Reads for the command line: events, suppressions and audit rows as streams, an address explained, a period in figures.
+"""Reads for the command line: events, suppressions and audit rows as streams, an address explained, a period counted.
 
 Streams go page by page, each page its own short read: a listing that somebody pages through for an hour must not hold a
 snapshot open, or the write-ahead log could not be folded back and would grow. Rows written meanwhile may or may not

@@ -1,0 +1,155 @@
+"""The read behind every outgoing message: cheap to import, one index, right after a restore, never a silent "no"."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mailback.store import Store, StoreUnavailable, SuppressionLookup, lookup
+from mailback.store.schema import suppression
+from tests.support.records import NOW, a_suppression, do, in_days
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
+        opened.upgrade()
+        yield opened
+
+
+@pytest.fixture
+def found(store: Store) -> Iterator[SuppressionLookup]:
+    with SuppressionLookup(f"sqlite:///{store.path}") as opened:
+        yield opened
+
+
+def test_looking_up_needs_the_standard_library_only(store: Store) -> None:
+    do(store, lambda t: t.suppress(a_suppression(), "m"))
+    program = f"""
+import sys
+from mailback.address import key
+from mailback.store import SuppressionLookup
+with SuppressionLookup("sqlite:///{store.path}") as found:
+    assert found.lookup(key("BOB@example.org")) is not None
+imported = {{name.partition(".")[0] for name in sys.modules}}
+heavy = imported & {{"sqlalchemy", "pydantic", "alembic", "structlog", "idna"}}
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_columns_are_those_of_the_schema() -> None:
+    assert [name.strip() for name in lookup._COLUMNS.split(",")] == [column.name for column in suppression.columns]
+
+
+def test_one_search_of_the_primary_key(store: Store) -> None:
+    connection = sqlite3.connect(store.path)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {lookup._query(3)}", ("k", "a", "b", "c", 0)).fetchall()
+    connection.close()
+    assert [row[3] for row in plan] == ["SEARCH suppression USING PRIMARY KEY (address_key=? AND scope=?)"]
+
+
+def test_a_scope_is_asked_for_by_name(store: Store, found: SuppressionLookup) -> None:
+    do(store, lambda t: t.suppress(a_suppression(scope="list:weekly"), "m"))
+    assert found.lookup("bob@example.org") is None
+    assert found.lookup("bob@example.org", ()) is None
+    hit = found.lookup("bob@example.org", ("all", "list:weekly", "stream:marketing"))
+    assert hit is not None
+    assert hit.scope == "list:weekly"
+    with pytest.raises(ValueError, match="scopes"):
+        found.lookup("bob@example.org", ["all"] * 101)
+
+
+def test_of_several_the_one_that_lasts_longest_is_told(store: Store, found: SuppressionLookup) -> None:
+    for scope, until in (("all", in_days(3)), ("list:a", in_days(9)), ("list:b", in_days(1))):
+        do(store, lambda t, s=scope, u=until: t.suppress(a_suppression(u, scope=s), "m"))  # type: ignore[misc]
+    hit = found.lookup("bob@example.org", ("all", "list:a", "list:b"))
+    assert hit is not None
+    assert hit.scope == "list:a"
+    do(store, lambda t: t.suppress(a_suppression(None, scope="list:b"), "m"))
+    hit = found.lookup("bob@example.org", ("all", "list:a", "list:b"))
+    assert hit is not None
+    assert hit.until is None
+
+
+def test_the_end_is_exclusive(store: Store, found: SuppressionLookup) -> None:
+    do(store, lambda t: t.suppress(a_suppression(NOW), "m"))
+    assert found.lookup("bob@example.org", now=NOW) is None
+    assert found.lookup("bob@example.org", now=NOW - timedelta(microseconds=1)) is not None
+
+
+def test_a_missing_database_is_trouble_not_permission_and_may_come_later(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mailback.db"
+    with SuppressionLookup(url) as found:
+        with pytest.raises(StoreUnavailable, match="no database"):
+            found.lookup("bob@example.org")
+        assert not list(tmp_path.iterdir()), "looking must create nothing"
+        with Store.open(url) as store:
+            store.upgrade()
+            do(store, lambda t: t.suppress(a_suppression(), "m"))
+        assert found.lookup("bob@example.org") is not None
+
+
+def test_a_replaced_database_is_read_at_once(store: Store, found: SuppressionLookup, tmp_path: Path) -> None:
+    assert found.lookup("bob@example.org") is None
+    store.close()
+    with Store.open(f"sqlite:///{tmp_path}/new.db") as new:
+        new.upgrade()
+        do(new, lambda t: t.suppress(a_suppression(), "m"))
+    (tmp_path / "new.db").replace(store.path)
+    assert found.lookup("bob@example.org") is not None
+
+
+def test_a_database_whose_last_writer_closed_cleanly_is_readable(store: Store) -> None:
+    do(store, lambda t: t.suppress(a_suppression(), "m"))
+    store.close()
+    assert not Path(f"{store.path}-shm").exists()
+    with SuppressionLookup(f"sqlite:///{store.path}") as found:
+        assert found.lookup("bob@example.org") is not None
+
+
+def test_a_look_up_never_waits_for_the_writer(store: Store, found: SuppressionLookup) -> None:
+    do(store, lambda t: t.suppress(a_suppression(), "m"))
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM suppression")
+    assert found.lookup("bob@example.org") is not None
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def test_connections_move_between_threads_and_stay_few(store: Store, found: SuppressionLookup) -> None:
+    do(store, lambda t: t.suppress(a_suppression(), "m"))
+    with ThreadPoolExecutor(30) as pool:
+        hits = list(pool.map(lambda _: found.lookup("bob@example.org"), range(600)))
+    assert all(hits)
+    assert len(found._readers._idle) <= 8
+
+
+def test_reading_cannot_write(store: Store, found: SuppressionLookup) -> None:
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        found._readers.fetch("DELETE FROM suppression")
+
+
+def test_a_list_opened_before_a_fork_refuses(found: SuppressionLookup) -> None:
+    found.lookup("bob@example.org")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            found.lookup("bob@example.org")
+        except StoreUnavailable as trouble:
+            os.write(write, str(trouble).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    assert b"before a fork" in os.read(read, 1000)
+    os.close(read)
