@@ -31,6 +31,7 @@ def register(door: Door, timeout_s: int) -> None:
     milter.set_envfrom_callback(_guarded("mail", Session.mail))
     milter.set_envrcpt_callback(_guarded("rcpt", Session.recipient))
     milter.set_header_callback(_guarded("header", Session.header))
+    milter.set_eoh_callback(_guarded("eoh", Session.end_of_header))
     milter.set_body_callback(_guarded("body", Session.body))
     milter.set_eom_callback(_guarded("eom", Session.end_of_message))
     milter.set_abort_callback(_guarded("abort", Session.abort))

@@ -29,7 +29,7 @@ import milter
 
 
 class Loop:
-    """The one libmilter loop that a process can have; callbacks must be registered before `start`."""
+    """The one libmilter loop that a process can have; the callbacks must be registered before it is made."""
 
     def __init__(self, listener: socket.socket) -> None:
         # Several workers wait on the one socket and all wake up for a connection: without this, all but the one that

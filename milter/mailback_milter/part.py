@@ -87,7 +87,13 @@ class MilterPart:
         try:
             if store.upgrade():
                 log.info("milter.store_upgraded")
-            return self._serve(listener, self._door(store), ready)
+            return serve(
+                listener,
+                self._door(store),
+                ready,
+                timeout_s=int(self._settings.milter.timeout_s),
+                drain_timeout_s=self._settings.smtpd.drain_timeout_s,
+            )
         finally:
             store.close()
 
@@ -109,29 +115,33 @@ class MilterPart:
             max_message_bytes=milter.max_message_bytes,
         )
 
-    def _serve(self, listener: socket.socket, door: Door, ready: Callable[[], None]) -> int:
-        from mailback_milter import callbacks
-        from mailback_milter.listener import Loop
 
-        wakeup, problems = _Wakeup(), list[str]()
+def serve(
+    listener: socket.socket, door: Door, ready: Callable[[], None], *, timeout_s: int, drain_timeout_s: float
+) -> int:
+    """Run libmilter on `listener` until SIGTERM, once in the life of a process; 0, or 1 when libmilter gave up."""
+    from mailback_milter import callbacks
+    from mailback_milter.listener import Loop
 
-        def ended(error: BaseException | None) -> None:
-            problems.append(str(error) if error else "its loop ended")
-            wakeup.ring()
+    wakeup, problems = _Wakeup(), list[str]()
 
-        loop = Loop(listener)
-        callbacks.register(door, int(self._settings.milter.timeout_s))
-        signal.signal(signal.SIGTERM, lambda *_: wakeup.ring())
-        loop.start(ended)
-        log.info("milter.serving", pid=os.getpid())
-        ready()
-        wakeup.wait()
-        if problems:
-            log.error("milter.loop_ended", problem=problems[0])
-            return 1
-        loop.refuse()
-        _drain(door, self._settings.smtpd.drain_timeout_s)
-        return 0
+    def ended(error: BaseException | None) -> None:
+        problems.append(str(error) if error else "its loop ended")
+        wakeup.ring()
+
+    callbacks.register(door, timeout_s)
+    loop = Loop(listener)
+    signal.signal(signal.SIGTERM, lambda *_: wakeup.ring())
+    loop.start(ended)
+    log.info("milter.serving", pid=os.getpid())
+    ready()
+    wakeup.wait()
+    if problems:
+        log.error("milter.loop_ended", problem=problems[0])
+        return 1
+    loop.refuse()
+    _drain(door, drain_timeout_s)
+    return 0
 
 
 def _drain(door: Door, timeout_s: float) -> None:

@@ -48,11 +48,11 @@ log = get_logger("milter")
 ACTIONS = milter.ADDHDRS | milter.CHGHDRS | milter.QUARANTINE | milter.SETSYMLIST
 _STEPS = (
     milter.P_NOUNKNOWN
-    | milter.P_NOEOH
     | milter.P_NR_CONN
     | milter.P_NR_HELO
     | milter.P_NR_MAIL
     | milter.P_NR_HDR
+    | milter.P_NR_EOH  # not P_NOEOH: libmilter takes a message without header fields for a protocol error then
     | milter.P_HDR_LEADSPC
     | milter.P_SKIP
 )
@@ -227,6 +227,10 @@ class Session:
                 transaction.forged.append(name)
         return self._unanswered(milter.P_NR_HDR)
 
+    def end_of_header(self, _: milter.Context) -> int:
+        """Nothing to do; see `_STEPS` for why it is called."""
+        return self._unanswered(milter.P_NR_EOH)
+
     def body(self, _: milter.Context, chunk: bytes) -> int:
         """Up to 64 kB of the body, lines ended by CRLF."""
         transaction = self._transaction
@@ -347,6 +351,7 @@ _NO_REPLY = {
     "helo": milter.P_NR_HELO,
     "mail": milter.P_NR_MAIL,
     "header": milter.P_NR_HDR,
+    "eoh": milter.P_NR_EOH,
 }
 
 

@@ -1,0 +1,648 @@
+"""The milter over its socket: a worker process of the real libmilter, spoken to as an MTA would.
+
+The worker is this file run as a program, with a reader and a recipient check whose behaviour the addresses choose.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+milter = pytest.importorskip("milter", reason="pymilter is not installed (extra `milter`)")
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 10.0
+
+# The milter protocol, version 6: actions, steps and macro stages as numbers on the wire (libmilter's mfdef.h).
+ADD, CHANGE, HOLD, MACROS = 0x01, 0x10, 0x20, 0x100
+NO_CONNECT, NO_UNKNOWN, SKIP = 0x01, 0x100, 0x400
+QUIET = {b"C": 0x1000, b"H": 0x2000, b"M": 0x4000, b"L": 0x80, b"N": 0x40000}
+LEADING_SPACE = 0x100000
+EVERYTHING = 0x1FFFFF
+STAGES = {0: "connect", 1: "helo", 2: "mail", 3: "rcpt", 4: "data", 5: "end of message", 6: "end of header"}
+
+
+class Mta:
+    """The other end of the protocol: what Postfix does, with every choice in the hand of the test."""
+
+    def __init__(self, path: Path, actions: int = 0x1FF, steps: int = EVERYTHING) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADLINE_S)
+        self.socket.connect(str(path))
+        self.file = self.socket.makefile("rb")
+        self._send(b"O", struct.pack("!III", 6, actions, steps))
+        command, data = self.receive()
+        assert command == b"O"
+        _, self.actions, self.steps = struct.unpack("!III", data[:12])
+        self.in_header = False
+        self.asked: dict[str, str] = {}
+        rest = data[12:]
+        while rest:
+            (stage,) = struct.unpack("!I", rest[:4])
+            names, _, rest = rest[4:].partition(b"\0")
+            self.asked[STAGES[stage]] = names.decode()
+
+    def _send(self, command: bytes, data: bytes = b"") -> None:
+        self.socket.sendall(struct.pack("!I", len(data) + 1) + command + data)
+
+    def receive(self) -> tuple[bytes, bytes]:
+        head = self.file.read(4)
+        if len(head) < 4:
+            raise EOFError("the milter hung up")
+        packet = self.file.read(struct.unpack("!I", head)[0])
+        return packet[:1], packet[1:]
+
+    def say(
+        self, command: bytes, data: bytes = b"", macros: Mapping[str, str] | None = None
+    ) -> tuple[bytes, bytes] | None:
+        """Send one step, with macros before it; its answer, or None where none was negotiated."""
+        if macros:
+            named = {name if len(name) == 1 else f"{{{name}}}": value for name, value in macros.items()}
+            pairs = b"".join(f"{name}\0{value}\0".encode("utf-8", "surrogateescape") for name, value in named.items())
+            self._send(b"D", command + pairs)
+        self._send(command, data)
+        return None if self.steps & QUIET.get(command, 0) else self.receive()
+
+    def helo(self, name: bytes = b"mx.far.example") -> None:
+        assert self.say(b"H", name + b"\0") in (None, (b"c", b""))
+
+    def mail(self, sender: str = "<joe@far.example>", **macros: str) -> None:
+        known = {"daemon_name": "mx", "client_addr": "203.0.113.9", "client_name": "mx.far.example"} | macros
+        assert self.say(b"M", sender.encode() + b"\0", {k: v for k, v in known.items() if v}) in (None, (b"c", b""))
+
+    def recipient(self, address: str = "<news@news.example>") -> tuple[bytes, bytes]:
+        answer = self.say(b"R", address.encode() + b"\0")
+        assert answer is not None
+        return answer
+
+    def data(self) -> bytes:
+        answer = self.say(b"T")
+        assert answer is not None
+        self.in_header = True
+        return answer[0]
+
+    def header(self, name: str, value: bytes) -> None:
+        assert self.say(b"L", name.encode() + b"\0" + value + b"\0") in (None, (b"c", b""))
+
+    def end_header(self) -> None:
+        if self.in_header:
+            assert self.say(b"N") in (None, (b"c", b""))
+        self.in_header = False
+
+    def body(self, chunk: bytes) -> bytes:
+        self.end_header()
+        answer = self.say(b"B", chunk)
+        assert answer is not None
+        return answer[0]
+
+    def end(self, **macros: str) -> list[tuple[bytes, bytes]]:
+        """End the message; the changes asked for, and last the answer."""
+        self.end_header()
+        said = [self.say(b"E", macros=macros)]
+        while said[-1] is not None and said[-1][0] in b"ihmq":
+            said.append(self.receive())
+        return [packet for packet in said if packet is not None]
+
+    def message(self, sender: str = "<joe@far.example>", **macros: str) -> list[tuple[bytes, bytes]]:
+        """A whole message, of the smallest kind."""
+        self.mail(sender, **macros)
+        assert self.recipient() == (b"c", b"")
+        assert self.data() == b"c"
+        self.header("Subject", b" hello")
+        assert self.body(b"hello\r\n") == b"c"
+        return self.end(i="4A1")
+
+    def abort(self) -> None:
+        self._send(b"A")
+
+    def close(self) -> None:
+        self._send(b"Q")
+        self.file.close()
+        self.socket.close()
+
+
+class Worker:
+    """One worker process, and what its reader was given."""
+
+    def __init__(self, folder: Path, **options: str) -> None:
+        self.path = folder / "milter.sock"
+        self.read = folder / "read.jsonl"
+        self.read.touch()
+        self.errors = (folder / "worker.log").open("w+b")
+        listener = options.pop("listener", "")
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'milter'}"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, str(self.path), str(self.read), json.dumps(options), listener],
+            stdout=subprocess.PIPE, stderr=self.errors, env=environment,
+            pass_fds=[int(listener)] if listener else [],
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n", self.log()
+
+    def log(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read().decode()
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.read.read_text().splitlines()]
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(DEADLINE_S)
+        finally:
+            assert self.process.stdout is not None
+            self.process.kill()
+            self.process.stdout.close()
+            self.errors.close()
+
+
+@contextmanager
+def serving(folder: Path, **options: str) -> Iterator[Worker]:
+    folder.mkdir(exist_ok=True)
+    worker = Worker(folder, **options)
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with serving(tmp_path_factory.mktemp("milter")) as running:
+        yield running
+
+
+@pytest.fixture
+def mta(worker: Worker) -> Iterator[Mta]:
+    connection = Mta(worker.path)
+    connection.helo()
+    yield connection
+    connection.close()
+
+
+def raw(message: dict[str, Any]) -> bytes:
+    return base64.b64decode(message["raw"])
+
+
+# -- what is negotiated ---------------------------------------------------------------------------------------
+
+
+def test_postfix_is_asked_for_as_little_as_possible(mta: Mta) -> None:
+    quiet = sum(QUIET.values())
+    assert mta.steps == NO_CONNECT | NO_UNKNOWN | SKIP | LEADING_SPACE | quiet
+    assert mta.actions == ADD | CHANGE | HOLD | MACROS
+    assert mta.asked["mail"] == "i {daemon_name} {auth_authen} {client_addr} {client_name}"
+    assert mta.asked["end of message"] == "i"
+
+
+def test_an_mta_without_any_extension_is_served(worker: Worker) -> None:
+    mta = Mta(worker.path, actions=ADD | CHANGE | HOLD, steps=0)
+    peer = b"mx.far.example\0" + b"4" + struct.pack("!H", 2525) + b"203.0.113.77\0"
+    assert mta.say(b"C", peer, {"daemon_name": "mx"}) == (b"c", b"")
+    mta.helo()
+    mta.mail(daemon_name="", client_addr="", client_name="")
+    assert mta.recipient() == (b"c", b"")
+    assert mta.data() == b"c"
+    mta.header("Subject", b"no leading space")
+    assert mta.body(b"x\r\n") == b"c"
+    assert mta.end()[1] == (b"i", struct.pack("!I", 0) + b"X-Mailback-Kind\0bounce\0")
+    mta.close()
+    read = worker.messages()[-1]
+    assert raw(read) == b"Subject: no leading space\r\n\r\nx\r\n"
+    assert (read["client_address"], read["client_name"]) == ("203.0.113.77", "mx.far.example")
+
+
+def test_outbound_by_daemon_name_told_only_at_connect(worker: Worker) -> None:
+    mta = Mta(worker.path, actions=ADD | CHANGE | HOLD)
+    assert mta.say(b"C", b"app\0U", {"daemon_name": "ORIGINATING"}) is None
+    mta.helo()
+    mta.mail(daemon_name="", client_addr="")
+    assert mta.recipient("<dead@y.example>")[0] == b"y"
+    mta.close()
+
+
+# -- what the engine gets -------------------------------------------------------------------------------------
+
+
+def test_bytes_reach_the_engine_as_they_stood_on_the_wire(worker: Worker, mta: Mta) -> None:
+    mta.mail("<>")
+    mta.recipient("<a@news.example>")
+    mta.recipient("<b@news.example>")
+    mta.data()
+    mta.header("Received", b" from x\n\tby y;\n  now")
+    mta.header("X-Tight", b"no space")
+    mta.header("X-Wide", b"   three spaces  ")
+    mta.header("Subject", b" caf\xe9 \xc3\xa9")
+    mta.header("X-Empty", b"")
+    mta.body(b"one\r\n.two\r\n\x00\xff")
+    mta.body(b"three\r\n")
+    assert mta.end(i="4B2")[-1] == (b"c", b"")
+    read = worker.messages()[-1]
+    assert raw(read) == (
+        b"Received: from x\r\n\tby y;\r\n  now\r\nX-Tight:no space\r\nX-Wide:   three spaces  \r\n"
+        b"Subject: caf\xe9 \xc3\xa9\r\nX-Empty:\r\n\r\none\r\n.two\r\n\x00\xffthree\r\n"
+    )
+    assert read["sender"] == ""
+    assert read["recipients"] == ["a@news.example", "b@news.example"]
+    assert (read["helo"], read["client_address"], read["queue_id"]) == ("mx.far.example", "203.0.113.9", "4B2")
+
+
+def test_a_message_without_a_body_keeps_its_header(worker: Worker, mta: Mta) -> None:
+    mta.mail()
+    mta.recipient()
+    mta.data()
+    mta.header("Subject", b" empty")
+    assert mta.end()[-1] == (b"c", b"")
+    assert raw(worker.messages()[-1]) == b"Subject: empty\r\n\r\n"
+
+
+def test_a_message_without_any_header_field_is_read(worker: Worker, mta: Mta) -> None:
+    mta.mail()
+    mta.recipient()
+    mta.data()
+    mta.body(b"text only\r\n")
+    assert mta.end()[-1] == (b"c", b"")
+    assert raw(worker.messages()[-1]) == b"\r\ntext only\r\n"
+
+
+def test_addresses_that_are_not_utf8_can_be_stored(worker: Worker, mta: Mta) -> None:
+    mta.say(b"M", b"<j\xf6e@far.example>\0", {"client_addr": "203.0.113.9"})
+    mta.say(b"R", b"<\xff@news.example>\0")
+    mta.data()
+    mta.end()
+    read = worker.messages()[-1]
+    assert (read["sender"], read["recipients"]) == (r"j\xf6e@far.example", [r"\xff@news.example"])
+
+
+def test_a_helo_that_is_not_utf8_refuses_nobody(worker: Worker) -> None:
+    mta = Mta(worker.path)
+    mta.helo(b"h\xf6st")
+    assert mta.message()[-1] == (b"c", b"")
+    mta.close()
+
+
+def test_a_macro_that_is_not_utf8_counts_as_not_set(worker: Worker, mta: Mta) -> None:
+    mta.mail("<dead@y.example>", auth_authen="\udcff")
+    assert mta.recipient("<dead@y.example>") == (b"c", b"")
+
+
+def test_two_messages_of_one_session_do_not_mix(worker: Worker, mta: Mta) -> None:
+    mta.mail("<first@far.example>")
+    mta.recipient("<first@news.example>")
+    mta.data()
+    mta.header("Subject", b" first")
+    mta.abort()
+    assert mta.message("<second@far.example>")[-1] == (b"c", b"")
+    assert mta.message("<third@far.example>")[-1] == (b"c", b"")
+    second, third = worker.messages()[-2:]
+    assert (second["sender"], third["sender"]) == ("second@far.example", "third@far.example")
+    assert third["recipients"] == ["news@news.example"]
+    assert raw(second) == raw(third) == b"Subject: hello\r\n\r\nhello\r\n"
+
+
+def test_past_the_limit_the_rest_is_not_even_sent(tmp_path: Path) -> None:
+    with serving(tmp_path / "small", max_message_bytes="1024") as small:
+        mta = Mta(small.path)
+        mta.helo()
+        mta.mail()
+        mta.recipient()
+        mta.data()
+        mta.header("Subject", b" large")
+        assert mta.body(b"x" * 1000) == b"c"
+        assert mta.body(b"y" * 1000) == b"s"
+        assert mta.end()[-1] == (b"c", b"")
+        mta.close()
+        assert len(raw(small.messages()[-1])) == 1024 + len(b"\r\n")
+        assert "milter.truncated" in small.log()
+
+
+# -- what is changed ------------------------------------------------------------------------------------------
+
+
+def test_forged_tags_go_and_ours_stand_on_top_in_order(mta: Mta) -> None:
+    mta.mail()
+    mta.recipient()
+    mta.data()
+    for name in ("X-Mailback-Kind", "Subject", "x-MAILBACK-kind", "X-Mailback-Anything", "X-Mailbacking"):
+        mta.header(name, b" forged")
+    *changes, answer = mta.end()
+    assert answer == (b"c", b"")
+    removed = [(data[:4], data[4:]) for command, data in changes if command == b"m"]
+    assert sorted(removed) == sorted(
+        [
+            (struct.pack("!I", 2), b"X-Mailback-Kind\0\0"),
+            (struct.pack("!I", 1), b"x-MAILBACK-kind\0\0"),
+            (struct.pack("!I", 1), b"X-Mailback-Anything\0\0"),
+        ]
+    )
+    assert removed.index((struct.pack("!I", 2), b"X-Mailback-Kind\0\0")) < removed.index(
+        (struct.pack("!I", 1), b"x-MAILBACK-kind\0\0")
+    ), "removing the first one renumbers the second"
+    # Each goes on top of the one before: the last inserted is the first to be read.
+    assert [data for command, data in changes if command == b"i"] == [
+        struct.pack("!I", 0) + b"X-Mailback-Id\0 01J\0",
+        struct.pack("!I", 0) + b"X-Mailback-Kind\0 bounce\0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wish", "answer"),
+    [
+        ("discard", (b"d", b"")),
+        ("reject", (b"y", b"550 5.7.1 100\\x{25} sure\0")),
+        ("tempfail", (b"y", b"451 4.7.1 100\\x{25} sure\0")),
+        ("accept", (b"c", b"")),
+    ],
+)
+def test_dispositions_of_the_engine(mta: Mta, wish: str, answer: tuple[bytes, bytes]) -> None:
+    assert mta.message(f"<{wish}@far.example>")[-1] == answer
+
+
+def test_quarantine_is_tagged_and_held(mta: Mta) -> None:
+    *changes, answer = mta.message("<quarantine@far.example>")
+    assert answer == (b"c", b"")
+    assert [command for command, _ in changes] == [b"i", b"i", b"q"]
+
+
+def test_an_mta_that_allows_no_change_still_gets_its_answer(worker: Worker) -> None:
+    mta = Mta(worker.path, actions=MACROS)
+    mta.helo()
+    assert mta.message() == [(b"c", b"")]
+    mta.close()
+    assert "milter.not_allowed" in worker.log()
+
+
+# -- the way out ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "macros",
+    [
+        pytest.param({"daemon_name": "ORIGINATING"}, id="daemon-name"),
+        pytest.param({"auth_authen": "app"}, id="authenticated"),
+        pytest.param({"client_addr": "127.0.0.1"}, id="local"),
+    ],
+)
+def test_outbound_recipients_are_checked_and_the_message_is_not_sent(
+    worker: Worker, mta: Mta, macros: dict[str, str]
+) -> None:
+    before = len(worker.messages())
+    mta.mail("<news@news.example>", **macros)
+    assert mta.recipient("<fine@y.example>") == (b"c", b"")
+    assert mta.recipient("<dead@y.example>") == (b"y", b"550 5.7.1 <dead@y.example>: suppressed\0")
+    assert mta.recipient("<fine2@y.example>") == (b"c", b"")
+    assert mta.data() == b"a"
+    assert len(worker.messages()) == before
+
+
+def test_inbound_recipients_are_not_checked(mta: Mta) -> None:
+    mta.mail("<joe@far.example>")
+    assert mta.recipient("<dead@y.example>") == (b"c", b"")
+
+
+def test_after_an_outbound_message_an_inbound_one_is_read(worker: Worker, mta: Mta) -> None:
+    mta.mail("<news@news.example>", client_addr="127.0.0.1")
+    mta.recipient("<fine@y.example>")
+    assert mta.data() == b"a"
+    mta.mail("<>", client_addr="127.0.0.1")
+    mta.recipient("<news@news.example>")
+    assert mta.data() == b"c"
+    mta.header("Subject", b" back")
+    assert mta.end()[-1] == (b"c", b"")
+    assert worker.messages()[-1]["sender"] == ""
+
+
+def test_sendmail_mail_to_a_suppressed_address_returns_to_its_sender(mta: Mta) -> None:
+    mta.mail("app@news.example", i="4C3")
+    assert mta.recipient("dead@y.example") == (b"c", b""), "refused here, pickup(8) would try for ever"
+    assert mta.data() == b"c"
+    assert mta.end() == [(b"y", b"550 5.7.1 <dead@y.example>: suppressed\0")]
+
+
+def test_sendmail_mail_with_another_recipient_passes(worker: Worker, mta: Mta) -> None:
+    mta.mail("app@news.example", i="4C4")
+    assert mta.recipient("dead@y.example") == (b"c", b"")
+    assert mta.recipient("fine@y.example") == (b"c", b"")
+    assert mta.data() == b"c"
+    assert mta.end() == [(b"c", b"")]
+    assert "milter.not_refused" in worker.log()
+
+
+def test_sendmail_mail_to_nobody_suppressed_is_not_sent_to_us(mta: Mta) -> None:
+    mta.mail("app@news.example", i="4C5")
+    mta.recipient("fine@y.example")
+    assert mta.data() == b"a"
+
+
+def test_a_report_of_postfix_is_read(worker: Worker, mta: Mta) -> None:
+    assert mta.message("", i="4D6")[-1] == (b"c", b"")
+    assert worker.messages()[-1]["queue_id"] == "4A1"
+
+
+# -- when something fails -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", ["boom", "down"])
+@pytest.mark.parametrize(("action", "answer"), [("tempfail", b"y"), ("accept", b"c"), ("quarantine", b"c")])
+def test_what_fails_at_the_end_gets_the_failure_action(tmp_path: Path, sender: str, action: str, answer: bytes) -> None:
+    with serving(tmp_path / "w", failure_action=action) as worker:
+        mta = Mta(worker.path)
+        mta.helo()
+        mta.mail(f"<{sender}@far.example>")
+        mta.recipient()
+        mta.data()
+        mta.header("X-Mailback-Kind", b" forged")
+        mta.body(b"x\r\n")
+        *changes, (command, text) = mta.end()
+        mta.close()
+        assert command == answer
+        assert changes[0][0] == b"m", "a forged tag must not pass because we failed"
+        assert [change for change, _ in changes[1:]] == ([b"q"] if action == "quarantine" else [])
+        if action == "tempfail":
+            assert text.startswith(b"451 4.3.0 ")
+        assert ("milter.failed" if sender == "boom" else "milter.store_unavailable") in worker.log()
+
+
+@pytest.mark.parametrize("recipient", ["<boom@y.example>", "<down@y.example>"])
+@pytest.mark.parametrize("action", ["tempfail", "accept", "quarantine"])
+def test_what_fails_at_rcpt_gets_the_failure_action(tmp_path: Path, recipient: str, action: str) -> None:
+    with serving(tmp_path / "w", failure_action=action) as worker:
+        mta = Mta(worker.path)
+        mta.helo()
+        mta.mail("<news@news.example>", client_addr="127.0.0.1")
+        command, text = mta.recipient(recipient)
+        if action == "tempfail":
+            assert (command, text[:10]) == (b"y", b"451 4.3.0 ")
+        else:
+            assert command == b"c"
+            assert mta.data() == b"c"
+            assert [said for said, _ in mta.end()] == ([b"q", b"c"] if action == "quarantine" else [b"c"])
+        mta.close()
+
+
+def test_sendmail_mail_waits_in_the_queue_when_the_store_is_down(mta: Mta) -> None:
+    mta.mail("app@news.example", i="4E7")
+    assert mta.recipient("down@y.example") == (b"c", b"")
+    assert mta.data() == b"c"
+    command, text = mta.end()[-1]
+    assert (command, text[:10]) == (b"y", b"451 4.3.0 ")
+
+
+def test_a_failure_is_over_with_its_message(mta: Mta) -> None:
+    assert mta.message("<boom@far.example>")[-1][0] == b"y"
+    assert mta.message("<joe@far.example>")[-1] == (b"c", b"")
+
+
+# -- starting and ending --------------------------------------------------------------------------------------
+
+
+def until_ended(process: subprocess.Popen[bytes], seconds: float) -> float:
+    started = time.monotonic()
+    process.wait(seconds)
+    return time.monotonic() - started
+
+
+def test_an_idle_worker_ends_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "w") as worker:
+        worker.process.terminate()
+        assert until_ended(worker.process, DEADLINE_S) < 2.0, "libmilter alone takes up to five seconds"
+        assert worker.process.returncode == 0
+
+
+def test_a_draining_worker_ends_its_session_and_its_sibling_takes_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "shared.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(16)
+        with serving(tmp_path / "old", listener=str(listener.fileno())) as old:
+            mta = Mta(path)
+            mta.helo()
+            mta.mail()
+            mta.recipient()
+            with serving(tmp_path / "new", listener=str(listener.fileno())) as new:
+                old.process.send_signal(signal.SIGTERM)
+                deadline = time.monotonic() + DEADLINE_S
+                while "draining" not in old.log():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                for _ in range(5):
+                    other = Mta(path)
+                    other.helo()
+                    assert other.message()[-1] == (b"c", b"")
+                    other.close()
+                assert mta.data() == b"c"
+                mta.header("Subject", b" in time")
+                assert mta.end()[-1] == (b"c", b"")
+                assert old.process.poll() is None
+                mta.close()
+                assert old.process.wait(DEADLINE_S) == 0
+                assert path.is_socket(), "the old worker took the socket away"
+                assert len(new.messages()) >= 5
+                assert raw(old.messages()[-1]) == b"Subject: in time\r\n\r\n"
+
+
+def test_a_connection_that_says_nothing_is_closed_without_harm(worker: Worker) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(worker.path))
+    mta = Mta(worker.path)
+    mta.helo()
+    assert mta.message()[-1] == (b"c", b"")
+    mta.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_tcp_socket_is_served(tmp_path: Path, family: socket.AddressFamily) -> None:
+    with socket.socket(family) as listener:
+        try:
+            listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        except OSError as error:
+            pytest.skip(f"no loopback of {family.name} here: {error}")
+        listener.listen(4)
+        with (
+            serving(tmp_path / "w", listener=str(listener.fileno())),
+            socket.create_connection(listener.getsockname()[:2], DEADLINE_S) as peer,
+        ):
+            peer.sendall(struct.pack("!I", 13) + b"O" + struct.pack("!III", 6, 0x1FF, EVERYTHING))
+            assert peer.recv(5)[4:] == b"O"
+
+
+# -- the worker -----------------------------------------------------------------------------------------------
+
+
+def main(path: str, read: str, options: dict[str, str], listener: str) -> None:
+    """Serve like `MilterPart.run` does, with a reader and a check that do what the addresses say."""
+    from mailback.bounce.taxonomy import Kind
+    from mailback.engine import Disposition, Outcome
+    from mailback.envelope import Envelope
+    from mailback.outbound.check import ALLOWED, Answer
+    from mailback.store.errors import StoreUnavailable
+    from mailback_milter.direction import DirectionRules
+    from mailback_milter.part import serve
+    from mailback_milter.session import Door
+
+    class Reader:
+        def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
+            wish = envelope.sender.partition("@")[0]
+            if wish == "boom":
+                raise RuntimeError("boom")
+            if wish == "down":
+                raise StoreUnavailable("disk full", "free space")
+            told = {
+                "raw": base64.b64encode(raw).decode(),
+                "sender": envelope.sender,
+                "recipients": envelope.recipients,
+                "helo": envelope.helo,
+                "client_address": envelope.client_address,
+                "client_name": envelope.client_name,
+                "queue_id": envelope.queue_id,
+            }
+            with Path(read).open("a") as file:
+                file.write(json.dumps(told) + "\n")
+            disposition = Disposition(wish) if wish in set(Disposition) else Disposition.TAG
+            code, enhanced = {"reject": (550, "5.7.1"), "tempfail": (451, "4.7.1")}.get(wish, (250, "2.6.0"))
+            tags = (("X-Mailback-Kind", "bounce"), ("X-Mailback-Id", "01J"))
+            return Outcome(
+                disposition, Kind.BOUNCE, True, code, enhanced, "100% sure", tags, ("x-mailback-",), "01J"
+            )  # fmt: skip
+
+    class Check:
+        def answer(self, recipient: str, *, sender: str | None = None) -> Answer:
+            wish = recipient.partition("@")[0]
+            if wish == "boom":
+                raise RuntimeError("boom")
+            if wish == "down":
+                raise StoreUnavailable("disk full", "free space")
+            return ALLOWED if wish != "dead" else Answer(False, 550, "5.7.1", f"<{recipient}>: suppressed")
+
+    if listener:
+        listening = socket.socket(fileno=os.dup(int(listener)))
+    else:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(path)
+        listening.listen(64)
+    door = Door(
+        reader=Reader(),
+        check=Check(),
+        directions=DirectionRules.of(["ORIGINATING"], ["news.example"], None),
+        failure_action=options.get("failure_action", "tempfail"),
+        max_message_bytes=int(options.get("max_message_bytes", "1000000")),
+    )
+    os._exit(serve(listening, door, lambda: print("ready", flush=True), timeout_s=30, drain_timeout_s=3))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4])
