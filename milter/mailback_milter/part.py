@@ -8,15 +8,14 @@ each of them has workers of its own; which one a worker serves it finds out by t
 SIGTERM: the worker takes no new sessions, ends those it has (a session ends with the SMTP session), and leaves. What
 is still open after the drain timeout is dropped; the MTA then applies its `milter_default_action` to that session.
 
-Log events:
+Log events (of the part `milter`):
 
-    milter.serving       A worker serves. Nothing to do.
-    milter.draining      SIGTERM was taken, `sessions` are still open. Nothing to do.
-    milter.cut           `sessions` did not end within the drain timeout. Longer SMTP sessions than that are rare; raise
-                         `smtpd.drain_timeout_s` if this is seen often.
-    milter.loop_ended    libmilter gave up (`problem`); the worker ends and the supervisor starts the next. Look for
-                         limits of threads or descriptors.
-    milter.store_upgraded    The database was created or brought to this version's schema. Nothing to do.
+    serving      A worker serves. Nothing to do.
+    draining     SIGTERM was taken, `sessions` are still open. Nothing to do.
+    cut          `sessions` did not end within the drain timeout. SMTP sessions longer than that are rare; raise
+                 `smtpd.drain_timeout_s` if this is seen often.
+    loop_ended   libmilter gave up (`problem`); the worker ends and the supervisor starts the next. Look for limits of
+                 threads or descriptors.
 """
 
 from __future__ import annotations
@@ -85,8 +84,6 @@ class MilterPart:
         listener = self._listeners[self._places.take() % len(self._listeners)]
         store = Store.open(self._settings.store.url, busy_timeout_s=self._settings.store.busy_timeout_s)
         try:
-            if store.upgrade():
-                log.info("milter.store_upgraded")
             return serve(
                 listener,
                 self._door(store),
@@ -133,11 +130,11 @@ def serve(
     loop = Loop(listener)
     signal.signal(signal.SIGTERM, lambda *_: wakeup.ring())
     loop.start(ended)
-    log.info("milter.serving", pid=os.getpid())
+    log.info("serving", pid=os.getpid())
     ready()
     wakeup.wait()
     if problems:
-        log.error("milter.loop_ended", problem=problems[0])
+        log.error("loop_ended", problem=problems[0])
         return 1
     loop.refuse()
     _drain(door, drain_timeout_s)
@@ -148,10 +145,10 @@ def _drain(door: Door, timeout_s: float) -> None:
     """Wait until no session is open, or for `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     if door.open_sessions:
-        log.info("milter.draining", sessions=len(door.open_sessions))
+        log.info("draining", sessions=len(door.open_sessions))
     while door.open_sessions:
         if time.monotonic() >= deadline:
-            log.warning("milter.cut", sessions=len(door.open_sessions))
+            log.warning("cut", sessions=len(door.open_sessions))
             return
         time.sleep(_POLL_S)
 

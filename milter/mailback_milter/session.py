@@ -13,20 +13,20 @@ at RCPT would have pickup(8) try the same file for ever.
 Callbacks of one connection may run on different threads, never at the same time, so a session holds plain state and
 takes no locks.
 
-Log events:
+Log events (of the part `milter`):
 
-    milter.recorded            A message came in and its events are committed. Nothing to do.
-    milter.refused             A recipient was refused because it is suppressed; `mailback explain ADDRESS` says why.
-    milter.returned            Mail from sendmail(1) went back to its sender: all its recipients are suppressed.
-    milter.not_refused         A suppressed recipient of sendmail(1) mail passed, since others of that mail are not
-                               suppressed. Route through the socketmap if that matters: docs/postfix.md.
-    milter.truncated           A message is larger than `milter.max_message_bytes`: only its beginning was read. Raise
-                               the limit to Postfix's message_size_limit if it should have been read whole.
-    milter.store_unavailable   The store could not commit or answer; `milter.failure_action` was applied, by default a
-                               451, so that the peer keeps the mail. The reason and what to do stand in the event.
-    milter.failed              A defect: `milter.failure_action` was applied. Report it with the traceback.
-    milter.not_allowed         The MTA does not let us do `action` (tag, untag or hold): it went without. Look for what
-                               speaks the milter protocol in the place of Postfix.
+    recorded            A message came in and its events are committed. Nothing to do.
+    refused             A recipient was refused because it is suppressed; `mailback explain ADDRESS` says why.
+    returned            Mail from sendmail(1) went back to its sender: all its recipients are suppressed.
+    not_refused         A suppressed recipient of sendmail(1) mail passed, since others of that mail are not suppressed.
+                        Route through the socketmap if that matters: docs/postfix.md.
+    truncated           A message is larger than `milter.max_message_bytes`: only its beginning was read. Raise the
+                        limit to Postfix's message_size_limit if it should have been read whole.
+    store_unavailable   The store could not commit or answer; `milter.failure_action` was applied, by default a 451, so
+                        that the peer keeps the mail. The `reason`, and what to do (`advice`), stand in the event.
+    failed              A defect: `milter.failure_action` was applied. Report it with the traceback.
+    not_allowed         The MTA does not let us do `action` (tag, untag or hold): the message went without. Look for what
+                        speaks the milter protocol in the place of Postfix.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class Session:
         if transaction.direction is Direction.SUBMITTED:
             transaction.refusal = transaction.refusal or answer
             return milter.CONTINUE
-        log.info("milter.refused", recipient=whom(address), sender=whom(transaction.sender.address))
+        log.info("refused", recipient=whom(address), sender=whom(transaction.sender.address))
         return _reply(context, answer.code, answer.enhanced, answer.text)
 
     def data(self, _: milter.Context) -> int:
@@ -269,7 +269,7 @@ class Session:
         sender = transaction.sender
         queue_id = _macro(context, "i") or sender.queue_id
         if transaction.truncated:
-            log.warning("milter.truncated", queue_id=queue_id, limit=self._door.max_message_bytes)
+            log.warning("truncated", queue_id=queue_id, limit=self._door.max_message_bytes)
         envelope = Envelope(
             sender=sender.address,
             recipients=tuple(transaction.recipients),
@@ -282,7 +282,7 @@ class Session:
         )
         outcome = self._door.reader.inbound(envelope, transaction.raw)
         log.info(
-            "milter.recorded", queue_id=queue_id, kind=outcome.kind.value, event_id=outcome.event_id,
+            "recorded", queue_id=queue_id, kind=outcome.kind.value, event_id=outcome.event_id,
             disposition=outcome.disposition.value, bytes=transaction.size, notes=outcome.notes or None,
         )  # fmt: skip
         return self._carry_out(context, transaction, outcome)
@@ -306,9 +306,9 @@ class Session:
         """Mail from sendmail(1) to suppressed recipients: rejected as a whole, it comes back to its sender."""
         queue_id = transaction.sender.queue_id
         if transaction.recipients:
-            log.warning("milter.not_refused", queue_id=queue_id, passed=len(transaction.recipients))
+            log.warning("not_refused", queue_id=queue_id, passed=len(transaction.recipients))
             return milter.CONTINUE
-        log.info("milter.returned", queue_id=queue_id, sender=whom(transaction.sender.address))
+        log.info("returned", queue_id=queue_id, sender=whom(transaction.sender.address))
         return _reply(context, refusal.code, refusal.enhanced, refusal.text)
 
     # -- when we fail -----------------------------------------------------------------------------------------
@@ -318,11 +318,11 @@ class Session:
         queue_id = self._transaction.sender.queue_id if self._transaction else None
         if isinstance(error, StoreUnavailable):
             log.error(
-                "milter.store_unavailable", stage=stage, queue_id=queue_id, reason=error.reason, advice=error.advice,
+                "store_unavailable", stage=stage, queue_id=queue_id, reason=error.reason, advice=error.advice,
                 failure_action=self._door.failure_action,
             )  # fmt: skip
         else:
-            log.exception("milter.failed", stage=stage, queue_id=queue_id, failure_action=self._door.failure_action)
+            log.exception("failed", stage=stage, queue_id=queue_id, failure_action=self._door.failure_action)
         transaction = self._transaction
         if transaction is None:
             return self._unanswered(_NO_REPLY.get(stage, 0))
@@ -386,7 +386,7 @@ def _remove(context: milter.Context, names: list[str]) -> None:
             context.chgheader(name, places[name.lower()], None)
             places[name.lower()] -= 1
     except milter.error:
-        log.error("milter.not_allowed", action="remove header fields")
+        log.error("not_allowed", action="remove header fields")
 
 
 def _add(context: milter.Context, fields: tuple[tuple[str, str], ...], *, leading_space: bool) -> None:
@@ -396,7 +396,7 @@ def _add(context: milter.Context, fields: tuple[tuple[str, str], ...], *, leadin
         for name, value in reversed(fields):
             context.addheader(name, space + value, 0)
     except milter.error:
-        log.error("milter.not_allowed", action="add header fields")
+        log.error("not_allowed", action="add header fields")
 
 
 def _hold(context: milter.Context, reason: str) -> None:
@@ -404,4 +404,4 @@ def _hold(context: milter.Context, reason: str) -> None:
     try:
         context.quarantine(clip(printable(reason), _REPLY_TEXT_MAX))
     except milter.error:
-        log.error("milter.not_allowed", action="hold")
+        log.error("not_allowed", action="hold")
