@@ -54,16 +54,20 @@ def load_settings(config: Path | None, *, files: bool = False) -> Settings:
 
 
 @contextmanager
-def open_store(config: Path | None) -> Iterator[Store]:
-    """The store that the settings name, closed at the end; made ready first when it is new."""
+def open_store(config: Path | None, *, create: bool = False) -> Iterator[Store]:
+    """The store that the settings name, closed at the end.
+
+    `create` makes a database where there is none: for what adds to it. A question to a store that is not there is an
+    error instead, because a wrong path would look like an empty list.
+    """
     from mailback.store import Store
 
     settings = load_settings(config)
-    store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s)
-    try:
+    with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
+        if create and not store.path.exists():
+            store.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store.upgrade()
         yield store
-    finally:
-        store.close()
 
 
 def actor() -> str:

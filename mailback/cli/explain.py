@@ -1,0 +1,121 @@
+"""`mailback explain`: everything behind the state of an address. Emits no log events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailback.cli.options import address_key, config_option, json_option, open_store
+from mailback.cli.out import Cell, Column, iso, json_line, safe, say, table, when
+
+if TYPE_CHECKING:
+    from mailback.store.records import Event, Explanation, Suppression, SuppressionChange
+
+_EVENT_COLUMNS = (
+    Column("when (UTC)", wraps=False), Column("event", "dim", wraps=False), Column("kind", wraps=False),
+    Column("type/cause"), Column("conf.", right=True, wraps=False), Column("provenance", wraps=False),
+    Column("action", wraps=False), Column("said", "dim"),
+)  # fmt: skip
+_EVIDENCE_COLUMNS = (
+    Column("event", "dim", wraps=False), Column("layer", wraps=False), Column("rule", wraps=False),
+    Column("says", wraps=False), Column("weight", right=True, wraps=False), Column("because of", "dim"),
+)  # fmt: skip
+_CHANGE_COLUMNS = (
+    Column("when (UTC)", wraps=False), Column("change", wraps=False), Column("scope", wraps=False),
+    Column("by", wraps=False), Column("reason"), Column("until (UTC)", wraps=False),
+)  # fmt: skip
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("address")
+def explain(config: Path | None, address: str, as_json: bool) -> None:
+    """Tell every event, verdict and decision behind an address's state, oldest first."""
+    key = address_key(address)
+    with open_store(config) as store:
+        explanation = store.explain(key)
+    if as_json:
+        json_line(to_dict(address, explanation))
+    else:
+        show(address, explanation)
+
+
+def show(address: str, explanation: Explanation) -> None:
+    """The explanation as a person reads it."""
+    now = datetime.now(UTC)
+    active = [s for s in explanation.suppressions if s.active(now)]
+    for suppression in active:
+        say(f"{safe(address)}: {_state(suppression)}")
+    if not active:
+        say(f"{safe(address)}: may be mailed")
+    if not (explanation.events or explanation.changes):
+        say("nothing is known about it")
+        return
+    if explanation.events:
+        table(_EVENT_COLUMNS, map(_event_row, explanation.events), title="what happened")
+        evidence = [row for event in explanation.events for row in _evidence_rows(event)]
+        table(_EVIDENCE_COLUMNS, evidence, title="why it was told so")
+        for event in explanation.events:
+            for note in event.notes:
+                say(f"note on {safe(event.id)}: {safe(note)}")
+    if explanation.changes:
+        table(_CHANGE_COLUMNS, map(_change_row, explanation.changes), title="what was done")
+    if active:
+        say(f"to undo: mailback suppress remove {safe(address)} --reason TEXT")
+
+
+def _state(suppression: Suppression) -> str:
+    scope = "" if suppression.scope == "all" else f" for {safe(suppression.scope)}"
+    until = f"until {when(suppression.until)} UTC" if suppression.until else "for ever"
+    suggestion = f"; new address: {safe(suppression.suggestion)}" if suppression.suggestion else ""
+    return f"suppressed{scope} since {when(suppression.since)} UTC, {until}: {safe(suppression.reason)}{suggestion}"
+
+
+def _event_row(event: Event) -> list[object]:
+    cause = "/".join(filter(None, (event.type, event.subcategory)))
+    said = " ".join(filter(None, (event.smtp_code or event.status, event.diagnostic)))
+    return [
+        when(event.at), event.id, event.kind, cause, _two_digits(event.confidence), event.provenance, event.action,
+        said,
+    ]  # fmt: skip
+
+
+def _evidence_rows(event: Event) -> list[list[object]]:
+    names = ("layer", "rule", "says")
+    return [
+        [event.id, *(e.get(name) for name in names), _two_digits(e.get("weight")), Cell(e.get("text"), "dim")]
+        for e in event.evidence
+    ]
+
+
+def _change_row(change: SuppressionChange) -> list[object]:
+    until = "-" if change.verb == "lifted" else when(change.until, never="for ever")
+    return [when(change.at), change.verb, change.scope, change.actor, change.reason, until]
+
+
+def _two_digits(number: object) -> str | None:
+    return f"{number:.2f}" if isinstance(number, int | float) else None
+
+
+def to_dict(address: str, explanation: Explanation) -> dict[str, object]:
+    """The explanation as a script reads it."""
+    now = datetime.now(UTC)
+    return {
+        "address": address,
+        "key": explanation.key,
+        "suppressed": any(s.active(now) for s in explanation.suppressions),
+        "suppressions": [_record(s) | {"active": s.active(now)} for s in explanation.suppressions],
+        "changes": [_record(change) for change in explanation.changes],
+        "events": [_record(event) for event in explanation.events],
+    }
+
+
+def _record(record: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    plain = asdict(record)  # type: ignore[call-overload]
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in plain.items()}

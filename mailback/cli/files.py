@@ -1,0 +1,45 @@
+"""Writing a file so that whoever reads it sees the old one or the new one, never half of it. Emits no log events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+NEW_FILE_MODE = 0o640
+"""Exports hold addresses: nothing for everybody."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that is synced and renamed onto it at the end, or removed on an error.
+
+    It takes over mode and owner of the file it replaces, so that Postfix can go on reading what it could read before.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, NEW_FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "w+b", closefd=False) as file:
+            yield file
+            if not file.closed:
+                file.flush()
+        _take_after(path, descriptor)
+        os.fsync(descriptor)
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _take_after(path: Path, descriptor: int) -> None:
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return
+    os.fchmod(descriptor, before.st_mode & 0o777)
+    if os.geteuid() == 0:
+        os.fchown(descriptor, before.st_uid, before.st_gid)

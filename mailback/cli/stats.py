@@ -1,0 +1,66 @@
+"""`mailback stats`: a period in figures. Emits no log events."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailback.cli.options import Moment, config_option, json_option, open_store
+from mailback.cli.out import Column, iso, json_line, say, table, when
+
+if TYPE_CHECKING:
+    from mailback.store.records import Stats
+
+_COLUMNS = (
+    Column("kind", wraps=False), Column("type", wraps=False), Column("cause", wraps=False),
+    Column("events", right=True, wraps=False), Column("share", right=True, wraps=False),
+    Column("mean conf.", right=True, wraps=False),
+)  # fmt: skip
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--since", type=Moment(-1), metavar="TIME", default="30d", show_default=True, help="From then on.")
+@click.option("--until", type=Moment(-1), metavar="TIME", help="Before then. Default: now.")
+def stats(*, config: Path | None, as_json: bool, since: datetime, until: datetime | None) -> None:
+    """Count events by kind, type and cause over a period.
+
+    TIME is a date, a date with time, or a span counted back from now: 2026-11-30, 2026-11-30T12:00, 7d, 12h.
+    """
+    with open_store(config) as store:
+        found = store.stats(since, until)
+    if as_json:
+        told = asdict(found)
+        json_line(told | {"since": iso(found.since), "until": iso(found.until)})
+    else:
+        _show(found)
+
+
+def _show(found: Stats) -> None:
+    say(f"{found.events} events from {when(found.since)} to {when(found.until, never='now')} (UTC)")
+    rows = [
+        [
+            tally.kind, tally.type, tally.subcategory, tally.count, f"{tally.count / found.events:.1%}",
+            f"{tally.mean_confidence:.2f}" if tally.mean_confidence is not None else None,
+        ]
+        for tally in found.tallies
+    ]  # fmt: skip
+    table(_COLUMNS, rows)
+    say(f"suppressed now: {found.suppressions_active}{_counts(found.suppression_changes, '; changes in the period: ')}")
+    for title, counts in (("provenance: ", found.by_provenance), ("action: ", found.by_action)):
+        if counts:
+            say(_counts(counts, title))
+    if found.processing_us:
+        say(
+            "time to record: "
+            + ", ".join(f"{name} {value / 1000:.1f} ms" for name, value in found.processing_us.items())
+        )
+
+
+def _counts(counts: dict[str, int], before: str) -> str:
+    return before + ", ".join(f"{name} {count}" for name, count in counts.items()) if counts else ""

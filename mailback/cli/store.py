@@ -1,0 +1,132 @@
+"""`mailback store`: the database itself. Emits no log events."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from mailback.cli.errors import CommandError
+from mailback.cli.options import config_option, json_option, load_settings, open_store
+from mailback.cli.out import complain, json_line, safe, say
+
+_PAGES_A_STEP = 256  # of a backup: short read locks, so that mail goes on being recorded meanwhile
+
+
+@click.group()
+def store() -> None:
+    """The database: upgrade, check, maintain, backup."""
+
+
+@store.command()
+@config_option
+def upgrade(config: Path | None) -> None:
+    """Create the database if there is none, and bring it to this version's schema. Safe while others do the same."""
+    from mailback.cli.serve import make_folder
+    from mailback.locations import sqlite_path
+
+    settings = load_settings(config)
+    path = sqlite_path(settings.store.url)
+    if path is not None:
+        make_folder(path.parent, settings.service.user)
+    with open_store(config) as database:
+        changed = database.upgrade()
+        say(f"{database.path}: {'upgraded' if changed else 'is up to date'}")
+
+
+@store.command()
+@config_option
+@json_option
+def check(config: Path | None, as_json: bool) -> int:
+    """Check file, schema, integrity and the hash chain of the audit trail; reads all of it. Exit code 1: not well."""
+    with open_store(config) as database:
+        problems = database.check()
+        place = database.path
+    if as_json:
+        json_line({"store": str(place), "problems": problems})
+    for problem in [] if as_json else problems:
+        complain(safe(problem))
+    if not problems and not as_json:
+        say(f"{place}: schema, integrity and audit trail are whole")
+    return 1 if problems else 0
+
+
+@store.command()
+@config_option
+def maintain(config: Path | None) -> int:
+    """Fold the write-ahead log back, refresh the statistics that look-ups use, verify the audit trail.
+
+    Safe while mail flows; the timer that ships runs it once a day.
+    """
+    with open_store(config) as database:
+        path = database.path
+        folded = _fold(path)
+        verified = database.verify_audit()
+    say(f"{path}: " + ("the write-ahead log is folded back" if folded else "in use, the log is folded back in part"))
+    if not verified.holds:
+        complain(
+            safe(f"audit row {verified.broken_at} {verified.problem}; compare with a backup, see docs/operations.md")
+        )
+        return 1
+    say("the audit trail is whole")
+    return 0
+
+
+def _fold(path: Path) -> bool:
+    """Checkpoint and optimise; False when readers kept part of the log in use. Raises StoreUnavailable."""
+    from mailback.store.errors import unavailable
+    from mailback.store.sqlite import connect_writing
+
+    try:
+        with closing(connect_writing(path)) as connection:
+            connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute("PRAGMA optimize")
+            [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise unavailable(error, path) from error
+    return not busy
+
+
+@store.command()
+@config_option
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+def backup(config: Path | None, path: Path) -> None:
+    """Copy the live database consistently to a new file, while mail flows.
+
+    The copy is whole or not there at all: it is written beside PATH, checked, and renamed.
+    """
+    from mailback.store.errors import unavailable
+    from mailback.store.sqlite import connect_reading
+
+    if path.exists():
+        raise CommandError(f"{path} exists", "name a new file: a backup never overwrites another", exit_code=2)
+    with open_store(config) as database:
+        source = database.path
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        with closing(connect_reading(source, 5.0)) as live, closing(sqlite3.connect(beside)) as copy:
+            live.backup(copy, pages=_PAGES_A_STEP)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file: a backup must not come with a log beside it
+            [(state,)] = copy.execute("PRAGMA quick_check")
+        if state != "ok":
+            raise CommandError(f"the copy is damaged ({state})", "mailback store check, on the live database")
+        _synced(beside)
+        beside.rename(path)
+        _synced(path.parent)
+    except sqlite3.Error as error:
+        raise unavailable(error, source) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    say(f"{path}: {path.stat().st_size} bytes, copied from {source}")
+
+
+def _synced(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
