@@ -177,6 +177,17 @@ def _decode_western(data: bytes) -> str:
         return data.decode("latin-1")  # every octet has a character, so this is the end of the line
 
 
+# What servers write under another name than it has; tried, strictly, when the declared one does not fit.
+_CONFUSED_WITH: Final = {
+    "utf_8": (),
+    "iso2022_jp_ext": ("utf_8", "euc_jp", "cp932"),
+    "euc_jp": ("utf_8", "cp932"),
+    "cp932": ("utf_8", "euc_jp"),
+    "iso2022_kr": ("utf_8", "cp949"),
+    "hz": ("utf_8", "gb18030"),
+}
+
+
 def _decode(data: bytes, charset: str) -> str:
     """`data` as text; never raises, never leaves a lone surrogate, which no database would take."""
     codec = _codec(charset) if 0 < len(charset) <= _MAX_CHARSET_NAME else None
@@ -186,9 +197,13 @@ def _decode(data: bytes, charset: str) -> str:
         return _decode_western(data)
     if codec.startswith(("utf_16", "utf_32")) and b"\0" not in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _decode_undeclared(data)  # declared wide, written narrow
-    try:
-        text = data.decode(codec)
-    except UnicodeDecodeError:
+    for candidate in (codec, *_CONFUSED_WITH.get(codec, ("utf_8",))):
+        try:
+            text = data.decode(candidate)
+            break
+        except UnicodeDecodeError:
+            continue
+    else:
         return _decode_damaged_utf8(data) if codec == "utf_8" else data.decode(codec, "replace")
     if codec == "utf_7":  # Python's decoder lets half a surrogate pair through
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -208,7 +223,7 @@ def _as_text(decoded: str) -> str:
 
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(sorted(set(range(256)) - set(_BASE64_ALPHABET)))
-_BASE64_TEXT = _BASE64_ALPHABET + b"=\r\n\t \0"
+_BASE64_LINES = _BASE64_ALPHABET + b"=\r\n\0"
 _MAX_BASE64_PIECES = 1_000
 _SOFT_BREAK_WITH_SPACE = re.compile(rb"=[ \t]++(?=\r?\n)")
 
@@ -219,31 +234,27 @@ def _base64(data: bytes) -> bytes:
     Text after the padding is left out (footers that a gateway glued on) unless it is base64 itself (pieces encoded
     one by one). Data that is plainly not base64 is returned as it is: the declaration was wrong.
     """
-    try:
-        if (end := data.find(b"=")) < 0 or len(data) - end < 8:
-            return binascii.a2b_base64(data)
-    except binascii.Error:
-        pass
+    head, _, tail = data.partition(b"=")
     # Spaces count as foreign: encoders write none, prose is full of them.
-    foreign = len(data.translate(None, _BASE64_ALPHABET + b"=\r\n\t\0"))
-    if foreign * 8 > len(data):
+    foreign = len(head.translate(None, _BASE64_LINES))
+    if foreign * 8 > len(head):
         return data
-    head, pad, tail = data.partition(b"=")
-    if pad and not tail.translate(None, _BASE64_TEXT):
+    if not tail.strip(b"= \t\r\n"):
+        return _base64_piece(head)
+    if not tail.translate(None, _BASE64_LINES + b" \t"):
         pieces = data.split(b"=", _MAX_BASE64_PIECES)
-    elif pad and foreign and not tail.startswith((b"=", b"\r", b"\n")) and tail:
-        pieces = [data]  # a stray `=` among the noise, not padding
+    elif len(head.translate(None, _NOT_BASE64)) % 4 >= 2:
+        pieces = [head]  # where padding belongs
     else:
-        pieces = [head]
+        pieces = [data]  # a `=` among the noise
     return b"".join(map(_base64_piece, pieces))
 
 
 def _base64_piece(data: bytes) -> bytes:
     data = data.translate(None, _NOT_BASE64)
-    lone = len(data) % 4
-    if lone == 1:
+    if len(data) % 4 == 1:
         data = data[:-1]  # six bits make no octet
-    return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
+    return binascii.a2b_base64(data + b"==")
 
 
 def _quoted_printable(data: bytes) -> bytes:
@@ -277,6 +288,7 @@ _HEADER_NAMES = _names(
     "auto-submitted bcc cc date delivered-to from in-reply-to list-id message-id mime-version precedence received"
     " references reply-to return-path sender subject thread-index thread-topic to user-agent"
 )
+_LONG_TOKEN = re.compile(r"(?![a-z]{1,8}+://)[!-~]{40,}+\s*+\Z")
 _MBOX_LINE = ("From ", ">From ")
 # What may stand before the first field of a message: a byte order mark, empty lines, the separator line of an mbox.
 _LEAD = re.compile(rb"(?:\xef\xbb\xbf)?+(?:[ \t]*+\r?\n)*+(>?From [^\n]*+\n)?+")
@@ -371,14 +383,15 @@ def _first_values(lines: Sequence[_Line]) -> dict[str, str]:
 _NO_HEADERS: Final = Headers("", [], {})
 
 
-def _read_block(text: str, reading: _Reading) -> tuple[Headers, int]:
-    """The fields of a header block, and how much of it is header: less than all where the body began in it."""
+def _read_block(text: str, reading: _Reading, *, goes_on: bool) -> tuple[Headers, int]:
+    """The fields of a header block, and how much of it is header: less than all where the body began in it.
+    `goes_on`: the block has ended with an empty line, and there is something behind it."""
     lines = _LINES.findall(text)
     lines.pop()  # the empty match at the end
     first = _first_values(lines)
     length = len(text)
     if "" in first:  # lines that are no field
-        lines, length = _mend(text, lines, reading)
+        lines, length = _mend(text, lines, reading, goes_on=goes_on)
         first = _first_values(lines)
         text = text[:length]
     if len(lines) > reading.headers:
@@ -389,24 +402,42 @@ def _read_block(text: str, reading: _Reading) -> tuple[Headers, int]:
     return Headers(text, lines, first), length
 
 
-def _mend(text: str, lines: list[_Line], reading: _Reading) -> tuple[list[_Line], int]:
+def _mend(text: str, lines: list[_Line], reading: _Reading, *, goes_on: bool) -> tuple[list[_Line], int]:
     """Part a block that has junk lines into fields and the beginning of a body.
 
     Junk with a header field behind it is a fold whose white space got lost: it goes to the field before. Junk with
     none behind it, and a line that looks like a MIME delimiter, is where the body began without an empty line.
     """
     last_field = max((i for i, line in enumerate(lines) if line[0] and _is_header_name(line[0])), default=-1)
+    wrapped = False
     for index, (name, _, junk) in enumerate(lines):
         if name or not junk.strip(_SPACE) or junk.startswith(_MBOX_LINE):
             continue
-        if index > last_field or junk.startswith("--") or (index == 0 and not junk.startswith((" ", "\t"))):
+        if _begins_body(lines, index, last_field, goes_on=goes_on):
             if index:
                 reading.note("the body follows the header fields without an empty line")
             begins = next(islice(_LINES.finditer(text), index, None)).start()
             return _join_broken_folds(lines[:index]), begins
-    if any(junk.strip(_SPACE) and not junk.startswith(_MBOX_LINE) for _, _, junk in lines):
+        wrapped = True
+    if wrapped:
         reading.note("header lines that were wrapped without indentation are joined")
     return _join_broken_folds(lines), len(text)
+
+
+def _begins_body(lines: list[_Line], index: int, last_field: int, *, goes_on: bool) -> bool:
+    """Whether the junk line at `index` is body already."""
+    junk = lines[index][2]
+    if junk.startswith("--"):
+        return True
+    if index == 0:
+        return not (junk.startswith((" ", "\t")) and last_field > 0)
+    if index < last_field:
+        return False
+    # Behind the last field: the rest of a parameter list, or of a token too long for a line, is still header.
+    _, value, wrapped = lines[index - 1]
+    if (value or wrapped).rstrip(_SPACE).endswith(";"):
+        return False
+    return not (goes_on and _LONG_TOKEN.match(junk))
 
 
 def _join_broken_folds(lines: Iterable[_Line]) -> list[_Line]:
@@ -514,11 +545,10 @@ _EXTENDED_NAME = re.compile(r"([^*]++)(?:\*([0-9]{1,4}+))?+(\*)?+\Z")
 
 
 def _parameters(value: str) -> dict[str, str]:
-    """The parameters after the first token of `value` by lower-case name, octets as Latin-1 still; the first of a
-    name counts."""
+    """The parameters in `value` by lower-case name, octets as Latin-1 still; the first of a name counts. What stands
+    before them has no `=` and is passed over."""
     found: dict[str, str] = {}
-    _, _, tail = value[:_MAX_PARAMETER_BYTES].partition(";") if ";" in value else value.partition(" ")
-    for name, quoted, bare in _PARAMETER.findall(tail):
+    for name, quoted, bare in _PARAMETER.findall(value[:_MAX_PARAMETER_BYTES]):
         if quoted or bare:
             text = _ESCAPED.sub(r"\1", quoted) if "\\" in quoted else quoted or bare.strip('"')
             found.setdefault(name.lower(), text)
@@ -559,6 +589,7 @@ def _extended_value(segments: dict[int, tuple[str, bool]]) -> str:
 # --- Where the header block ends --------------------------------------------------------------------------------------
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
+_NOT_BLANK = re.compile(rb"[^\s]")
 _LEADS = (b"From ", b">From ", b"\xef\xbb\xbf", b"\n", b"\r", b" ", b"\t")
 
 
@@ -570,6 +601,9 @@ def _split_head(data: bytes, start: int, end: int, reading: _Reading) -> tuple[H
     """
     if start >= end or data[start] == _LINE_FEED or data.startswith(b"\r\n", start, end):
         return _NO_HEADERS, min(end, start + 2 if data[start : start + 1] == b"\r" else start + 1)
+    if not reading.header_bytes:
+        reading.cut(f"more than {reading.limits.max_header_bytes} octets of header fields: the rest are left out")
+        return _NO_HEADERS, start
     limit = min(end, start + reading.header_bytes)
     stop, body = _empty_line(data, start, limit)
     cut = body < 0 and limit < end
@@ -578,7 +612,8 @@ def _split_head(data: bytes, start: int, end: int, reading: _Reading) -> tuple[H
             return _NO_HEADERS, start
         stop = data.rfind(b"\n", start, limit) + 1 or limit
         body = _empty_line(data, limit, end)[1]
-    headers, length = _read_block(data[start:stop].decode("latin-1"), reading)
+    goes_on = 0 <= body < end and _NOT_BLANK.search(data, body, end) is not None
+    headers, length = _read_block(data[start:stop].decode("latin-1"), reading, goes_on=goes_on)
     reading.header_bytes -= length
     if length < stop - start:
         return headers, start + length
@@ -785,10 +820,13 @@ class Part:
 
     @property
     def content(self) -> bytes:
-        """The octets with their transfer encoding undone."""
-        if self._content is None:
-            self._content = self._decoded_body(self._end)
-        return self._content
+        """The octets with their transfer encoding undone. What was not encoded is not kept a second time."""
+        if self._content is not None:
+            return self._content
+        content = self._decoded_body(self._end)
+        if self._encoding:
+            self._content = content
+        return content
 
     @property
     def text(self) -> str:
