@@ -5,14 +5,14 @@ A pattern is matched against UTF-8 bytes that were lower-cased and had their whi
     abc  \.  \(       the character itself (a backslash before punctuation); letters match in either case
     .                 one byte
     \d  \w  \b        an ASCII digit, an ASCII word character, a word boundary
-    [abc0-9] [^ab]    one ASCII character out of a set, or one byte not in it
+    [abc0-9] [éè]     one character out of a set;  [^ab]  one byte that is not in a set of ASCII characters
     (one|two)         alternatives; `(?:` is accepted and means the same
     x?  x{3}  x{0,40} a bounded number of times
 
 Left out on purpose: `*`, `+` and open `{3,}` (unbounded), back references and look-around (hyperscan has none), flags
-and anchors. The number of ways in which a pattern can be tried at one place of the text is its *work*; `re` backtracks
-at most so many times there, so that a bound on it makes every search linear in the text. `parse` refuses a pattern
-above `MAX_WORK`, one that needs no literal text, and everything that is not of the language, naming the offset.
+and anchors. The number of ways in which a pattern can match so far and then fail at one place of the text is its
+*work*; `re` backtracks at most so many times there, so that a bound on it makes every search linear in the text. `parse`
+refuses a pattern above `MAX_WORK`, one that needs no literal text, and everything that is not of the language.
 Emits no log events.
 """
 
@@ -21,8 +21,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_WORK = 600
-"""Ways a pattern may be tried at one place: room for one `.{0,80}` with a few alternatives around it."""
+MAX_WORK = 1500
+"""Ways a pattern may be tried at one place: room for one `.{0,80}` with a few optional words around it."""
 MAX_REPEAT = 200
 MIN_LITERAL = 3
 """Bytes that every match must contain one after another: a shorter pattern says nothing."""
@@ -117,7 +117,10 @@ def emit(node: Node) -> bytes:
 
 
 def work(node: Node) -> int:
-    """In how many ways the node can be tried at one place, at most."""
+    """In how many ways the node can match at one place, at most.
+
+    Of alternatives only those count together that can begin alike: `(user|mailbox)` is one way, `(mail|mailbox)` two.
+    """
     match node:
         case Sequence(items):
             ways = 1
@@ -125,12 +128,32 @@ def work(node: Node) -> int:
                 ways *= work(item)
             return ways
         case Choice(options):
-            return sum(map(work, options))
+            return _work_of_choice(options)
         case Repeat(item, least, most):
             inner = work(item)
             return most - least + 1 if inner == 1 else sum(inner**n for n in range(least, most + 1))
         case _:
             return 1
+
+
+def _work_of_choice(options: tuple[Node, ...]) -> int:
+    first: dict[bytes, int] = {}
+    for option in options:
+        begins = _begins(option)
+        first[begins] = first.get(begins, 0) + work(option)
+    anything = first.pop(b"", 0)
+    return anything + max(first.values(), default=0)
+
+
+def _begins(node: Node) -> bytes:
+    """The first two bytes of every match where they are fixed; empty where anything may stand."""
+    match node:
+        case Literal(text):
+            return text[:2] if len(text) > 1 else b""
+        case Sequence(items):
+            return next((_begins(item) for item in items if not isinstance(item, Boundary)), b"")
+        case _:
+            return b""
 
 
 def needed(node: Node) -> tuple[bytes, ...]:
@@ -242,9 +265,13 @@ class _Reader:
     def char_class(self) -> Node:
         end = self.pattern.find("]", self.at + 1)
         body = self.pattern[self.at : end]
-        if end < 0 or not body.isascii() or "\\" in body or "[" in body:
-            raise self.wrong("a set holds plain ASCII characters only; write alternatives as (a|b)")
+        if end < 0 or "\\" in body or "[" in body:
+            raise self.wrong("a set holds plain characters only, without a backslash or a bracket")
         self.at = end + 1
+        if not body.isascii():
+            if "-" in body or body.startswith("^"):
+                raise self.wrong("a set beyond ASCII names each of its characters")
+            return Choice(tuple(Literal(char.encode()) for char in dict.fromkeys(body.lower())))
         source = b"[" + body.lower().encode() + b"]"
         members = re.compile(source)
         example = next((bytes([n]) for n in range(33, 127) if members.fullmatch(bytes([n]))), None)
