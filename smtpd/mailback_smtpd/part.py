@@ -27,7 +27,7 @@ from mailback.service.log import get_logger
 
 if TYPE_CHECKING:
     from mailback.engine import Engine, Knowledge
-    from mailback.settings import Settings
+    from mailback.settings import Settings, SmtpdSettings
     from mailback_smtpd.session import Door
 
 log = get_logger("smtpd")
@@ -52,7 +52,7 @@ class SmtpdPart:
         """
         from mailback.engine import Knowledge
 
-        self._tls = _tls_context(self._settings)
+        self._tls = tls_context(self._settings.smtpd)
         self._knowledge = Knowledge.load(self._settings)
         listens = [sockets.parse_listen(text) for text in self._settings.smtpd.listen]
         self._listeners = [(listen, sockets.open_listener(listen)) for listen in listens]
@@ -134,8 +134,11 @@ def _tell(event: str, fields: Mapping[str, object]) -> None:
     (log.info if event == "store_recovered" else log.error)(event, **fields)
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    chosen = settings.smtpd
+def tls_context(chosen: SmtpdSettings) -> ssl.SSLContext | None:
+    """What STARTTLS is done with; None where it is not offered.
+
+    Raises OSError or ssl.SSLError where certificate and key cannot be read or do not belong together.
+    """
     if chosen.tls_certificate_file is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -166,7 +166,7 @@ class Receiver(SMTP):
         self.envelope = None
         self._auth_methods = _NONE
         self._handle_hooks = _NONE
-        self.task: asyncio.Task[None] | None = None
+        self._handler_coroutine: asyncio.Task[None] | None = None
         self._proxied = proxied
         self._stream = reader
         self._client: str | None = None
@@ -176,10 +176,15 @@ class Receiver(SMTP):
         self._over = False
         self._errors = 0
         self._utf8 = False
-        self._command_limit_s = door.settings.command_timeout_s
+        self._timeout_duration = door.settings.command_timeout_s
         self._deadline: float | None = None
         self._timeout_handle: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What holds the conversation; None before there is a connection."""
+        return self._handler_coroutine
 
     # The connection ------------------------------------------------------------------------------------------
 
@@ -190,7 +195,7 @@ class Receiver(SMTP):
         self.session = self._create_session()
         self.session.peer = transport.get_extra_info("peername")
         self.door.sessions.add(self)
-        self.task = self._handler_coroutine = self.loop.create_task(self._handle_client())
+        self._handler_coroutine = self.loop.create_task(self._handle_client())
 
     def connection_lost(self, error: Exception | None) -> None:
         """The conversation ends by itself: its next read or write fails. A message being committed is not undone."""
@@ -276,7 +281,7 @@ class Receiver(SMTP):
 
         One timer a connection: it is moved when it fires too early, not with each command.
         """
-        self._deadline = deadline = self.loop.time() + (duration or self._command_limit_s)
+        self._deadline = deadline = self.loop.time() + (duration or self._timeout_duration)
         if self._timeout_handle is None or self._armed_for > deadline:
             self._arm(deadline)
 

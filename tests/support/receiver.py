@@ -19,6 +19,7 @@ from mailback.settings import Settings
 from mailback.store import Store
 from mailback_smtpd.destination import destination
 from mailback_smtpd.intake import Intake
+from mailback_smtpd.part import tls_context
 from mailback_smtpd.session import Door, LmtpReceiver, Receiver
 
 T = TypeVar("T")
@@ -92,7 +93,6 @@ class RunningReceiver:
         lmtp: bool = False,
         unix: bool = False,
         engine: Callable[[Settings, Store], Engine] = Engine,
-        tls: Any = None,
     ) -> None:
         self.inbox = folder / "inbox"
         text = f'[store]\nurl = "sqlite:///{folder}/mailback.db"\n'
@@ -108,9 +108,9 @@ class RunningReceiver:
         self._clients: list[Client] = []
         self._path = str(folder / "smtpd.sock") if unix else None
         self.port = 0
-        self.door: Door = self._thread.run(self._start(engine(self.settings, self.store), lmtp=lmtp, tls=tls))
+        self.door: Door = self._thread.run(self._start(engine(self.settings, self.store), lmtp=lmtp))
 
-    async def _start(self, engine: Engine, *, lmtp: bool, tls: Any) -> Door:
+    async def _start(self, engine: Engine, *, lmtp: bool) -> Door:
         chosen = self.settings.smtpd
         hostname = self.settings.mail.host_name
         door = Door(
@@ -123,7 +123,7 @@ class RunningReceiver:
                 bounces_to=destination(chosen.bounces_to, hostname),
                 hostname=hostname,
             ),
-            tls=tls,
+            tls=tls_context(chosen),
         )
         loop = asyncio.get_running_loop()
         factory = partial(LmtpReceiver if lmtp else Receiver, door, loop, proxied=chosen.proxy_protocol)
