@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -128,8 +129,8 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], title
     console().print(rich_table(columns, rows, title))
 
 
-def rich_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str = "") -> object:
-    """The table as something that rich can print, or show live."""
+def rich_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """The table as rich prints it, or shows it live."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
