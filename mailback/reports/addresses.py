@@ -6,23 +6,23 @@ A report is not a header field that follows RFC 5322. Addresses stand in angle b
 a source route, in xtext (RFC 3461 section 4) or in the `\\x{HEX}` form of RFC 6533 section 3, and local parts break
 every rule of dots. So the pattern takes what can be told apart from its surroundings, and no more.
 
-Cost: each run of address characters is entered at its start only (a lookbehind forbids the middle) and possessive
-quantifiers never give back, so a search is linear in the text.
+Cost: only the surroundings of each `@` are looked at, within fixed windows, so a search is linear in the text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _ATEXT = r"\w!#$%&'*+/=?^`{|}~.\-"
 _DOMAIN = r"(?:\w[\w\-]{0,62}+(?:\.[\w\-]{1,63}+){0,12}+|\[[0-9A-Fa-fIPv:.]{3,60}+\])"
+_LOCAL_WINDOW = 160  # characters; VERP makes local parts longer than the 64 of RFC 5321 section 4.5.3.1.1
 
-ADDRESS = re.compile(
-    rf'(?:(?<!["\w])"(?:[^"\\\r\n<>@]|\\.|@(?=[^"\r\n<>]{{0,64}}"@)){{1,100}}+"|(?<![{_ATEXT}])[{_ATEXT}]{{1,160}}+)'
-    rf"@{_DOMAIN}"
-)
-"""A mailbox (RFC 5321 section 4.1.2, RFC 6531), pragmatically; the local part may be quoted."""
+_AFTER = re.compile(_DOMAIN)
+_BEFORE = re.compile(rf"[{_ATEXT}]+")
+"""For the reversed text before an `@`."""
+_QUOTED_BEFORE = re.compile(r'"(?:[^"\\\r\n<>]|\\.){1,100}"$')
 
 _WHOLE = re.compile(rf'(?:"(?:[^"\\\r\n]|\\.){{1,100}}+"|[^\s<>"@,;:()]{{1,160}}+)@{_DOMAIN}')
 _PREFIX = re.compile(r"(?:to|rcpt|recipient|orcpt|from|mailto|addr|address|email|user)=", re.I)
@@ -32,9 +32,45 @@ _COMMENT = re.compile(r"\s\([^()]{0,200}+\)\s*$")
 _ROUTE = re.compile(r"@[^:<>\s@]{1,255}+:(?=[^:<>\s]{1,255}+@)")
 
 
-def find(text: str) -> Iterator[re.Match[str]]:
-    """Every address in the text, as a match; `tidy` its `group()`."""
-    return ADDRESS.finditer(text) if "@" in text else iter(())
+class Found(NamedTuple):
+    """An address in a text, and where it stands."""
+
+    address: str
+    start: int
+    end: int
+
+
+def find(text: str) -> Iterator[Found]:
+    """Every mailbox (RFC 5321 section 4.1.2, RFC 6531; pragmatically) of a text, as it stands; `tidy` the address."""
+    at = text.find("@")
+    last_end = 0
+    while at >= 0:
+        domain = _AFTER.match(text, at + 1)
+        if domain is not None:
+            local = _local_before(text, max(last_end, at - _LOCAL_WINDOW), at)
+            if local:
+                last_end = domain.end()
+                yield Found(text[at - len(local) : last_end], at - len(local), last_end)
+        at = text.find("@", at + 1)
+
+
+def _local_before(text: str, start: int, at: int) -> str:
+    """The local part that ends at `at`, no further back than `start`."""
+    window = text[start:at]
+    if window.endswith('"'):
+        quoted = _quoted(window)
+        if quoted:
+            return quoted
+    found = _BEFORE.match(window[::-1])
+    return window[len(window) - found.end() :] if found else ""
+
+
+def _quoted(window: str) -> str:
+    """A quoted local part at the end of the window; none when its opening quote is missing."""
+    opening = window.rfind('"', 0, -1)
+    while opening > 0 and window[opening - 1] == "\\":
+        opening = window.rfind('"', 0, opening)
+    return window[opening:] if opening >= 0 and _QUOTED_BEFORE.match(window, opening) else ""
 
 
 def tidy(found: str) -> str:
@@ -52,8 +88,8 @@ def tidy(found: str) -> str:
 def in_text(text: str) -> list[str]:
     """The addresses of a text with a dot in their domain, in order, each once."""
     told = {}
-    for match in find(text):
-        address = tidy(match.group())
+    for found in find(text):
+        address = tidy(found.address)
         if is_full(address):
             told.setdefault(address.lower(), address)
     return list(told.values())
@@ -98,8 +134,8 @@ def plain(value: str, *, utf8: bool = False) -> str:
     value = value.rstrip(".")
     if _WHOLE.fullmatch(value):
         return value
-    found = ADDRESS.search(value) if "@" in value else None
-    return tidy(found.group()) if found else ""
+    found = next(find(value), None)
+    return tidy(found.address) if found else ""
 
 
 def xtext(value: str) -> str:
@@ -133,6 +169,9 @@ def of_header(value: str) -> list[str]:
         return []
     if "<" not in value:
         return in_text(value)
+    single = _SINGLE.fullmatch(value)
+    if single:
+        return [single[1]]
     told: dict[str, str] = {}
     for piece in _split_list(value):
         address = plain(piece) if "<" in piece else "".join(in_text(piece)[:1])
@@ -157,7 +196,9 @@ def _split_list(value: str) -> list[str]:
     return pieces
 
 
+_SINGLE = re.compile(rf'[^<>,"]{{0,200}}+<([{_ATEXT[:-4]}+]{{1,160}}@[\w.\-]+)>\s*')
 _LIST_MARK = re.compile(r'\\.|"|,')
+
 
 def verp(sender: str) -> str | None:
     """The recipient that a variable envelope return path encodes: `list-bounces+user=example.com@lists.example`.

@@ -17,6 +17,7 @@ from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.reports import addresses, legacy
 from mailback.reports import original as originals
 from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.diagnostic import Said
 from mailback.reports.facts import Facts
 from mailback.reports.report import Report
 from mailback.reports.words import Words, words
@@ -48,7 +49,13 @@ _DECIDING_FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """(field, pieces of its value of which one must be there; none: the field alone is enough)."""
 
-_SUPPORTING_FIELDS = ("x-auto-response-suppress", "x-ms-exchange-inbox-rules-loop", "in-reply-to", "references", "x-auto-submitted")
+_SUPPORTING_FIELDS = (
+    "x-auto-response-suppress",
+    "x-ms-exchange-inbox-rules-loop",
+    "in-reply-to",
+    "references",
+    "x-auto-submitted",
+)
 
 _PERIOD_CAP = 6000  # characters of the text looked at
 
@@ -137,7 +144,7 @@ def _gone(facts: Facts, text: str, lower: str, said: Words) -> Report | None:
     own = [address for address in named if address.rpartition("@")[2].lower() == domain]
     if not own or _NEW.search(near[: near.lower().find(own[0].lower())][-60:]):
         return None
-    failure = legacy.failure(own[0], near.strip(), cause=Subcategory.MAILBOX_DISABLED)
+    failure = legacy.failure(own[0], legacy.Reason(near.strip(), Said(None, None)), cause=Subcategory.MAILBOX_DISABLED)
     failure.moved_to = next((address for address in named if address != own[0]), None)
     return Report(
         kind=Kind.BOUNCE,

@@ -40,7 +40,7 @@ def read_structured(facts: Facts) -> Report | None:
     )
     report.original = originals.complete(originals.of_message(facts.message, facts.names), told)
     if any(_lacks(failure) for failure in failures):
-        _fill_from_text(report, facts)
+        _fill_from_text(report, legacy.read(report.text, facts.dialects, facts.ours), facts)
     report.failures = _one_each(failure for failure in report.failures if failure.recipient)
     return report
 
@@ -74,25 +74,28 @@ def _lacks(failure: DeliveryFailure) -> bool:
         return True
     if failure.action not in {"failed", "delayed"}:
         return False
-    return not failure.diagnostic or failure.status is None or (failure.smtp_code is None and failure.status[1:] == ".0.0")
+    if not failure.diagnostic or failure.diagnostic.isdigit():
+        return True  # sendmail tells the exit code of a program (`X-Unix; 255`)
+    return failure.status is None or (failure.smtp_code is None and failure.status[1:] == ".0.0")
 
 
-def _fill_from_text(report: Report, facts: Facts) -> None:
+def _fill_from_text(report: Report, reading: Reading, facts: Facts) -> None:
     """Complete records from the human-readable part (RFC 6522 section 2: it says the same in other words)."""
-    reading = legacy.read(report.text, facts.dialects, facts.ours)
     mentions = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
     nameless = [failure for failure in report.failures if not addresses.is_full(failure.recipient)]
     if nameless:
         _name(nameless, report, reading, facts)
     every = legacy.recipients(reading)
     for failure in report.failures:
+        if not _lacks(failure):
+            continue
         mention = mentions.get(failure.recipient.lower())
         if mention is None or failure.action not in {"failed", "delayed"}:
             continue
         told = legacy.reason(reading, mention, every)
-        said = diagnostic.codes(told)
-        if not failure.diagnostic:
-            failure.diagnostic = diagnostic.tidy(told)
+        said = told.said
+        if not failure.diagnostic or failure.diagnostic.isdigit():
+            failure.diagnostic = diagnostic.tidy(told.text)
         failure.smtp_code = failure.smtp_code or said.smtp_code
         if said.smtp_code is not None or failure.status is None:
             failure.status = diagnostic.settle(failure.status, said.status, said.smtp_code)
@@ -177,6 +180,7 @@ def read_text(facts: Facts) -> Report | None:
         report.fields, report.failures, report.truncated = dsn.read(text, facts.cap)
         report.original = originals.complete(original, report.fields)
         report.failures = _one_each(f for f in report.failures if addresses.is_full(f.recipient))
+        _fill_from_text(report, reading, facts)
     if not report.failures:
         _add_failures(report, facts, reading, listed)
     return report if report.failures or facts.daemon or listed else None
@@ -232,7 +236,7 @@ def _add_failures(report: Report, facts: Facts, reading: Reading, listed: list[s
     report.truncated = len(addressees) > facts.cap
     for address in addressees[: facts.cap]:
         mention = by_address.get(address.lower()) or (every[0] if every and len(addressees) == 1 else None)
-        told = legacy.reason(reading, mention, every) if mention else reading.text.strip()[:1200]
+        told = legacy.reason(reading, mention, every) if mention else legacy.reason_without_mention(reading)
         report.failures.append(
             legacy.failure(
                 address,
@@ -251,7 +255,7 @@ def whom(facts: Facts, reading: Reading, original: Original | None) -> list[str]
     returned_to = [address for address in (original.recipients if original else ())]
     told = legacy.recipients(reading)
     standing = told[0].standing if told else None
-    if standing is not None and standing <= Standing.DIALOGUE:
+    if standing is not None and standing <= Standing.OWN:
         return [mention.address for mention in told]
     mentioned = [m.address for m in told] if standing in {Standing.OBJECT, Standing.MENTIONED} else []
     both = {address.lower() for address in mentioned} & {address.lower() for address in returned_to}

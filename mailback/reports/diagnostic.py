@@ -9,21 +9,23 @@ diagnostic quotes what the *remote* server said (`550 5.1.1 ...`). `settle` deci
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
-_STATUS = re.compile(r"(?<![\w.])([245])\.([0-9])\.(\d{1,3})(?![\d.]*\d|[-\w]*\.[a-z])")
-"""An enhanced status code; not a piece of an IP address, a version number or a host name."""
+_STATUS = re.compile(r"\.([0-9])\.([0-9]{1,3})(?![0-9.]*[0-9]|[-\w]*\.[a-z])")
+"""An enhanced status code without its class, which stands before it. Not a piece of an IP address, a version number or
+a host name. Begins with a literal, for which a text is searched many times faster than for a set."""
 
-_REPLY = re.compile(r"(?<![\w.#/:@+-])([245][0-5]\d)[ \-]{1,2}(?:#|\(#|\[)?([245]\.\d\.\d{1,3})(?![\d.]*\d)")
-"""A reply code with its enhanced status code: `550 5.1.1`, `550-5.7.26`, `550 #5.1.0`."""
+_CODE_BEFORE = re.compile(r"(?:^|[^\w.#/:@+-])([245][0-5][0-9])[\s\-]{1,2}(?:#|\(#|\[)?$")
+"""A reply code right before its status code: `550 5.1.1`, `550-5.7.26`, `550 #5.1.0`."""
 
-_START = re.compile(r"[\s<\"'(\[]*([245][0-5]\d)(?:[ \-:,;\"'>)\]]|$)")
-_SAID = re.compile(
-    r"(?:said|says|reason|error|code|response|reply|replied|respuesta|antwort|respondeu|rispost[ao]|answer|returned"
-    r"|was|is|server|->|<<<|[:;<('\"\[=])\s{0,3}\(?\"?'?(?:SMTP;?\s?)?#?([245][0-5]\d)(?:[ \-:'\")>\]]|$)",
-    re.I,
-)
-_LOOSE = re.compile(r"(?<![\w.#/:@+,-])([45][0-5]\d)[ \-]\s?(?=[A-Za-z<'\"#(\[\u0400-\uffff])")
+_CODE = re.compile(r"(?<![\w.#/@+-])[245][0-5]\d(?=[\s\-:,;\"'>)\]]|$)")
+_INTRODUCES = frozenset(":;<>('\"[")
+_SAYS = (
+    "said", "says", "reason", "error", "code", "response", "reply", "replied", "answer", "returned", "status", "with", "was", "is",
+    "server", "smtp", "respuesta", "antwort", "antwortete", "respondeu", "risposta", "répondu", "réponse", "#",
+)  # fmt: skip
+"""Words right before a reply code."""
 
 _AGAIN = re.compile(r"(?:(?<=\s)|^)([245][0-5]\d)-(?:([245]\.\d\.\d{1,3})\s)?")
 _SPACE = re.compile(r"\s+")
@@ -44,24 +46,46 @@ def codes(text: str) -> Said:
     Said(smtp_code='550', status='5.1.1')
     """
     text = text[:_CAP]
-    pairs = _REPLY.findall(text)
     smtp_code = None
-    if pairs:
-        smtp_code = pairs[0][0]
-        told = [status for _, status in pairs]
-    else:
-        told = []
-    if not told or all(_is_vague(status) for status in told):
-        told += [".".join(parts) for parts in _STATUS.findall(text)]
+    told: list[str] = []
+    for status, start in _statuses(text):
+        before = _CODE_BEFORE.search(text[max(0, start - 8) : start])
+        if before is None:
+            told.append(status)
+            continue
         if smtp_code is None:
-            smtp_code = _reply_code(text)
+            smtp_code, told = before[1], []  # what stands beside a reply code outranks what stood alone before it
+        told.append(status)
+        if not _is_vague(status):
+            break
     status = next((status for status in told if not _is_vague(status)), told[0] if told else None)
-    return Said(smtp_code, status)
+    return Said(smtp_code or _reply_code(text), status)
+
+
+def _statuses(text: str) -> Iterator[tuple[str, int]]:
+    """Each enhanced status code of a text with the position where it begins."""
+    for found in _STATUS.finditer(text):
+        start = found.start() - 1
+        if start >= 0 and text[start] in "245" and (start == 0 or not (text[start - 1].isalnum() or text[start - 1] in "._")):
+            yield f"{text[start]}.{found[1]}.{found[2]}", start
 
 
 def _reply_code(text: str) -> str | None:
-    found = _START.match(text) or _SAID.search(text) or _LOOSE.search(text)
-    return found[1] if found else None
+    """A reply code without a status code beside it: by what stands before it, else by a word right after it."""
+    loose = None
+    for found in _CODE.finditer(text):
+        code, start = found.group(), found.start()
+        before = text[max(0, start - 24) : start].rstrip()
+        if not before.strip("<\"'(["):
+            return code
+        if code[0] != "2" and (before[-1] in _INTRODUCES or before.lower().endswith(_SAYS)):
+            return code
+        if loose is None and code[0] != "2" and _WORD_AFTER.match(text, found.end()):
+            loose = code
+    return loose
+
+
+_WORD_AFTER = re.compile(r"[\s\-]\s?[A-Za-z<'\"#(\[\u0400-\uffff]")
 
 
 def _is_vague(status: str) -> bool:
@@ -72,33 +96,23 @@ def _is_vague(status: str) -> bool:
 def settle(stated: str | None, told: str | None, smtp_code: str | None = None) -> str | None:
     """The status code to believe: of the Status field (`stated`) and of the diagnostic (`told`).
 
-    The diagnostic wins where the field is generic, or where it is of another class than the reply code itself.
+    The diagnostic quotes the server that refused, so it wins unless it is the vaguer of the two. Where both are of
+    different classes, the reply code tells which one fits.
     """
     if told is None or stated is None or stated == told:
         return stated or told
     if stated[0] != told[0]:
         return told if smtp_code is not None and smtp_code[0] == told[0] else stated
-    if _detail(told) == "0.0":
+    if _is_vague(told):
+        return told if stated.endswith(".0.0") else stated
+    if told.endswith(".0") and not _is_vague(stated):
         return stated
-    if _detail(stated) == "0.0" or stated in _OFTEN_GUESSED:
-        return told
-    if stated.endswith(".0") or stated.split(".")[1] == "0":
-        return told if not told.endswith(".0") else stated
-    return stated
-
-
-_OFTEN_GUESSED = frozenset({"4.4.7", "5.4.7", "4.7.0", "5.3.0", "5.1.0", "5.5.0", "4.5.0"})
-"""Codes that reporting servers put in for want of a better one."""
-
-
-def _detail(status: str) -> str:
-    return status.partition(".")[2]
+    return told
 
 
 def of_field(value: str) -> str | None:
     """The code of a Status field: `5.1.1`, `5.0.0 (permanent failure)`."""
-    found = _STATUS.search(value[:200])
-    return found.group() if found else None
+    return next((status for status, _ in _statuses(value[:200])), None)
 
 
 def tidy(text: str) -> str:
@@ -108,11 +122,13 @@ def tidy(text: str) -> str:
     '550 5.7.1 Mail refused, see https://example.com/help'
     """
     text = _SPACE.sub(" ", text[: _CAP * 2]).strip()[:_CAP]
-    first = _AGAIN.search(text)
+    first = _AGAIN.search(text) if "-" in text else None
     if first is None:
         return text
     code, status = first[1], first[2]
     lead = f"{code} {status} " if status else f"{code} "
-    again = re.compile(rf"(?:(?<=\s)|^){code}[- ](?:{re.escape(status)}(?:\s|$))?" if status else rf"(?:(?<=\s)|^){code}[- ]")
+    again = re.compile(
+        rf"(?:(?<=\s)|^){code}[- ](?:{re.escape(status)}(?:\s|$))?" if status else rf"(?:(?<=\s)|^){code}[- ]"
+    )
     head, tail = text[: first.start()], text[first.start() :]
     return f"{head}{lead}{again.sub('', tail)}".rstrip()

@@ -153,7 +153,7 @@ def _build(data: dict[str, Any]) -> Dialects:
     words = data["words"]
     returned = "|".join(data["returned"]["lines"])
     return Dialects(
-        returned=re.compile(rf"^[ \t\-=_*>|+#.]{{0,80}}(?:{returned})[^\n]{{0,200}}$", re.MULTILINE | re.IGNORECASE),
+        returned=re.compile(rf"\n[ \t\-=_*>|+#.]{{0,80}}+(?:{returned})[^\n]*", re.MULTILINE | re.IGNORECASE),
         labels=labels,
         objects=frozenset(_lower(words["objects"])),
         object_endings=_lower(words["object_endings"]),

@@ -90,12 +90,10 @@ def status_parts(message: Message) -> list[Part]:
 
 def looks_like_fields(text: str) -> bool:
     """True when a text holds per-recipient fields outside their own MIME part."""
-    return _EMBEDDED.search(text) is not None
+    return "-recipient" in text.lower() and _EMBEDDED.search(text) is not None
 
 
-_EMBEDDED = re.compile(
-    r"^(?:Final|Original)-Recipient[ \t]*:.{0,400}?;", re.MULTILINE | re.IGNORECASE
-)
+_EMBEDDED = re.compile(r"^(?:Final|Original)-Recipient[ \t]*:.{0,400}?;", re.MULTILINE | re.IGNORECASE)
 
 
 def read(content: bytes | str, cap: int) -> tuple[Fields, list[DeliveryFailure], bool]:

@@ -92,7 +92,10 @@ def _is_daemon(field: str, sender: str, dialects: Dialects) -> bool:
     if local in dialects.machines or local.startswith(("mailer-daemon", "postmaster")):
         return True
     name = field.partition("<")[0] if "<" in field else field
-    return any(machine in name for machine in dialects.machine_names)
+    for machine in dialects.machine_names:
+        if machine in name:
+            return True
+    return False
 
 
 def _ours(to: str | None, delivered_to: str | None, envelope: Envelope | None) -> tuple[str, ...]:

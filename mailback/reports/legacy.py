@@ -20,9 +20,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from mailback.bounce.taxonomy import Subcategory
 from mailback.reports import addresses, diagnostic
+from mailback.reports.diagnostic import Said
 from mailback.reports.dialects import Dialects
 from mailback.reports.report import DeliveryFailure
 
@@ -40,9 +42,11 @@ class Standing(IntEnum):
     HEADING = 1
     LEADING = 2
     DIALOGUE = 3
-    OBJECT = 4
-    MENTIONED = 5
-    SUMMARY = 6
+    OWN = 4
+    """Heads a block, but is the address that the report was sent to: who mails himself, or a salutation."""
+    OBJECT = 5
+    MENTIONED = 6
+    SUMMARY = 7
 
 
 @dataclass(slots=True)
@@ -83,9 +87,10 @@ def read(text: str, dialects: Dialects, ours: Iterable[str] = ()) -> Reading:
 
 
 _RETURNED_START = re.compile(
-    r"^[ \t>|]{0,8}(?:Received|Return-Path|DKIM-Signature|MIME-Version|X-Received|ARC-Seal|Delivered-To)[ \t]*:",
-    re.MULTILINE | re.IGNORECASE,
+    r"\n[ \t>|]{0,8}+(?:Received|Return-Path|DKIM-Signature|MIME-Version|X-Received|ARC-Seal|Delivered-To)[ \t]{0,9}+:",
+    re.IGNORECASE,
 )
+"""Begins with the line feed, not with `^`: a literal is searched for many times faster."""
 _HEADER_LINE = re.compile(r"[ \t>|]{0,8}[A-Za-z][A-Za-z0-9-]{1,50}[ \t]*:")
 
 
@@ -95,22 +100,22 @@ def split_returned(text: str, dialects: Dialects) -> tuple[str, str]:
     A line of the dialects' data ends the explanation; so does a line that only a message header has. A header block
     is taken from its first line on, which may stand above the field that gave it away.
     """
-    cut = len(text)
-    after = cut
-    window = text[:REPORT_CAP]
+    window = f"\n{text[:REPORT_CAP]}"
+    cut, after = len(window), len(text)
     found = dialects.returned.search(window)
     if found:
-        cut, after = found.start(), found.end()
+        cut, after = found.start() + 1, found.end() - 1
     header = _RETURNED_START.search(window, 0, cut)
     if header:
-        cut = after = _block_start(window, header.start())
-    return text[:cut][:REPORT_CAP], text[after:].lstrip("\r\n")
+        cut = _block_start(window, header.start() + 1)
+        after = cut - 1
+    return window[1:cut], text[after:].lstrip("\r\n")
 
 
 def _block_start(text: str, position: int) -> int:
     """The first line of the run of header lines that ends at `position`."""
     for _ in range(60):
-        if position == 0:
+        if position <= 1:
             break
         line_start = text.rfind("\n", 0, position - 1) + 1
         line = text[line_start : position - 1]
@@ -130,35 +135,39 @@ _REPLY_LINE = re.compile(r"[\s<>*|.-]*(?:[45]\d\d[ \-]|[45]\.\d\.\d{1,3}\s)")
 _HEADING_TAIL = re.compile(
     r"[>\"'\])]*\s*(?:$|[:;：,，、]|\.\.\.|[\[(]|[-–—]{1,2}\s|\s[-–—>=]{1,2}\s|on (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|\d))"
 )
+_DISPLAY_NAME = re.compile(r"[\w.+=@-]{1,100}+@[\w.-]{1,100}+[\"']?\s?(?=<$)")
+_BLOCK = re.compile(r"[>\"'\])]{0,3}[ \t]*[:：][ \t]*\n?[ \t]*[^\s:]")
 _CLOSING = re.compile(r"[>\"'\])]{0,3}")
-_GENERATED = re.compile(r"\(?(?:ultimately )?generated (?:from|by) $", re.IGNORECASE)
+_GENERATED = re.compile(r"\(?(?:ultimately )?(?:generated|expanded) (?:from|by):? <?$", re.IGNORECASE)
+_NAMED = re.compile(r"[\"']?\s?<[^<>\s]{1,200}@[^<>\s]{1,200}>")
 _OPENING = " \t<\"'([「『＜"
 _ADDRESS_TYPES = ("rfc822;", "rfc822:", "smtp;", "smtp:", "utf-8;", "mailto:")
 
 
-def _mentions(
-    text: str, dialects: Dialects, ours: set[str], generated_from: dict[str, str]
-) -> Iterator[Mention]:
+def _mentions(text: str, dialects: Dialects, ours: set[str], generated_from: dict[str, str]) -> Iterator[Mention]:
     last: Mention | None = None
-    for match in addresses.find(text):
-        address = addresses.tidy(match.group())
-        line_start = text.rfind("\n", max(0, match.start() - _LINE_WINDOW), match.start()) + 1
-        line_start = max(line_start, match.start() - _LINE_WINDOW)
-        before = text[line_start : match.start()]
+    for found, start, end in addresses.find(text):
+        if _NAMED.match(text, end):
+            continue  # the display name of the address that follows
+        address = addresses.tidy(found)
+        line_start = max(text.rfind("\n", max(0, start - _LINE_WINDOW), start) + 1, start - _LINE_WINDOW)
+        before = text[line_start:start]
+        if "@" in before:
+            before = _DISPLAY_NAME.sub("", before)
         if _GENERATED.search(before):
             if last is not None:
                 generated_from.setdefault(last.address.lower(), address)
             else:
-                yield Mention(address, Standing.LEADING, line_start, match.end())
+                yield Mention(address, Standing.LEADING, line_start, end)
             continue
-        end = match.end()
         line_end = text.find("\n", end, end + _LINE_WINDOW)
         after = text[end : line_end if line_end >= 0 else end + _LINE_WINDOW]
         standing = _standing(before, after, dialects)
         if standing is None or not addresses.is_full(address):
             continue
         if standing > Standing.LABELLED and (address.lower() in ours or dialects.is_role(address)):
-            standing = max(standing, Standing.SUMMARY)
+            heads_block = standing is Standing.HEADING and _BLOCK.match(text, end) is not None
+            standing = Standing.OWN if heads_block else Standing.SUMMARY
         closing = _CLOSING.match(text, end)
         last = Mention(address, standing, line_start, closing.end() if closing else end)
         yield last
@@ -204,23 +213,42 @@ def recipients(reading: Reading) -> list[Mention]:
     return list(told.values())
 
 
-def reason(reading: Reading, mention: Mention, every: list[Mention]) -> str:
+class Reason(NamedTuple):
+    """What the text says of one recipient, with the codes that it names."""
+
+    text: str
+    said: Said
+
+
+def reason(reading: Reading, mention: Mention, every: list[Mention]) -> Reason:
     """What the text says of one recipient: its own block, else what follows the whole list, else a reply that names it."""
     text = reading.text
-    following = min((other.start for other in every if other.start > mention.start), default=len(text))
-    own = _paragraph(text[mention.end : min(following, mention.end + _REASON_CAP * 2)])
-    if own and diagnostic.codes(own).smtp_code:
+    following = len(text) if len(every) < 2 else min((m.start for m in every if m.start > mention.start), default=len(text))
+    own = _reason(_paragraph(text[mention.end : min(following, mention.end + _REASON_CAP * 2)]))
+    if own.said.smtp_code:
         return own
     named = _reply_naming(text, mention.address)
     if named:
-        return f"{own} {named}" if own and own not in named else named
-    if own and len(every) > 1:
+        return _reason(f"{own.text} {named}" if own.text not in named else named)
+    if own.text and len(every) > 1:
         return own
     rest_start = max((other.end for other in every), default=mention.end)
-    rest = text[rest_start : rest_start + _REASON_CAP].strip(_EDGES)
-    if own and not diagnostic.codes(rest).smtp_code:
-        return own
-    return rest or own or text[max(0, mention.start - _REASON_CAP) : mention.start].strip(_EDGES)
+    rest = _reason(text[rest_start : rest_start + _REASON_CAP].strip(_EDGES))
+    if any(rest.said):
+        return rest
+    head = _reason(text[max(0, mention.start - _REASON_CAP) : mention.start].strip(_EDGES))
+    if any(head.said):
+        return head
+    return next((told for told in (own, rest) if told.text), head)
+
+
+def _reason(text: str) -> Reason:
+    return Reason(text, diagnostic.codes(text))
+
+
+def reason_without_mention(reading: Reading) -> Reason:
+    """The same for a recipient that the text does not name: its beginning."""
+    return _reason(reading.text.strip()[:_REASON_CAP])
 
 
 _EDGES = " \t\r\n-=_*:>\"'"
@@ -256,7 +284,7 @@ def _reply_naming(text: str, address: str) -> str:
 
 def failure(
     address: str,
-    told: str,
+    told: Reason,
     *,
     action: str = "failed",
     original_recipient: str | None = None,
@@ -264,15 +292,14 @@ def failure(
     cause: Subcategory | None = None,
 ) -> DeliveryFailure:
     """A record for one recipient of a free-text report; `told` is its reason as the text has it."""
-    said = diagnostic.codes(told)
     return DeliveryFailure(
         recipient=address,
         original_recipient=original_recipient,
         final_recipient=address,
         action=action,
-        status=said.status,
-        smtp_code=said.smtp_code,
-        diagnostic=diagnostic.tidy(told),
+        status=told.said.status,
+        smtp_code=told.said.smtp_code,
+        diagnostic=diagnostic.tidy(told.text),
         reporting_mta=reporting_mta,
         cause=cause,
     )

@@ -22,7 +22,15 @@ from mailback.reports.words import words
 
 _JSON_CAP = 1 << 20
 
-_PACKED = ("application/zip", "application/gzip", "application/x-gzip", "application/x-zip-compressed", "text/xml", "application/xml", "application/octet-stream")
+_PACKED = (
+    "application/zip",
+    "application/gzip",
+    "application/x-gzip",
+    "application/x-zip-compressed",
+    "text/xml",
+    "application/xml",
+    "application/octet-stream",
+)
 
 
 def read_report(facts: Facts) -> Report | None:
@@ -48,8 +56,28 @@ def read_report(facts: Facts) -> Report | None:
 
 
 def _from_machine(facts: Facts) -> bool:
-    return facts.daemon or facts.null_sender or facts.sender.lower().partition("@")[0].startswith(
-        ("no-reply", "noreply", "donotreply", "do-not-reply", "system", "alert", "quota", "cron", "mailman", "quarantine", "notification", "admin", "support")
+    return (
+        facts.daemon
+        or facts.null_sender
+        or facts.sender.lower()
+        .partition("@")[0]
+        .startswith(
+            (
+                "no-reply",
+                "noreply",
+                "donotreply",
+                "do-not-reply",
+                "system",
+                "alert",
+                "quota",
+                "cron",
+                "mailman",
+                "quarantine",
+                "notification",
+                "admin",
+                "support",
+            )
+        )
     )
 
 

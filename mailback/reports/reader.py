@@ -24,10 +24,28 @@ from mailback.reports.words import words
 RECIPIENT_CAP = 10_000
 """Failures kept of one report; a larger one is marked `truncated`."""
 
-_BULK_FIELDS = ("list-id", "list-unsubscribe", "list-post", "x-mailing-list", "feedback-id", "x-campaign-id", "x-mailman-version")
+_BULK_FIELDS = (
+    "list-id",
+    "list-unsubscribe",
+    "list-post",
+    "x-mailing-list",
+    "feedback-id",
+    "x-campaign-id",
+    "x-mailman-version",
+)
 _BULK_PRECEDENCE = frozenset({"bulk", "list", "junk"})
 _FIELDS_OF_MAIL = ("from", "to", "subject", "date", "message-id", "received", "return-path")
-_UNATTENDED = ("noreply", "no-reply", "no_reply", "donotreply", "do-not-reply", "newsletter", "news@", "mailing", "marketing")
+_UNATTENDED = (
+    "noreply",
+    "no-reply",
+    "no_reply",
+    "donotreply",
+    "do-not-reply",
+    "newsletter",
+    "news@",
+    "mailing",
+    "marketing",
+)
 
 
 def read(
@@ -53,10 +71,12 @@ def read(
 
 def _bounce_before_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that say who they are; what looks like an automatic answer waits its turn."""
-    certain = "x-failed-recipients" in facts.message.headers
-    if certain or (facts.daemon and not facts.answers and not facts.subject.startswith(words().auto_subjects)):
+    if "x-failed-recipients" in facts.message.headers:
         return bounces.read_text(facts)
-    return None
+    if facts.answers or facts.subject.startswith(words().auto_subjects):
+        return None
+    says_so = facts.null_sender and any(phrase in facts.subject for phrase in facts.dialects.failed_subjects)
+    return bounces.read_text(facts) if facts.daemon or says_so else None
 
 
 def _bounce_after_answer(facts: Facts) -> Report | None:
@@ -117,7 +137,7 @@ _READERS: tuple[Callable[[Facts], Report | None], ...] = (
     notices.read_event,
     challenge.read,
     _bounce_before_answer,
+    _unsubscribe,
     autoreply.read,
     _bounce_after_answer,
-    _unsubscribe,
 )
