@@ -46,15 +46,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of one message is read. Parts, header bytes and header fields are counted over the whole message, the
-    messages attached to it included, so that nesting cannot multiply them."""
+    """How much of one message is read."""
 
     max_parts: int = 1_000
-    max_depth: int = 32
+    """In the whole message, messages attached to it included."""
+    max_depth: int = 50
     """Containers within containers; an attached message is a container."""
-    max_header_bytes: int = 512 * 1024
-    max_headers: int = 10_000
-    max_text: int = 1024 * 1024
+    max_header_bytes: int = 1024 * 1024
+    """In the whole message, its parts and attached messages included, so that nesting cannot multiply them."""
+    max_headers: int = 2_000
+    """Fields of one header block."""
+    max_text_bytes: int = 1024 * 1024
     """Octets of one part that are made into text."""
     max_groups: int = 20_000
     """Groups of fields that `fields` returns: recipients of one report."""
@@ -73,7 +75,7 @@ _MAX_GUESSES = 50  # lines looked at in search of an undeclared boundary
 class _Reading:
     """What reading one message has used up and found out; shared by its parts and the messages attached to it."""
 
-    __slots__ = ("header_bytes", "headers", "limits", "notes", "parts", "truncated")
+    __slots__ = ("header_bytes", "limits", "notes", "parts", "truncated")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -81,7 +83,6 @@ class _Reading:
         self.truncated = False
         self.parts = limits.max_parts
         self.header_bytes = limits.max_header_bytes
-        self.headers = limits.max_headers
 
     def note(self, text: str) -> None:
         if text not in self.notes and len(self.notes) < _MAX_NOTES:
@@ -289,6 +290,7 @@ _HEADER_NAMES = _names(
     " references reply-to return-path sender subject thread-index thread-topic to user-agent"
 )
 _LONG_TOKEN = re.compile(r"(?![a-z]{1,8}+://)[!-~]{40,}+\s*+\Z")
+_NOT_BLANK = re.compile(rb"[^\s]")
 _MBOX_LINE = ("From ", ">From ")
 # What may stand before the first field of a message: a byte order mark, empty lines, the separator line of an mbox.
 _LEAD = re.compile(rb"(?:\xef\xbb\xbf)?+(?:[ \t]*+\r?\n)*+(>?From [^\n]*+\n)?+")
@@ -307,9 +309,8 @@ class Headers:
     __slots__ = ("_first", "_lines", "_text")
 
     def __init__(self, text: str, lines: list[_Line], first: dict[str, str]) -> None:
-        self._text = (
-            text  # octets as Latin-1: regular expressions and dictionaries are as fast, ASCII needs no decoding
-        )
+        # Octets as Latin-1: a str is as fast to search as bytes are, and what is ASCII needs no decoding any more.
+        self._text = text
         self._lines = lines
         self._first = first
 
@@ -348,7 +349,8 @@ class Headers:
         return [(name, self._decoded(value)) for name, value, _ in self._lines]
 
     def written(self, name: str) -> str:
-        """The value unfolded but not decoded, octets as Latin-1; empty when there is none. For the syntax of MIME."""
+        """The value unfolded but not decoded, octets as Latin-1; empty when there is none. For the syntax of MIME;
+        `name` is in lower case."""
         value = self._first.get(name)
         return "" if value is None else _unfold(value)
 
@@ -383,22 +385,24 @@ def _first_values(lines: Sequence[_Line]) -> dict[str, str]:
 _NO_HEADERS: Final = Headers("", [], {})
 
 
-def _read_block(text: str, reading: _Reading, *, goes_on: bool) -> tuple[Headers, int]:
-    """The fields of a header block, and how much of it is header: less than all where the body began in it.
-    `goes_on`: the block has ended with an empty line, and there is something behind it."""
+def _read_block(text: str, reading: _Reading, behind: tuple[bytes, int, int]) -> tuple[Headers, int]:
+    """The fields of a header block, and how much of it is header: less than all where the body began in it. `behind`
+    is what comes after the empty line: data, from where (negative when there is no empty line), to where."""
     lines = _LINES.findall(text)
     lines.pop()  # the empty match at the end
     first = _first_values(lines)
     length = len(text)
     if "" in first:  # lines that are no field
+        data, begin, end = behind
+        goes_on = begin >= 0 and _NOT_BLANK.search(data, begin, end) is not None
         lines, length = _mend(text, lines, reading, goes_on=goes_on)
         first = _first_values(lines)
         text = text[:length]
-    if len(lines) > reading.headers:
-        reading.cut(f"more than {reading.limits.max_headers} header fields: the rest are left out")
-        lines = lines[: reading.headers]
+    allowed = reading.limits.max_headers
+    if len(lines) > allowed:
+        reading.cut(f"a header of more than {allowed} fields: the rest are left out")
+        lines = lines[:allowed]
         first = _first_values(lines)
-    reading.headers -= len(lines)
     return Headers(text, lines, first), length
 
 
@@ -484,7 +488,7 @@ def _one_line(text: str) -> str:
     return text.translate(_LINE_BREAKS).strip()
 
 
-_LINE_BREAKS: Final = {ord("\r"): " ", ord("\n"): " ", 0: None, 0x85: " ", 0x2028: " ", 0x2029: " "}
+_LINE_BREAKS: Final = dict.fromkeys(map(ord, "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ") | {0: ""}
 
 
 def _decode_words(text: str) -> str:
@@ -589,7 +593,6 @@ def _extended_value(segments: dict[int, tuple[str, bool]]) -> str:
 # --- Where the header block ends --------------------------------------------------------------------------------------
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
-_NOT_BLANK = re.compile(rb"[^\s]")
 _LEADS = (b"From ", b">From ", b"\xef\xbb\xbf", b"\n", b"\r", b" ", b"\t")
 
 
@@ -612,8 +615,7 @@ def _split_head(data: bytes, start: int, end: int, reading: _Reading) -> tuple[H
             return _NO_HEADERS, start
         stop = data.rfind(b"\n", start, limit) + 1 or limit
         body = _empty_line(data, limit, end)[1]
-    goes_on = 0 <= body < end and _NOT_BLANK.search(data, body, end) is not None
-    headers, length = _read_block(data[start:stop].decode("latin-1"), reading, goes_on=goes_on)
+    headers, length = _read_block(data[start:stop].decode("latin-1"), reading, (data, body, end))
     reading.header_bytes -= length
     if length < stop - start:
         return headers, start + length
@@ -830,7 +832,8 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The content as text with LF, HTML with its tags, `Limits.max_text` octets at most; containers have none."""
+        """The content as text with LF, HTML with its tags, `Limits.max_text_bytes` octets at most; a container has
+        none."""
         if self._text is None:
             self._text = "" if self._is_container else self._read_text()
         return self._text
@@ -867,7 +870,7 @@ class Part:
         return _quoted_printable(body) if encoding == "quoted-printable" else body
 
     def _read_text(self) -> str:
-        limit = self._reading.limits.max_text
+        limit = self._reading.limits.max_text_bytes
         if self._end - self._begin <= limit:
             content = self.content
         else:
@@ -941,8 +944,9 @@ class Part:
 
 # --- Messages ---------------------------------------------------------------------------------------------------------
 
-_PLAIN, _HTML = ("text/plain",), ("text/html",)
-_READABLE = _PLAIN + _HTML
+_PLAIN = frozenset({"text/plain"})
+_HTML = frozenset({"text/html"})
+_READABLE = _PLAIN | _HTML
 
 
 class Message:
@@ -987,9 +991,7 @@ class Message:
     def parts(self) -> tuple[Part, ...]:
         """All parts, depth first, the root and other containers included, without those of attached messages."""
         if self._parts is None:
-            walked: list[Part] = []
-            _walk(self.root, walked)
-            self._parts = tuple(walked)
+            self._parts = _walk(self.root)
         return self._parts
 
     @property
@@ -997,7 +999,7 @@ class Message:
         """What a person reads first: the first text/plain or text/html body that is not empty, HTML made visible text.
         Of alternatives the plain one counts, unless it is empty. The empty string when there is none."""
         if self._text is None:
-            self._text = _body_text(self.root, _READABLE)
+            self._text = _first_text(self.root)
         return self._text
 
     def header(self, name: str) -> str:
@@ -1005,22 +1007,40 @@ class Message:
         return self.root.headers.get(name) or ""
 
 
-def _walk(part: Part, walked: list[Part]) -> None:
-    walked.append(part)
-    for child in part.children:
-        _walk(child, walked)
+# Both walks keep their own stack: how deep mail may nest is a setting, how deep Python may call is not.
 
 
-def _body_text(part: Part, types: tuple[str, ...]) -> str:
-    """The first text of `types` in `part`. An alternative is searched for plain text first, then for HTML; within it
-    nothing is searched twice again, so that nested alternatives do not multiply the work."""
-    if part.type in types:
-        if part.depth and part.disposition == "attachment":
-            return ""
-        text = part.text if part.type in _PLAIN else html_to_text(part.text)
-        return text if text and not text.isspace() else ""
-    orders = (_PLAIN, _HTML) if part.type == "multipart/alternative" and types == _READABLE else (types,)
-    return next((text for order in orders for child in part.children if (text := _body_text(child, order))), "")
+def _walk(root: Part) -> tuple[Part, ...]:
+    walked: list[Part] = []
+    ahead = [root]
+    while ahead:
+        part = ahead.pop()
+        walked.append(part)
+        ahead.extend(reversed(part.children))
+    return tuple(walked)
+
+
+def _first_text(root: Part) -> str:
+    """The first readable text. An alternative is searched for plain text, then again for HTML; what lies within it is
+    not searched twice once more, so that nested alternatives do not multiply the work."""
+    ahead = [(root, _READABLE)]
+    while ahead:
+        part, types = ahead.pop()
+        if part.type in types:
+            if text := _visible_text(part):
+                return text
+            continue
+        orders = (_HTML, _PLAIN) if part.type == "multipart/alternative" and types == _READABLE else (types,)
+        for order in orders:  # last in, first out
+            ahead.extend((child, order) for child in reversed(part.children))
+    return ""
+
+
+def _visible_text(part: Part) -> str:
+    if part.depth and part.disposition == "attachment":
+        return ""
+    text = part.text if part.type in _PLAIN else html_to_text(part.text)
+    return "" if text.isspace() else text
 
 
 def parse(raw: bytes, limits: Limits = LIMITS) -> Message:
