@@ -257,7 +257,7 @@ def expected(field: FieldInfo) -> str:
     if get_origin(annotation) is tuple:
         element = get_args(annotation)[0]
         single = any(getattr(note, "func", None) is _one_or_many for note in field.metadata)
-        return f"{'one or a list of' if single else 'a list of'} {_expected_one(element, ())}"
+        return f"{'one, or a list, each' if single else 'a list, each'} {_expected_one(element, ())}"
     return _expected_one(annotation, tuple(field.metadata))
 
 
@@ -346,9 +346,9 @@ class MailSettings(Section):
     )
     campaign_headers: tuple[HeaderName, ...] = Field(
         (
-            "X-Campaign-ID", "X-Campaign", "X-CampaignID", "X-Mailgun-Tag", "X-SES-Configuration-Set",
-            "X-SES-Message-Tags", "X-MC-Tags", "X-PM-Tag", "X-SMTPAPI", "X-MSYS-API", "X-Mailer-CampaignID", "X-Job",
-            "Feedback-ID",
+            "X-Campaign-ID", "X-CampaignID", "X-Campaign", "X-Mailgun-Campaign-ID", "X-Mailgun-Tag",
+            "X-SES-Configuration-Set", "X-SES-Message-Tags", "X-MC-Tags", "X-PM-Tag", "X-Mailer-Campaign",
+            "X-CSA-Complaints-Campaign", "Feedback-ID",
         ),
         description=(
             "Header fields of your own mail that tell its campaign; read from the message that a bounce "
@@ -356,11 +356,11 @@ class MailSettings(Section):
         ),
     )  # fmt: skip
     list_headers: tuple[HeaderName, ...] = Field(
-        ("List-Id", "X-List-ID", "X-Mailing-List"),
+        ("List-Id", "X-List-ID", "X-Mailman-List", "X-BeenThere", "Mailing-List"),
         description="Header fields of your own mail that tell its mailing list.",
     )
     subscriber_headers: tuple[HeaderName, ...] = Field(
-        ("X-Subscriber-ID", "X-Contact-ID", "X-Mailgun-Variables"),
+        ("X-Subscriber-ID", "X-Subscriber", "X-Contact-ID", "X-Recipient-ID"),
         description="Header fields of your own mail that tell the subscriber it went to.",
     )
 
@@ -617,28 +617,27 @@ class RulesSettings(Section):
 class LimitSettings(Section):
     """Caps of reading one message; past one it is still accepted, and recorded as truncated."""
 
-    max_parts: int = Field(1000, ge=1, le=100_000, description="MIME parts that are read.")
+    max_parts: int = Field(1000, ge=1, le=100_000, description="MIME parts that are read, attached messages' included.")
     max_depth: int = Field(50, ge=1, le=500, description="Levels of nested parts and attached messages.")
-    max_header_bytes: int = Field(1 << 20, ge=1024, le=1 << 26, description="Octets of one header block.")
+    max_header_bytes: int = Field(1 << 20, ge=1024, le=1 << 26, description="Octets of all header blocks together.")
     max_headers: int = Field(2000, ge=10, le=100_000, description="Header fields of one header block.")
     max_text_bytes: int = Field(
-        1 << 20, ge=1024, le=1 << 28, description="Octets of a text that are decoded and searched."
+        1 << 20, ge=1024, le=1 << 28, description="Octets of one part that are decoded and searched."
     )
-    max_recipients: int = Field(
-        10_000,
-        ge=1,
-        le=1_000_000,
-        description=("Recipients that are kept of one report."),
-    )
+    max_recipients: int = Field(20_000, ge=1, le=1_000_000, description="Recipients that are kept of one report.")
 
     def message_limits(self) -> Limits:
-        """These limits as the reader of messages takes them; what it does not know is not its business."""
-        from dataclasses import fields
-
+        """These limits as the reader of messages takes them."""
         from mailback.message import Limits
 
-        known = {field.name for field in fields(Limits)}
-        return Limits(**{name: value for name, value in self.model_dump().items() if name in known})
+        return Limits(
+            max_parts=self.max_parts,
+            max_depth=self.max_depth,
+            max_header_bytes=self.max_header_bytes,
+            max_headers=self.max_headers,
+            max_text_bytes=self.max_text_bytes,
+            max_groups=self.max_recipients,
+        )
 
 
 class LogSettings(Section):
@@ -1113,6 +1112,8 @@ def _certificate_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
+    if not settings.store.url.startswith("sqlite:"):
+        yield "[store] url: this version has no PostgreSQL store, nothing can be recorded; use sqlite:////PATH"
     for section in NOT_IN_THIS_VERSION:
         if getattr(settings, section).model_fields_set:
             yield f"[{section}] is not part of this version and has no effect"

@@ -291,6 +291,8 @@ def _dns(settings: Settings) -> Iterator[Finding]:
     servers = ", ".join(str(server) for server in resolver.nameservers)
     try:
         resolver.resolve(".", "NS")
+    except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
+        pass  # an answer all the same: a resolver of a private network need not know the root
     except dns.exception.DNSException as error:
         advice = "look at /etc/resolv.conf and at the resolver itself; a caching one on this host is best"
         yield Finding("dns", "fail", f"{servers} does not answer: {_dns_reason(error)}", advice)

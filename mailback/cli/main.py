@@ -151,6 +151,9 @@ def _told(error: Exception) -> int:
 
 
 def _usage_told(error: click.ClickException) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help is what is wanted
+        sys.stderr.write(error.format_message() + "\n")
+        return error.exit_code
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mailback"
     message = error.format_message().rstrip(".").replace("\n", " ")
