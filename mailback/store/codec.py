@@ -148,11 +148,13 @@ def suppression_row(s: Suppression) -> tuple[object, ...]:
 
 def suppression_of(row: Row) -> Suppression:
     """The record behind a row of the `suppression` table, columns in the table's order."""
-    values: dict[str, Any] = dict(zip(Suppression.__slots__, row, strict=True))
-    values["since"] = moment(values["since"])
-    values["until"] = optional_moment(values["until"])
-    values["lifted_at"] = optional_moment(values["lifted_at"])
-    return Suppression(**values)
+    # Spelled out, not zipped: this runs for every recipient that is refused.
+    key, address, scope, reason, type_, subcategory, source, since, until, event_id, suggestion, at, by, why = row
+    return Suppression(
+        key, address, scope, reason, type_, subcategory, source, _EPOCH + timedelta(0, 0, since),
+        None if until is None else _EPOCH + timedelta(0, 0, until), event_id, suggestion,
+        None if at is None else _EPOCH + timedelta(0, 0, at), by, why,
+    )  # fmt: skip
 
 
 def change_of(row: Row) -> SuppressionChange:

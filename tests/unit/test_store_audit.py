@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailback.store import Store
+from mailback.store import Store, Transaction
 from tests.support.records import a_suppression, do
 
 
@@ -69,10 +69,11 @@ def test_the_chain_names_the_first_row_that_does_not_follow(
 
 
 def test_a_chain_longer_than_a_page_is_walked_to_its_end(store: Store) -> None:
-    do(
-        store,
-        lambda t: [t.audit("m", "note", f"s{n}", {"n": n, "nested": {"b": 1, "a": [None, 0.1]}}) for n in range(1200)],
-    )
+    def note(transaction: Transaction) -> None:
+        for n in range(1200):
+            transaction.audit("m", "note", f"s{n}", {"n": n, "nested": {"b": 1, "a": [None, 0.1]}})
+
+    do(store, note)
     verification = store.verify_audit()
     assert (verification.rows, verification.holds) == (1207, True)
     assert verification.last_hash == list(store.audit_trail())[-1].hash

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mailback.store import Store, StoreUnavailable, Transaction, sqlite
+from mailback.store import Recorded, Store, StoreUnavailable, Transaction, sqlite
 from mailback.store.writer import Writer
 from tests.support.records import a_suppression, an_event, do
 
@@ -46,7 +46,7 @@ class Probe(sqlite3.Connection):
     commits = 0
     fail_at: str | None = None
 
-    def execute(self, sql: str, parameters: object = ()) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, parameters: object = ()) -> sqlite3.Cursor:
         if Probe.fail_at and sql.startswith(Probe.fail_at):
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
@@ -76,11 +76,15 @@ def limited(monkeypatch: pytest.MonkeyPatch, pragma: str) -> None:
     monkeypatch.setattr(sqlite, "connect_writing", connect_limited)
 
 
-def hold_writer(store: Store) -> tuple[threading.Event, Future[object]]:
+def recording(identity: str) -> Callable[[Transaction], Recorded]:
+    return lambda transaction: transaction.record(an_event(identity))
+
+
+def hold_writer(store: Store | Writer) -> tuple[threading.Event, Future[bool]]:
     """Keep the writer thread busy until the event is set; returns once it is."""
     begun, go_on = threading.Event(), threading.Event()
 
-    def work(_: Transaction) -> object:
+    def work(_: Transaction) -> bool:
         begun.set()
         return go_on.wait(10)
 
@@ -91,9 +95,10 @@ def hold_writer(store: Store) -> tuple[threading.Event, Future[object]]:
 
 def test_all_who_wait_share_one_commit(store: Store, probed: type[Probe]) -> None:
     go_on, first = hold_writer(store)
-    futures = [store.submit(lambda t, i=i: t.record(an_event(f"e{i}"))) for i in range(200)]
+    futures = [store.submit(recording(f"e{i}")) for i in range(200)]
     go_on.set()
-    wait([first, *futures], 10)
+    wait(futures, 10)
+    assert first.result(10)
     assert all(future.result().new for future in futures)
     assert probed.commits == 2
 
@@ -225,9 +230,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, content: bytes)
 
 def test_too_many_waiting_units_are_refused_at_once(store: Store) -> None:
     writer = Writer(store.path, busy_timeout_s=1, batch=10, capacity=3)
-    begun, go_on = threading.Event(), threading.Event()
-    first = writer.submit(lambda _: (begun.set(), go_on.wait(10)))
-    assert begun.wait(10)
+    go_on, first = hold_writer(writer)
     waiting = [writer.submit(lambda t: t.active("x")) for _ in range(3)]
     with pytest.raises(StoreUnavailable, match="wait"):
         writer.submit(lambda t: t.active("x")).result(0)
@@ -239,7 +242,7 @@ def test_too_many_waiting_units_are_refused_at_once(store: Store) -> None:
 
 def test_closing_commits_what_is_queued_and_refuses_what_comes_later(store: Store) -> None:
     go_on, _ = hold_writer(store)
-    futures = [store.submit(lambda t, i=i: t.record(an_event(f"e{i}"))) for i in range(20)]
+    futures = [store.submit(recording(f"e{i}")) for i in range(20)]
     closing = threading.Thread(target=store.close)
     closing.start()
     go_on.set()

@@ -1,0 +1,145 @@
+"""The suppression look-up with a million suppressed addresses, against a bare sqlite3 point query in the same run.
+
+    python bench/lookup.py [--addresses 1000000] [--seconds 2]
+
+The peer is the least that Python can do: one prepared statement, one connection, one thread, `SELECT reason ... WHERE
+address_key = ?` on the same file. Ours adds what the peer leaves out: scopes, lifted and ended suppressions, a file
+replaced under it, any number of threads, a record instead of a column. The goal is at most three times the peer's time.
+
+Everything is asked in random order; hits are addresses of the list, misses are not. The database is built in a
+temporary folder and removed. The row with threads shows that they do not wait for each other; it has no goal, because
+its peer is one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mailback.address import key
+from mailback.store import Store, SuppressionLookup
+from mailback.store.codec import ticks
+
+GOAL = 3.0
+_BLOCK = 2000
+_SCOPES = ("all", "list:weekly.example.org", "stream:marketing")
+
+Ask = Callable[[Sequence[str]], object]
+
+
+def address(number: int) -> str:
+    return f"user{number:07}@d{number % 4999}.example"
+
+
+def build(path: Path, count: int) -> None:
+    """Fill the list behind the store's back: its history and audit are not what is measured."""
+    with Store.open(f"sqlite:///{path}") as store:
+        store.upgrade()
+    since = ticks(datetime(2026, 1, 1, tzinfo=UTC))
+    until = ticks(datetime(2100, 1, 1, tzinfo=UTC))
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for number in range(count):
+            who = address(number)
+            yield who, who.upper(), "all", since, until if number % 5 == 0 else None
+
+    connection = sqlite3.connect(path)
+    connection.executemany(
+        "INSERT INTO suppression (address_key, address, scope, reason, type, subcategory, source, since, until)"
+        " VALUES (?, ?, ?, 'hard_bounce/user_unknown', 'hard_bounce', 'user_unknown', 'event', ?, ?)",
+        rows(),
+    )
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def rate(asks: Sequence[Ask], keys: Sequence[str], seconds: float) -> list[float]:
+    """Microseconds a question for each of `asks`: the best block of many, in turns, so that noise hits all alike."""
+    best = [float("inf")] * len(asks)
+    end = time.perf_counter() + seconds * len(asks)
+    place = 0
+    while time.perf_counter() < end:
+        block = keys[place : place + _BLOCK] or keys[:_BLOCK]
+        place = (place + _BLOCK) % len(keys)
+        for n, ask in enumerate(asks):
+            started = time.perf_counter()
+            ask(block)
+            best[n] = min(best[n], (time.perf_counter() - started) / len(block) * 1e6)
+    return best
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--addresses", type=int, default=1_000_000)
+    options.add_argument("--seconds", type=float, default=2.0, help="for each line of the table")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mailback-bench-") as folder:
+        path = Path(folder, "mailback.db")
+        build(path, chosen.addresses)
+        print(f"## Suppression look-up: {chosen.addresses:,} addresses, {path.stat().st_size / 1e6:.0f} MB\n")
+        measure(path, chosen.addresses, chosen.seconds)
+
+
+def measure(path: Path, count: int, seconds: float) -> None:
+    numbers = random.Random(1)  # the same questions in every run
+    hits = [address(numbers.randrange(count)) for _ in range(50_000)]
+    misses = [f"x{who}" for who in hits]
+
+    bare = sqlite3.connect(path, check_same_thread=False)
+    execute = bare.execute
+
+    def point_query(keys: Sequence[str]) -> None:
+        for who in keys:
+            execute("SELECT reason FROM suppression WHERE address_key = ?", (who,)).fetchone()
+
+    with SuppressionLookup(f"sqlite:///{path}") as found, ThreadPoolExecutor(8) as pool:
+
+        def one_scope(keys: Sequence[str]) -> None:
+            for who in keys:
+                found.lookup(who)
+
+        def three_scopes(keys: Sequence[str]) -> None:
+            for who in keys:
+                found.lookup(who, _SCOPES)
+
+        def with_key(addresses: Sequence[str]) -> None:
+            for who in addresses:
+                found.lookup(key(who))
+
+        def eight_threads(keys: Sequence[str]) -> None:
+            list(pool.map(one_scope, [keys[n::8] for n in range(8)]))
+
+        assert found.lookup(hits[0]) is not None
+        assert found.lookup(misses[0]) is None
+        rows = [
+            ("not suppressed", misses, one_scope),
+            ("not suppressed, three scopes", misses, three_scopes),
+            ("suppressed", hits, one_scope),
+            ("suppressed, three scopes", hits, three_scopes),
+            ("suppressed, with the key of the address", hits, with_key),
+            ("suppressed, eight threads on one list", hits, eight_threads),
+        ]
+        print("| look-up | bare point query, µs | Mailback, µs | times | goal |")
+        print("|---|---:|---:|---:|---|")
+        for name, keys, ask in rows:
+            peer, ours = rate([point_query, ask], keys, seconds)
+            told = f"at most {GOAL:.0f}: {'met' if ours / peer <= GOAL else '**missed**'}"
+            goal = "" if ask is eight_threads else told
+            print(f"| {name} | {peer:.1f} | {ours:.1f} | {ours / peer:.2f} | {goal} |")
+        print()
+    bare.close()
+
+
+if __name__ == "__main__":
+    main()
