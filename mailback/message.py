@@ -198,17 +198,19 @@ def _decode(data: bytes, charset: str) -> str:
         return _decode_western(data)
     if codec.startswith(("utf_16", "utf_32")) and b"\0" not in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _decode_undeclared(data)  # declared wide, written narrow
-    for candidate in (codec, *_CONFUSED_WITH.get(codec, ("utf_8",))):
-        try:
-            text = data.decode(candidate)
-            break
-        except UnicodeDecodeError:
-            continue
-    else:
-        return _decode_damaged_utf8(data) if codec == "utf_8" else data.decode(codec, "replace")
+    text = _decode_declared(data, codec)
     if codec == "utf_7":  # Python's decoder lets half a surrogate pair through
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _decode_declared(data: bytes, codec: str) -> str:
+    for candidate in (codec, *_CONFUSED_WITH.get(codec, ("utf_8",))):
+        try:
+            return data.decode(candidate)
+        except UnicodeDecodeError:
+            continue
+    return _decode_damaged_utf8(data) if codec == "utf_8" else data.decode(codec, "replace")
 
 
 def _as_text(decoded: str) -> str:
@@ -630,9 +632,11 @@ def _empty_line(data: bytes, start: int, end: int) -> tuple[int, int]:
     The line end of the first line is looked for first: the other search then stays within what the first one found.
     """
     feed = data.find(b"\n", start, end)
-    first, second = (b"\n\r\n", b"\n\n") if data[feed - 1] == _CARRIAGE_RETURN else (b"\n\n", b"\n\r\n")
     if feed < 0:
         return end, -1
+    first, second = b"\n\n", b"\n\r\n"
+    if feed > start and data[feed - 1] == _CARRIAGE_RETURN:
+        first, second = second, first
     found, empty = data.find(first, feed, end), first
     earlier = data.find(second, feed, end if found < 0 else found)
     if earlier >= 0:
