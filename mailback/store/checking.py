@@ -41,11 +41,11 @@ def _file(path: Path) -> Iterator[str]:
     for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         if not part.exists():
             continue
-        if not os.access(part, os.R_OK | os.W_OK):
+        if not os.access(part, os.R_OK | os.W_OK, effective_ids=True):
             yield f"{part} is not writable for uid {os.geteuid()}: chown it to the user Mailback runs as"
         if part.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
             yield f"{part} can be read by everybody and holds addresses: chmod o= {part}"
-    if path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+    if path.exists() and not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         yield f"{path.parent} is not writable for uid {os.geteuid()}: SQLite keeps its log there, chown it"
     if shutil.disk_usage(path.parent).free < _LOW_DISK_BYTES:
         yield f"less than {_LOW_DISK_BYTES >> 20} MB free at {path.parent}: free space, or mail will be answered 451"

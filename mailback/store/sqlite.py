@@ -74,7 +74,7 @@ def create(path: Path) -> None:
         raise StoreUnavailable(
             f"the folder {folder} does not exist", f"create it for the user Mailback runs as: mkdir -p -m 750 {folder}"
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         # SQLite makes -wal and -shm beside the database, so the folder itself must be writable.
         raise StoreUnavailable(
             f"the folder {folder} is not writable for {_user()}", f"chown it, or run Mailback as the owner of {folder}"

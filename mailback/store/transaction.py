@@ -61,11 +61,14 @@ class Transaction:
         return Recorded(known, new=False, better=better)
 
     def suppress(self, suppression: Suppression, actor: str) -> bool:
-        """Hold mail to an address back, in one scope. False when what stands already is as strong (`precedence`).
+        """Hold mail to an address back, in one scope; history and audit are written with it.
 
-        History and audit are written with it.
+        False when nothing changed: what stands already is as strong (`precedence`), or the new one is over before it
+        begins (a bounce read from an old mailbox).
         """
         now = datetime.now(UTC)
+        if not _begins(suppression, now):
+            return False
         found = self._connection.execute(sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)).fetchone()
         verb = "added"
         if found is not None:
@@ -138,6 +141,10 @@ class Transaction:
             self._tail, at=at, actor=codec.text(actor), verb=verb, subject=codec.text(subject), detail=detail
         )
         self._connection.execute(sql.INSERT_AUDIT, row)
+
+
+def _begins(suppression: Suppression, now: datetime) -> bool:
+    return suppression.until is None or suppression.until > now
 
 
 def _bounded_identity(identity: str) -> str:

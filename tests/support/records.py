@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -52,3 +54,9 @@ def do(store: Store, work: Callable[[Transaction], T]) -> T:
 
 def in_days(days: float) -> datetime:
     return datetime.now(UTC) + timedelta(days=days)
+
+
+def end_all(store: Store, key: str | None = None) -> None:
+    """Let suppressions run out (all, or those of one key), as time would."""
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute("UPDATE suppression SET until = 1 WHERE address_key = coalesce(?, address_key)", (key,))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import subprocess
 from pathlib import Path
 
@@ -292,23 +290,18 @@ def test_a_certificate_with_another_key_is_told(tmp_path: Path) -> None:
         subprocess.run(command, check=True, capture_output=True)
     good = f"[smtpd]\ntls_certificate_file = '{tmp_path}/one.pem'\ntls_key_file = '{tmp_path}/one.key'\n"
     assert Settings.loads(good).smtpd.tls_certificate_file == tmp_path / "one.pem"
-    assert ssl.OPENSSL_VERSION
     assert "another certificate's" in problems(good.replace("one.key", "two.key"))[0].what
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
-def test_a_key_that_this_user_may_not_read_is_told_only_to_who_serves(tmp_path: Path) -> None:
-    key = tmp_path / "return-path.key"
-    key.write_text("x")
-    key.chmod(0)
-    text = f"[signing]\nsecret_file = '{key}'\n"
+def test_a_file_that_this_user_cannot_read_is_told_only_to_who_serves(tmp_path: Path) -> None:
+    text = f"[signing]\nsecret_file = '{tmp_path}'\n"  # a folder: unreadable as a file even for root
     assert told(text) == [(2, "signing.secret_file")]
     Settings.loads(text, files=False)
 
 
 def test_nothing_changes_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings.loads("").smtpd.workers = 5
+        Settings.loads("").smtpd.workers = 5  # type: ignore[misc]
 
 
 def test_defaults_agree_with_those_of_the_readers() -> None:

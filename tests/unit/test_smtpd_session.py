@@ -287,8 +287,8 @@ class Slow:
 
 
 def slow_engine(holder: list[Slow]) -> Any:
-    def make(settings: Any, store: Any) -> Any:
-        holder.append(Slow(Engine(settings, store)))
+    def make(*given: Any) -> Any:
+        holder.append(Slow(Engine(*given)))
         return holder[0]
 
     return make

@@ -15,7 +15,7 @@ import pytest
 
 from mailback.store import Store, StoreUnavailable, SuppressionLookup, lookup
 from mailback.store.schema import suppression
-from tests.support.records import NOW, a_suppression, do, in_days
+from tests.support.records import a_suppression, do, in_days
 
 
 @pytest.fixture
@@ -81,9 +81,10 @@ def test_of_several_the_one_that_lasts_longest_is_told(store: Store, found: Supp
 
 
 def test_the_end_is_exclusive(store: Store, found: SuppressionLookup) -> None:
-    do(store, lambda t: t.suppress(a_suppression(NOW), "m"))
-    assert found.lookup("bob@example.org", now=NOW) is None
-    assert found.lookup("bob@example.org", now=NOW - timedelta(microseconds=1)) is not None
+    end = in_days(1)
+    do(store, lambda t: t.suppress(a_suppression(end), "m"))
+    assert found.lookup("bob@example.org", now=end) is None
+    assert found.lookup("bob@example.org", now=end - timedelta(microseconds=1)) is not None
 
 
 def test_a_missing_database_is_trouble_not_permission_and_may_come_later(tmp_path: Path) -> None:

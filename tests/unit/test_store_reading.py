@@ -10,7 +10,7 @@ import pytest
 
 from mailback.bounce.taxonomy import Action, Kind, Provenance
 from mailback.store import Store
-from tests.support.records import NOW, a_suppression, an_event, do, in_days
+from tests.support.records import NOW, a_suppression, an_event, do, end_all, in_days
 
 
 @pytest.fixture
@@ -64,7 +64,8 @@ def test_suppressions_longer_than_a_page_come_whole(store: Store) -> None:
 def test_the_active_list_leaves_out_what_is_lifted_or_over(store: Store) -> None:
     do(store, lambda t: t.suppress(a_suppression(address_key="for-ever", type="complaint"), "m"))
     do(store, lambda t: t.suppress(a_suppression(in_days(1), address_key="a-day"), "m"))
-    do(store, lambda t: t.suppress(a_suppression(in_days(-1), address_key="over"), "m"))
+    do(store, lambda t: t.suppress(a_suppression(in_days(1), address_key="over"), "m"))
+    end_all(store, "over")
     do(store, lambda t: t.suppress(a_suppression(address_key="lifted"), "m"))
     do(store, lambda t: t.lift("lifted", None, actor="ann", reason="typo"))
     assert [s.address_key for s in store.suppressions(active_at=in_days(0))] == ["a-day", "for-ever"]

@@ -14,7 +14,7 @@ from mailback.bounce.taxonomy import Action, Fault, Provenance
 from mailback.store import Store, Transaction
 from mailback.store.precedence import combine, is_own_word
 from mailback.store.records import Suppression
-from tests.support.records import NOW, a_suppression, an_event, do, in_days
+from tests.support.records import NOW, a_suppression, an_event, do, end_all, in_days
 
 
 @pytest.fixture
@@ -155,12 +155,20 @@ def test_lifting_keeps_who_when_and_why(store: Store) -> None:
 
 
 def test_an_expired_suppression_holds_nothing_back_and_no_longer_outranks(store: Store) -> None:
-    do(store, lambda t: t.suppress(a_suppression(in_days(-1), type="complaint"), "m"))
+    do(store, lambda t: t.suppress(a_suppression(in_days(1), type="complaint"), "m"))
+    end_all(store)
     assert store.lookup("bob@example.org") is None
     assert do(store, lambda t: t.active("bob@example.org")) == []
     assert do(store, lambda t: t.suppress(a_suppression(in_days(1), type="soft_bounce"), "m"))
+    assert [c.verb for c in store.explain("bob@example.org").changes] == ["added", "renewed"]
     assert store.lookup("bob@example.org") is not None
     assert store.lookup("bob@example.org", now=in_days(2)) is None
+
+
+def test_a_suppression_that_is_over_already_is_not_begun(store: Store) -> None:
+    assert not do(store, lambda t: t.suppress(a_suppression(in_days(-1)), "m"))
+    assert list(store.suppressions()) == []
+    assert list(store.audit_trail()) == []
 
 
 def test_a_unit_that_fails_takes_nothing_of_the_others_along(store: Store) -> None:
