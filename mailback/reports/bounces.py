@@ -166,6 +166,8 @@ def read_text(facts: Facts) -> Report | None:
     kind = _kind_of_words(facts, reading, listed=bool(listed) or embedded)
     if kind is None:
         return None
+    if not (listed or embedded or _from_machine(facts) or _has_evidence(reading, facts)):
+        return None
     original = originals.of_message(facts.message, facts.names) or originals.of_block(
         reading.returned.encode("utf-8", "surrogateescape"), facts.names
     )
@@ -186,9 +188,20 @@ def read_text(facts: Facts) -> Report | None:
     return report if report.failures or facts.daemon or listed else None
 
 
+def _from_machine(facts: Facts) -> bool:
+    return facts.daemon or facts.null_sender or "multipart/report" in facts.types
+
+
+def _has_evidence(reading: Reading, facts: Facts) -> bool:
+    """What a mail server would have added and a person who complains about a delivery has not."""
+    if originals.returned_part(facts.message) is not None or "\nReceived:" in f"\n{reading.returned[:2000]}":
+        return True
+    return diagnostic.codes(reading.text).smtp_code is not None
+
+
 def _may_be_report(facts: Facts) -> bool:
     """Cheap: could a mail server have written this?"""
-    if facts.daemon or "multipart/report" in facts.types:
+    if "multipart/report" in facts.types or (facts.daemon and (facts.null_sender or not facts.answers)):
         return True
     if facts.answers:
         return False

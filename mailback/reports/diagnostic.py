@@ -66,7 +66,11 @@ def _statuses(text: str) -> Iterator[tuple[str, int]]:
     """Each enhanced status code of a text with the position where it begins."""
     for found in _STATUS.finditer(text):
         start = found.start() - 1
-        if start >= 0 and text[start] in "245" and (start == 0 or not (text[start - 1].isalnum() or text[start - 1] in "._")):
+        if (
+            start >= 0
+            and text[start] in "245"
+            and (start == 0 or not (text[start - 1].isalnum() or text[start - 1] in "._"))
+        ):
             yield f"{text[start]}.{found[1]}.{found[2]}", start
 
 

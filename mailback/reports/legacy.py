@@ -91,6 +91,8 @@ _RETURNED_START = re.compile(
     re.IGNORECASE,
 )
 """Begins with the line feed, not with `^`: a literal is searched for many times faster."""
+_HEADER_AFTER = re.compile(r"[\s\-=_*]{0,200}+(?:From [^\n]*\n)?[ \t>|]{0,8}+[A-Za-z][A-Za-z0-9-]{1,50}+[ \t]?:")
+"""A line that announces the returned message is believed without an address before it only where headers follow."""
 _HEADER_LINE = re.compile(r"[ \t>|]{0,8}[A-Za-z][A-Za-z0-9-]{1,50}[ \t]*:")
 
 
@@ -103,7 +105,7 @@ def split_returned(text: str, dialects: Dialects) -> tuple[str, str]:
     window = f"\n{text[:REPORT_CAP]}"
     cut, after = len(window), len(text)
     found = dialects.returned.search(window)
-    if found:
+    if found and ("@" in window[: found.start()] or _HEADER_AFTER.match(window, found.end())):
         cut, after = found.start() + 1, found.end() - 1
     header = _RETURNED_START.search(window, 0, cut)
     if header:
@@ -223,7 +225,9 @@ class Reason(NamedTuple):
 def reason(reading: Reading, mention: Mention, every: list[Mention]) -> Reason:
     """What the text says of one recipient: its own block, else what follows the whole list, else a reply that names it."""
     text = reading.text
-    following = len(text) if len(every) < 2 else min((m.start for m in every if m.start > mention.start), default=len(text))
+    following = (
+        len(text) if len(every) < 2 else min((m.start for m in every if m.start > mention.start), default=len(text))
+    )
     own = _reason(_paragraph(text[mention.end : min(following, mention.end + _REASON_CAP * 2)]))
     if own.said.smtp_code:
         return own

@@ -73,7 +73,7 @@ def _bounce_before_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that say who they are; what looks like an automatic answer waits its turn."""
     if "x-failed-recipients" in facts.message.headers:
         return bounces.read_text(facts)
-    if facts.answers or facts.subject.startswith(words().auto_subjects):
+    if (facts.answers and not facts.null_sender) or facts.subject.startswith(words().auto_subjects):
         return None
     says_so = facts.null_sender and any(phrase in facts.subject for phrase in facts.dialects.failed_subjects)
     return bounces.read_text(facts) if facts.daemon or says_so else None
