@@ -87,6 +87,8 @@ class _Vote(NamedTuple):
     strength: float
     weight: float
     text: str = ""
+    explains: bool = False
+    """The rule is one for this very code: it tells what the code means here."""
 
     @property
     def mass(self) -> float:
@@ -247,7 +249,8 @@ class Classifier:
             strength *= _RIVALLED
         says = rule.temporary if context.klass == "4" else rule.says
         words = self._patterns.matched(number, data)[:_EVIDENCE_TEXT] if number >= 0 else rule.reason[:_EVIDENCE_TEXT]
-        return _Vote("provider" if rule.provider else "text", rule.id, says, strength, WEIGHTS["text"], words)
+        layer = "provider" if rule.provider else "text"
+        return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], words, bool(rule.statuses))
 
 
 def _holds(rule: TextRule, context: _Context) -> bool:
@@ -305,7 +308,7 @@ def _outranked(votes: list[_Vote]) -> list[_Vote]:
 
 
 def _lowered(code: _Vote, text: _Vote) -> _Vote:
-    if code.strength < GENERAL:
+    if code.strength < GENERAL or text.explains:
         return code._replace(weight=0.0)
     if text.strength >= SPECIFIC:
         return code._replace(weight=code.weight * _OUTRANKED)
@@ -409,11 +412,21 @@ def _split_status(status: str | None) -> tuple[str, str, int] | None:
     return parts[0], str(int(parts[1])), int(parts[2])
 
 
+_QUOTED = re.compile(
+    r"(?:said|returned was|responded|responded with|response|server message)[^:]{0,40}: ?(?=[245]\d\d[ -])", re.I
+)
 _CONTINUATION = re.compile(r"([245]\d\d)-(?:([245]\.\d{1,3}\.\d{1,3}) )?")
 
 
 def _joined(diagnostic: str) -> str:
-    """A multi-line reply as one sentence: the code that opens each further line stands in the way of phrases."""
+    """What the server said as one sentence.
+
+    The words of the client around it go (`host x said:`, `but sender was rejected. Remote host said:`), and so does the
+    code that opens each further line of a reply: it stands in the way of phrases.
+    """
+    quoted = _QUOTED.search(diagnostic, 0, 600)
+    if quoted is not None:
+        diagnostic = diagnostic[quoted.end() :]
     first = _CONTINUATION.search(diagnostic, 0, 80)
     if first is None:
         return diagnostic

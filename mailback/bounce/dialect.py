@@ -24,7 +24,7 @@ from dataclasses import dataclass
 MAX_WORK = 1500
 """Ways a pattern may be tried at one place: room for one `.{0,80}` with a few optional words around it."""
 MAX_REPEAT = 200
-MIN_LITERAL = 3
+MIN_LITERAL = 2
 """Bytes that every match must contain one after another: a shorter pattern says nothing."""
 
 _PLAIN = re.compile(r"[^\\\[\](){}?*+.|^$]+")  # most patterns are nothing but text: they need no parser
