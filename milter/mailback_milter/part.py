@@ -101,11 +101,12 @@ class MilterPart:
         from mailback.engine import Engine
         from mailback.outbound.check import Check
         from mailback_milter.direction import DirectionRules
+        from mailback_milter.reading import ReadingRoom
         from mailback_milter.session import Door
 
         milter, mail = self._settings.milter, self._settings.mail
         return Door(
-            reader=Engine(self._settings, store, self._knowledge),
+            reader=ReadingRoom(Engine(self._settings, store, self._knowledge)),
             check=Check(store),
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,

@@ -11,7 +11,7 @@ in the queue, and both are tried again; a rejection there sends the mail back to
 at RCPT would have pickup(8) try the same file for ever.
 
 Callbacks of one connection may run on different threads, never at the same time, so a session holds plain state and
-takes no locks.
+takes no locks. What native code they may use, and why, is told in `mailback_milter.reading`.
 
 Log events (of the part `milter`):
 
@@ -25,8 +25,8 @@ Log events (of the part `milter`):
     store_unavailable   The store could not commit or answer; `milter.failure_action` was applied, by default a 451, so
                         that the peer keeps the mail. The `reason`, and what to do (`advice`), stand in the event.
     failed              A defect: `milter.failure_action` was applied. Report it with the traceback.
-    not_allowed         The MTA does not let us do `action` (tag, untag or hold): the message went without. Look for what
-                        speaks the milter protocol in the place of Postfix.
+    not_allowed         The MTA does not let us do `action` (tag, untag or hold): the message went without. Look for
+                        what speaks the milter protocol in the place of Postfix.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _REPLY_TEXT_MAX = 480
 
 
 class Reader(Protocol):
-    """What reads messages: `mailback.engine.Engine`."""
+    """What reads messages: `mailback_milter.reading.ReadingRoom`."""
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome: ...
 
