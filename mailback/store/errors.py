@@ -36,8 +36,8 @@ _TROUBLES: dict[int, _Trouble] = {
     ),
     sqlite3.SQLITE_READONLY: _Trouble(
         "{path} is read-only",
-        "make the file and its folder writable for the user Mailback runs as, and look for a disk that was "
-        "remounted read-only after an error (dmesg)",
+        "make the file, its -wal and -shm and the folder writable for the user Mailback runs as, and look for a disk "
+        "that was remounted read-only after an error (dmesg)",
     ),
     sqlite3.SQLITE_PERM: _Trouble("no permission for {path}", "give it to the user Mailback runs as"),
     sqlite3.SQLITE_CANTOPEN: _Trouble(

@@ -120,10 +120,22 @@ def connect_reading(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        # SQLite would fall back to reading, and make -wal and -shm as unwritable as the file is now: they would stay
+        # so, and the store with them, after the file's own mode was put right.
+        raise _not_ours(path)
     # mode=rw never creates: an empty database in place of a lost one would let mail go out to suppressed addresses.
     name = f"file:{quote(os.fspath(path.absolute()))}?mode=rw"
     return sqlite3.connect(
         name, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
+
+
+def _not_ours(path: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{path} is read-only for {_user()}",
+        "make it writable for the user Mailback runs as (or run this as that user), and look for a disk that was "
+        "remounted read-only after an error (dmesg)",
     )
 
 
