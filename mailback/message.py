@@ -351,10 +351,10 @@ class Headers:
         return [(name, self._decoded(value)) for name, value, _ in self._lines]
 
     def written(self, name: str) -> str:
-        """The value unfolded but not decoded, octets as Latin-1; empty when there is none. For the syntax of MIME;
-        `name` is in lower case."""
+        """The value unfolded but not decoded, octets as Latin-1, without NUL; empty when there is none. For the syntax
+        of MIME; `name` is in lower case."""
         value = self._first.get(name)
-        return "" if value is None else _unfold(value)
+        return "" if value is None else _unfold(value).replace("\0", "")
 
     def _values(self, name: str) -> list[str]:
         name = name.lower()

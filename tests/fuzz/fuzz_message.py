@@ -77,7 +77,15 @@ def _part(part: Part, limits: Limits) -> None:
     assert part.type == part.type.lower()
     assert isinstance(part.content, bytes)
     assert len(part.text.encode("utf-16-le")) // 2 <= 2 * limits.max_text_bytes
-    for told in (part.text, part.charset, part.disposition, part.filename, *part.params, *part.params.values()):
+    for told in (
+        part.type,
+        part.text,
+        part.charset,
+        part.disposition,
+        part.filename,
+        *part.params,
+        *part.params.values(),
+    ):
         _presentable(told)
     assert part.children == () or part.type.startswith("multipart/")
     assert repr(part)
