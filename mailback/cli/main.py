@@ -38,22 +38,34 @@ COMMANDS: dict[str, Place] = {
     "milter": Place("serve", "milter", "Run the milter alone."),
     "smtpd": Place("serve", "smtpd", "Run the receiver alone."),
     "policyd": Place("serve", "policyd", "Run the policy service and the socketmap alone."),
-    "classify": Place("classify", "classify", "Tell what messages are and why deliveries failed; changes nothing."),
+    "classify": Place("classify", "classify", "Tell what messages are, whom a delivery failed for and why."),
     "check": Place("check", "check", "May I mail this address? Exit code 0 yes, 1 no."),
-    "explain": Place("explain", "explain", "Tell every event and decision behind an address's state."),
+    "explain": Place(
+        "explain", "explain", "Tell every event, verdict and decision behind an address's state, oldest first."
+    ),
     "suppress": Place("suppress", "suppress", "The suppression list: add, remove, list, import, export."),
     "events": Place("events", "events", "Tell what happened, the latest first."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "config": Place("config", "config", "Check and show the configuration."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
-    "doctor": Place("doctor", "doctor", "Check the live system: Postfix, DNS, files, permissions, ports."),
-    "demo": Place("demo", "demo", "A minute's tour on real-looking mail; nothing to set up."),
+    "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),
+    "demo": Place("demo", "demo", "A minute's tour on real-looking mail; nothing to set up, nothing is kept."),
     "completion": Place("completion", "completion", "Print the completion script of a shell."),
 }
 
 
+class PipeClosed(Exception):  # noqa: N818 - a condition, not a fault
+    """The reader of our output has gone. Not an OSError: click would end the process with exit code 1 by itself."""
+
+
 class LazyCommands(click.Group):
     """A group that knows its commands by name and imports one when it is used."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeClosed from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -110,7 +122,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = mailback.main(args=arguments, prog_name="mailback", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (PipeClosed, BrokenPipeError):
         # Python flushes standard output once more at exit; a closed pipe would then print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mailback.outbound import connection
 from mailback.outbound.check import Check
 from mailback.outbound.connection import Connections
 from mailback.outbound.policyd import REQUEST_MAX, PolicyConnection, read_attributes
@@ -281,6 +282,21 @@ def test_peer_that_asks_without_reading_is_made_to_wait() -> None:
         while data := await reader.read(1 << 16):
             total += len(data)
         assert total == asked * len(REFUSED)
+        writer.close()
+
+    served(work)
+
+
+def test_connection_beyond_the_limit_is_closed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECTIONS_MAX", 1)
+
+    async def work(front: Front) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        writer.write(request())
+        assert await reader.readexactly(len(REFUSED)) == REFUSED
+        assert await front.ask() == b""
+        writer.write(request())
+        assert await reader.readexactly(len(REFUSED)) == REFUSED
         writer.close()
 
     served(work)

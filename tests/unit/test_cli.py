@@ -1,0 +1,736 @@
+"""The command line: exit codes, one-line errors, what pipes and terminals see."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import pytest
+
+from mailback.cli import out
+from mailback.cli.main import COMMANDS, mailback, run
+from mailback.cli.options import Moment
+from mailback.envelope import Envelope
+from mailback.store import Store
+from mailback.store.records import Suppression
+from tests.support.mail import dsn, reply
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Told]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "mailback.db"
+
+
+@pytest.fixture
+def config(tmp_path: Path, database: Path) -> Path:
+    file = tmp_path / "mailback.toml"
+    file.write_text(f'[store]\nurl = "sqlite:///{database}"\n[mail]\nsending_domains = ["sender.test"]\n')
+    return file
+
+
+@pytest.fixture
+def told(config: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, with the configuration of the test."""
+
+    def command(*arguments: str) -> Told:
+        capfd.readouterr()
+        code = run(["--config", str(config), *arguments])
+        captured = capfd.readouterr()
+        return Told(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def store(database: Path) -> Iterator[Store]:
+    database.parent.mkdir()
+    with Store.open(f"sqlite:///{database}") as opened:
+        opened.upgrade()
+        yield opened
+
+
+def process(*arguments: str, stdin: bytes = b"", environ: dict[str, str] | None = None, **more: str) -> Told:
+    """Runs the command as a person's shell would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mailback.cli.main", *arguments],
+        input=stdin, capture_output=True, env=os.environ | (environ or {}) | more, timeout=60, check=False,
+    )  # fmt: skip
+    return Told(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def hold(store: Store, key: str, **fields: Any) -> None:
+    known: dict[str, Any] = {
+        "address_key": key, "address": key, "scope": "all", "reason": "hard_bounce/user_unknown",
+        "type": "hard_bounce", "subcategory": "user_unknown", "source": "event", "since": datetime.now(UTC),
+        "until": None,
+    }  # fmt: skip
+    store.submit(lambda t: t.suppress(Suppression(**(known | fields)), actor="test")).result()
+
+
+# ---- the frame --------------------------------------------------------------------------------------------------
+
+
+def test_every_command_says_of_itself_what_the_overview_says() -> None:
+    context = click.Context(mailback)
+    for name, place in COMMANDS.items():
+        command = mailback.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert " ".join((command.help or "").split()).startswith(place.help), name
+
+
+def test_every_command_takes_config_and_help() -> None:
+    from mailback.cli.reference import every_command
+
+    for path, command in every_command():
+        if not isinstance(command, click.Group):
+            assert "config" in {parameter.name for parameter in command.params}, path
+        assert command.help, path
+
+
+def test_an_error_is_one_line_that_says_what_to_do() -> None:
+    for arguments, code in (
+        (["nonsense"], 2), (["check"], 2), (["suppress", "add", "a@b.test"], 2), (["milter"], 2), (["serve"], 2),
+        (["--config", "/nonexistent", "events"], 2), (["classify"], 2), (["events", "--kind", "bonce"], 2),
+        (["suppress", "list", "--scope", "lists"], 2), (["store", "check"], 1),
+    ):  # fmt: skip
+        told = process(*arguments, XDG_STATE_HOME="/nonexistent")
+        assert (told.code, told.out) == (code, ""), arguments
+        assert re.fullmatch(r"mailback: [^\n]+[;:] [^\n]+\n", told.err), (arguments, told.err)
+
+
+def test_a_wrong_configuration_is_told_whole_and_starts_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text("[smtpd]\nlisten = 'x'\nworkers = 'y'\n[nope]\n")
+    for command in (["serve"], ["config", "check"], ["events"]):
+        told = process(*command, "--config", str(file))
+        assert told.code == 2
+        for line in (2, 3, 4):
+            assert f"mailback: {file}:{line}: " in told.err, command
+
+
+def test_a_misspelt_command_is_suggested() -> None:
+    assert "did you mean suppress?" in process("supress").err
+
+
+def test_config_may_stand_before_or_after_the_command_or_in_the_environment(config: Path, store: Store) -> None:
+    hold(store, "gone@receiver.test")
+    cases: list[tuple[list[str], dict[str, str]]] = [
+        (["--config", str(config), "check", "gone@receiver.test"], {}),
+        (["check", "gone@receiver.test", "--config", str(config)], {}),
+        (["check", "gone@receiver.test"], {"MAILBACK_CONFIG": str(config)}),
+    ]
+    for arguments, environ in cases:
+        assert process(*arguments, environ=environ).code == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error(config: Path, store: Store) -> None:
+    hold(store, "gone@receiver.test")
+    many = "\n".join(f"{number}@receiver.test" for number in range(20000))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mailback.cli.main", "check", "-", "--json", "--config", str(config)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin and child.stdout and child.stderr  # noqa: PT018
+    child.stdout.close()
+    try:
+        child.stdin.write(many.encode())
+        child.stdin.close()
+    except BrokenPipeError:
+        pass
+    assert child.wait(timeout=60) == 141
+    assert child.stderr.read() == b""
+    child.stderr.close()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(shell: str) -> None:
+    told = process("completion", shell)
+    assert told.code == 0
+    assert "_MAILBACK_COMPLETE" in told.out
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    told = process(_MAILBACK_COMPLETE="bash_complete", COMP_WORDS="mailback suppress ex", COMP_CWORD="2")
+    assert told.out.split() == ["plain,export"]
+
+
+# ---- what a terminal sees ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b]0;title\x07b", "a\\x1b]0;title\\x07b"),
+        ("right\u202eleft", "right\\u202eleft"),
+        ("two\nlines", "two\\nlines"),
+        ("\x9b31m", "\\x9b31m"),
+        ("lone \udcff", "lone \\udcff"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("päron@bücher.test 东", "päron@bücher.test 东"),
+        (None, "-"),
+    ],
+)
+def test_nothing_from_a_mail_drives_a_terminal(text: str | None, shown: str) -> None:
+    assert out.safe(text) == shown
+
+
+def test_json_is_ascii_whatever_a_mail_holds(capfd: pytest.CaptureFixture[str]) -> None:
+    out.json_line({"a": "\x1b\u202e\x9b\x7f\udcff东"})
+    written = capfd.readouterr().out
+    assert written.isascii()
+    assert written.strip().isprintable()
+    assert json.loads(written) == {"a": "\x1b\u202e\x9b\x7f\udcff东"}
+
+
+def test_plain_tables_are_aligned_and_cut_nothing_off(capfd: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 300
+    out.table((out.Column("a"), out.Column("n", right=True)), [[long, 1], ["东京", 20]])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1] == f"{long}   1"
+    assert lines[2].startswith("东京" + " " * 296)
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a command writes to a terminal."""
+    controller, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mailback.cli.main", *arguments],
+        stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "160"},
+    )  # fmt: skip
+    os.close(terminal)
+    seen = b""
+    try:
+        while chunk := os.read(controller, 65536):
+            seen += chunk
+    except OSError:  # EIO: the child has closed its side
+        pass
+    os.close(controller)
+    child.wait(timeout=60)
+    return seen.decode()
+
+
+def test_colours_are_for_terminals_only(config: Path, store: Store) -> None:
+    hold(store, "gone@receiver.test", reason="\x1b[2Jgone")
+    arguments = ["suppress", "list", "--config", str(config)]
+    assert "\x1b[" in on_terminal(*arguments)
+    assert "\x1b[2J" not in on_terminal(*arguments)
+    assert "\x1b" not in process(*arguments).out
+
+
+# ---- check ------------------------------------------------------------------------------------------------------
+
+
+def test_check_answers_by_its_exit_code(told: Run, store: Store) -> None:
+    hold(store, "gone@receiver.test", since=datetime(2026, 1, 31, tzinfo=UTC))
+    assert told("check", "Gone@RECEIVER.test").out == (
+        "550 5.7.1 <Gone@RECEIVER.test>: suppressed since 2026-01-31, hard_bounce/user_unknown"
+        " (mailback explain Gone@RECEIVER.test)\n"
+    )
+    assert told("check", "gone@receiver.test").code == 1
+    assert told("check", "alive@receiver.test").code == 0
+    assert told("check", "alive@receiver.test", "gone@receiver.test").code == 1
+
+
+def test_check_never_says_yes_to_what_it_cannot_answer(told: Run) -> None:
+    assert told("check", "a@b.test").code == 1  # there is no store
+
+
+def test_check_tells_what_is_no_address_and_answers_the_rest(told: Run, store: Store) -> None:
+    assert store.path.exists()
+    answer = told("check", "nonsense", "a@b.test")
+    assert (answer.code, answer.out) == (1, "a@b.test: may be mailed\n")
+    assert "nonsense is no mail address" in answer.err
+
+
+def test_check_reads_addresses_from_a_pipe_and_speaks_json(config: Path, store: Store) -> None:
+    hold(store, "gone@receiver.test", scope="list:news")
+    arguments = ["check", "-", "--json", "--config", str(config)]
+    assert process(*arguments, stdin=b"gone@receiver.test\n\n").code == 0  # another list's suppression
+    answer = process(*arguments, "--list", "news", stdin=b"gone@receiver.test\nok@receiver.test\n")
+    assert answer.code == 1
+    assert [(line["address"], line["allowed"]) for line in answer.lines] == [
+        ("gone@receiver.test", False), ("ok@receiver.test", True),
+    ]  # fmt: skip
+    assert answer.lines[0]["scope"] == "list:news"
+
+
+def test_check_starts_without_the_heavy_imports(config: Path, store: Store) -> None:
+    assert store.path.exists()
+    code = (
+        "import sys; from mailback.cli.main import run; code = run(['check', 'a@b.test', '--config', sys.argv[1]]);"
+        "print(code, *sorted({m.partition('.')[0] for m in sys.modules} & set(sys.argv[2:])))"
+    )
+    heavy = ["sqlalchemy", "alembic", "pydantic", "rich", "structlog", "hyperscan", "dns", "asyncio"]
+    done = subprocess.run([sys.executable, "-c", code, str(config), *heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+    started = time.monotonic()
+    process("check", "a@b.test", "--config", str(config))
+    print(f"mailback check, cold: {(time.monotonic() - started) * 1000:.0f} ms")
+
+
+# ---- classify ---------------------------------------------------------------------------------------------------
+
+
+def test_classify_names_each_message_and_goes_on_after_one_that_cannot_be_read(told: Run, tmp_path: Path) -> None:
+    bounce = dsn("gone@receiver.test", message_id="<1@sender.test>")
+    (tmp_path / "one.eml").write_bytes(bounce)
+    (tmp_path / "box").write_bytes(
+        b"From MAILER-DAEMON Mon Nov 16 10:00:00 2026\n" + bounce.replace(b"\r\n", b"\n") + b"\n"
+        b"From a@b.test Mon Nov 16 10:00:00 2026\nSubject: hello\n\n>From here on\nFrom not after a blank line\n\n"
+    )
+    for folder in ("new", "cur", "tmp"):
+        (tmp_path / "maildir" / folder).mkdir(parents=True)
+    (tmp_path / "maildir" / "cur" / "1:2,S").write_bytes(b"Subject: x\n\nx\n")
+    (tmp_path / "maildir" / "new" / "2").write_bytes(bounce)
+    (tmp_path / "maildir" / "tmp" / "3").write_bytes(b"not yet")
+    paths = [str(tmp_path / name) for name in ("one.eml", "none", "box", "maildir")]
+    answer = told("classify", "--json", *paths)
+    assert answer.code == 1
+    assert [line["source"] for line in answer.lines] == [
+        paths[0], paths[1], f"{paths[2]}#1", f"{paths[2]}#2", f"{paths[3]}/new/2", f"{paths[3]}/cur/1:2,S",
+    ]  # fmt: skip
+    assert answer.lines[1] == {"source": paths[1], "error": "No such file or directory"}
+    assert answer.lines[0]["bounces"][0]["recipient"] == "gone@receiver.test"
+    assert answer.lines[2]["bounces"] == answer.lines[0]["bounces"]
+
+
+def test_classify_reads_standard_input_and_anything_at_all() -> None:
+    answer = process("classify", "--json", "-", stdin=b"\x00\xff\xfe nothing")
+    assert answer.code == 0
+    assert (answer.lines[0]["source"], answer.lines[0]["kind"]) == ("-", "other")
+
+
+def test_classify_shows_a_table_to_people(told: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.eml").write_bytes(dsn("gone@receiver.test", message_id="<1@sender.test>"))
+    answer = told("classify", str(tmp_path / "one.eml"))
+    assert "gone@receiver.test" in answer.out
+    assert "user_unknown" in answer.out
+
+
+def test_messages_of_an_mbox_are_what_was_put_into_it(tmp_path: Path) -> None:
+    import mailbox
+
+    from mailback.cli.mailboxes import read_all
+
+    texts = [b"Subject: 1\n\nFrom the start\n\n>From once\n\n", b"Subject: 2\n\n", b"Subject: 3\n\nno end of line\n"]
+    box = mailbox.mbox(tmp_path / "box")
+    for text in texts:
+        box.add(text)
+    box.close()
+    found = [found.raw for found in read_all([str(tmp_path / "box")])]
+    assert [raw.strip() for raw in found] == [
+        text.replace(b"\n>From once", b"\nFrom once").strip() for text in texts
+    ]  # mboxo does not quote what is quoted already, so the second level is lost on its side
+
+
+def test_classify_takes_the_rules_of_the_configuration(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.eml").write_bytes(dsn("gone@receiver.test", message_id="<1@sender.test>"))
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "text.toml").write_text("nonsense = 1\n")
+    config.write_text(f"[rules]\ndirectory = '{tmp_path}/rules'\n")
+    assert process("classify", str(tmp_path / "one.eml"), "--config", str(config)).code == 2
+
+
+# ---- suppress ---------------------------------------------------------------------------------------------------
+
+
+def test_a_suppression_by_hand_needs_a_reason_and_is_undone_with_one(told: Run) -> None:
+    assert told("suppress", "add", "a@b.test").code == 2
+    assert told("suppress", "add", "a@b.test", "--reason", " ").code == 2
+    assert told("suppress", "add", "a@b.test", "--reason", "asked on the phone").code == 0  # and makes the store
+    assert told("check", "a@b.test").code == 1
+    assert told("suppress", "remove", "a@b.test").code == 2
+    assert told("suppress", "remove", "A@B.test", "--reason", "asked again").code == 0
+    assert told("check", "a@b.test").code == 0
+    assert told("suppress", "remove", "a@b.test", "--reason", "once more").code == 1
+    explained = told("explain", "a@b.test").out
+    assert "asked on the phone" in explained
+    assert "asked again" in explained
+
+
+def test_a_suppression_may_end_and_may_concern_one_list(told: Run) -> None:
+    assert told("suppress", "add", "a@b.test", "--reason", "x", "--until", "7d", "--scope", "list:news").code == 0
+    assert told("check", "a@b.test").code == 0
+    assert told("check", "a@b.test", "--list", "news").code == 1
+    [line] = told("suppress", "list", "--json").lines
+    assert line["scope"] == "list:news"
+    assert timedelta(days=6) < datetime.fromisoformat(line["until"]) - datetime.now(UTC) < timedelta(days=7)
+    assert told("suppress", "add", "a@b.test", "--reason", "x", "--until", "2001-01-01").code == 2
+    assert told("suppress", "add", "a@b.test", "--reason", "x", "--scope", "news").code == 2
+
+
+def test_a_complaint_is_lifted_by_the_persons_own_word_only(told: Run, store: Store) -> None:
+    hold(store, "a@b.test", type="complaint", subcategory="spam_complaint")
+    assert told("suppress", "remove", "a@b.test", "--reason", "we want to").code == 1
+    assert told("check", "a@b.test").code == 1
+    assert told("suppress", "remove", "a@b.test", "--reason", "signed up again", "--opt-in").code == 0
+    assert told("check", "a@b.test").code == 0
+
+
+def test_an_export_imports_as_it_was(told: Run, store: Store, tmp_path: Path, config: Path) -> None:
+    hold(store, "a@b.test", suggestion="new@b.test", until=datetime.now(UTC) + timedelta(days=3))
+    hold(store, 'c,d"@b.test', address='"c,d\\""@b.test', scope="campaign:x, y", reason="line\nend")
+    hold(store, "ünï@b.test", type="complaint", subcategory="unsubscribe_request")
+    for name in ("csv", "json"):
+        file = tmp_path / f"out.{name}"
+        assert told("suppress", "export", "--format", name, "-o", str(file)).code == 0
+        before = {(line["address"], line["scope"]): line for line in told("suppress", "list", "--json").lines}
+        other = tmp_path / f"other-{name}.toml"
+        other.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/other-{name}.db'\n")
+        answer = process("suppress", "import", str(file), "--config", str(other))
+        assert answer.out.startswith("3 added, 0 were"), answer.err
+        after = process("suppress", "list", "--json", "--config", str(other)).lines
+        for line in after:
+            was = before[line["address"], line["scope"]]
+            for key in ("reason", "type", "subcategory", "until", "since", "suggestion"):
+                assert line[key] == was[key]
+        assert process("suppress", "import", str(file), "--config", str(other)).out.startswith("0 added, 3 were")
+
+
+def test_an_import_tells_each_bad_line_and_takes_the_others(told: Run, tmp_path: Path) -> None:
+    text = tmp_path / "list.txt"
+    text.write_bytes(
+        b"\xef\xbb\xbf# exported elsewhere\r\na@b.test # moved\r\n\r\nno address\r\na#b@b.test\r\n<c@b.test>\r\n"
+    )
+    answer = told("suppress", "import", str(text), "--reason", "from the old system")
+    assert answer.code == 1
+    assert answer.out == "3 added, 0 were suppressed already, 1 not understood\n"
+    assert "line 4: 'no address' is no mail address" in answer.err
+    assert {line["address"] for line in told("suppress", "list", "--json").lines} == {
+        "a@b.test",
+        "a#b@b.test",
+        "c@b.test",
+    }
+    table = tmp_path / "list.csv"
+    table.write_text("Email,Type\nd@b.test,hard_bounce\ne@b.test,no_such_type\n")
+    answer = told("suppress", "import", str(table))
+    assert (answer.code, answer.out[:7]) == (1, "1 added")
+    assert "line 3" in answer.err
+    table.write_text("name\nx\n")
+    assert told("suppress", "import", str(table)).code == 2
+
+
+def test_a_large_import_is_written_in_shared_commits(told: Run, tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("".join(f"user{n}@receiver.test\n" for n in range(5000)))
+    started = time.monotonic()
+    assert told("suppress", "import", str(file)).out.startswith("5000 added")
+    print(f"import: {5000 / (time.monotonic() - started):.0f} addresses a second")
+
+
+def test_a_text_export_has_one_line_an_address(told: Run, store: Store) -> None:
+    hold(store, "a@b.test")
+    hold(store, "a@b.test", scope="list:x")
+    hold(store, "evil@b.test", address="evil\nother@b.test")
+    assert told("suppress", "export", "--format", "text").out == "a@b.test\nevil?other@b.test\n"
+
+
+def test_a_sqlite_table_is_brought_up_to_date_in_place(told: Run, store: Store, tmp_path: Path) -> None:
+    table = tmp_path / "table.sqlite"
+    arguments = ("suppress", "export", "--format", "postfix-sqlite", "-o", str(table))
+    hold(store, "a@b.test")
+    hold(store, "b@b.test", scope="list:x")
+    assert told(*arguments).code == 0
+    before = table.stat()
+    hold(store, "c@b.test", until=datetime.now(UTC) + timedelta(days=1))
+    assert told("suppress", "remove", "a@b.test", "--reason", "x").code == 0
+    assert told(*arguments).code == 0
+    assert table.stat().st_ino == before.st_ino
+    with closing(sqlite3.connect(table)) as database:
+        rows = database.execute("SELECT address, reply, until IS NULL FROM suppression").fetchall()
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert [(address, forever) for address, _, forever in rows] == [("c@b.test", 0)]
+    assert rows[0][1].startswith("550 5.7.1 <c@b.test>: suppressed since ")
+
+
+def test_an_export_never_writes_into_another_database(told: Run, store: Store, database: Path, tmp_path: Path) -> None:
+    hold(store, "a@b.test")
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    for path, code in ((database, 2), (other, 1), (tmp_path / "mailback.toml", 1)):
+        before = path.read_bytes()
+        assert told("suppress", "export", "--format", "postfix-sqlite", "-o", str(path)).code == code
+        assert path.read_bytes() == before
+    assert told("suppress", "export", "--format", "postfix-sqlite").code == 2
+
+
+def test_a_cdb_table_is_read_back_by_its_format(told: Run, store: Store, tmp_path: Path) -> None:
+    for number in range(1000):
+        hold(store, f"user{number}@b.test")
+    assert told("suppress", "export", "--format", "postfix-cdb", "-o", str(tmp_path / "table")).code == 0
+    data = (tmp_path / "table.cdb").read_bytes()
+    for number in range(1000):
+        found = cdb_lookup(data, f"user{number}@b.test".encode())
+        assert found is not None
+        assert found.startswith(b"550 5.7.1 <user%d@b.test>" % number)
+    assert cdb_lookup(data, b"nobody@b.test") is None
+
+
+def cdb_lookup(data: bytes, key: bytes) -> bytes | None:
+    """A reader written from the format's description, apart from the writer."""
+
+    def number(at: int) -> int:
+        return int.from_bytes(data[at : at + 4], "little")
+
+    told = 5381
+    for octet in key:
+        told = (told * 33 & 0xFFFFFFFF) ^ octet
+    table, slots = number(told % 256 * 8), number(told % 256 * 8 + 4)
+    for step in range(slots):
+        slot = table + ((told >> 8) + step) % slots * 8
+        place = number(slot + 4)
+        if place == 0:
+            return None
+        if number(slot) == told:
+            key_size, value_size = number(place), number(place + 4)
+            if data[place + 8 : place + 8 + key_size] == key:
+                return data[place + 8 + key_size : place + 8 + key_size + value_size]
+    return None
+
+
+def _write_half(file: BinaryIO) -> None:
+    file.write(b"half")
+    raise OSError("disk full")
+
+
+def test_a_replaced_file_keeps_mode_and_survives_a_failure(tmp_path: Path) -> None:
+    from mailback.cli.files import replacing
+
+    file = tmp_path / "x"
+    file.write_text("old")
+    file.chmod(0o604)
+    with pytest.raises(OSError, match="disk full"), replacing(file) as fresh:
+        _write_half(fresh)
+    assert file.read_text() == "old"
+    with replacing(file) as fresh:
+        fresh.write(b"new")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o604)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+# ---- events, explain, stats -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(store: Store) -> Store:
+    """Two bounces and a reply, through the engine."""
+    from mailback.engine import Engine
+    from mailback.settings import Settings
+
+    engine = Engine(Settings.loads(""), store)
+    for number, raw in enumerate((
+        dsn("gone@receiver.test", message_id="<1@sender.test>"),
+        dsn("gone-too@receiver.test", message_id="<2@sender.test>"),
+        reply("person@receiver.test", message_id="<3@receiver.test>"),
+    )):  # fmt: skip
+        received = datetime(2026, 11, 20, 10, number, tzinfo=UTC)
+        engine.inbound(Envelope(recipients=("news@sender.test",), received_at=received), raw)
+    return store
+
+
+def test_events_have_the_keys_that_scripts_rely_on(told: Run, recorded: Store) -> None:
+    assert recorded.path.exists()
+    lines = told("events", "--json").lines
+    assert [list(line) for line in lines] == [
+        ["id", "at", "kind", "recipient", "type", "subcategory", "provenance", "action", "source", "message_id"]
+    ] * 3
+    assert [line["message_id"] for line in lines] == ["<3@receiver.test>", "<2@sender.test>", "<1@sender.test>"]
+    assert lines[1] == {
+        "id": lines[1]["id"], "at": "2026-11-20T10:01:00Z", "kind": "bounce", "recipient": "gone-too@receiver.test",
+        "type": "hard_bounce", "subcategory": "user_unknown", "provenance": "unproven",
+        "action": "suppress_permanently", "source": "import", "message_id": "<2@sender.test>",
+    }  # fmt: skip
+    assert told("events", "--json", "--limit", "1").lines == lines[:1]
+    assert told("events", "--json", "--oldest-first").lines == lines[::-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--kind", "bounce"], 2), (["--type", "hard_bounce"], 2), (["--cause", "mailbox_full"], 0),
+        (["--address", "GONE@receiver.test"], 1), (["--since", "2026-11-20T10:01"], 2), (["--until", "2026-11-20"], 0),
+    ],
+)  # fmt: skip
+def test_events_are_filtered(told: Run, recorded: Store, options: list[str], count: int) -> None:
+    assert recorded.path.exists()
+    assert len(told("events", "--json", *options).lines) == count
+
+
+def test_explain_replays_the_evidence(told: Run, recorded: Store) -> None:
+    assert recorded.path.exists()
+    explained = told("explain", "gone@receiver.test")
+    for text in ("suppressed since", "5.1.1", "user_unknown", "to undo: mailback suppress remove gone@receiver.test"):
+        assert text in explained.out
+    [document] = told("explain", "gone@receiver.test", "--json").lines
+    assert document["suppressed"] is True
+    assert document["events"][0]["evidence"]
+    assert "may be mailed\nnothing is known about it\n" in told("explain", "nobody@receiver.test").out
+    assert told("explain", "nonsense").code == 2
+
+
+def test_stats_count_by_kind_type_and_cause(told: Run, recorded: Store) -> None:
+    assert recorded.path.exists()
+    [figures] = told("stats", "--json", "--since", "2026-11-01").lines
+    assert figures["events"] == 3
+    assert [t["count"] for t in figures["tallies"] if t["subcategory"] == "user_unknown"] == [2]
+    assert "3 events" in told("stats", "--since", "2026-11-01").out
+    assert "0 events" in told("stats", "--since", "2026-11-01", "--until", "2026-11-02").out
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "7", "d", "2026-13-01", "99999999999d"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Moment(1).convert(text, None, None)
+
+
+# ---- store ------------------------------------------------------------------------------------------------------
+
+
+def test_the_store_is_made_checked_maintained_and_copied(told: Run, database: Path, tmp_path: Path) -> None:
+    assert told("store", "check").code == 1
+    assert told("store", "upgrade").out == f"{database}: upgraded\n"
+    assert told("store", "upgrade").out == f"{database}: is up to date\n"
+    assert told("suppress", "add", "a@b.test", "--reason", "x").code == 0
+    assert told("store", "check").code == 0
+    assert told("store", "maintain").code == 0
+    assert told("store", "backup", str(tmp_path / "copy.db")).code == 0
+    assert told("store", "backup", str(tmp_path / "copy.db")).code == 2
+    assert {entry.name for entry in tmp_path.iterdir()} == {"copy.db", "mailback.toml", "state"}
+    copy = {"MAILBACK_STORE_URL": f"sqlite:///{tmp_path}/copy.db"}
+    assert process("check", "a@b.test", environ=copy).code == 1
+    assert process("store", "check", environ=copy).code == 0
+
+
+def test_a_backup_holds_what_was_committed_while_it_ran(told: Run, store: Store, tmp_path: Path) -> None:
+    hold(store, "a@b.test")  # lies in the write-ahead log, which a plain copy of the file would miss
+    assert told("store", "backup", str(tmp_path / "copy.db")).code == 0
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+        assert connection.execute("SELECT address FROM suppression").fetchall() == [("a@b.test",)]
+
+
+def test_a_changed_audit_trail_is_told(told: Run, store: Store, database: Path) -> None:
+    hold(store, "a@b.test")
+    store.close()
+    with closing(sqlite3.connect(database)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("UPDATE audit SET actor = 'somebody else'")
+        connection.commit()
+    assert told("store", "check").code == 1
+    maintained = told("store", "maintain")
+    assert maintained.code == 1
+    assert "audit row" in maintained.err
+
+
+# ---- config -----------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_what_differs_and_what_is_in_force(told: Run, database: Path) -> None:
+    shown = told("config", "show")
+    assert shown.out == f'[store]\nurl = "sqlite:///{database}"\n\n[mail]\nsending_domains = ["sender.test"]\n'
+    assert "\nworkers = 1\n" in told("config", "show", "--all").out
+    assert told("config", "show", "--json").lines == [
+        {"store": {"url": f"sqlite:///{database}"}, "mail": {"sending_domains": ["sender.test"]}}
+    ]
+
+
+def test_show_never_prints_a_password(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret")
+    config.write_text(f"[store]\nurl = 'postgresql://mb@h/d'\npassword_file = '{tmp_path}/password'\n")
+    for options in ([], ["--all"], ["--json"]):
+        told = process("config", "show", *options, "--config", str(config))
+        assert told.code == 0
+        assert "s3cret" not in told.out + told.err
+        assert "postgresql://mb:***@h/d" in told.out
+
+
+def test_what_show_prints_is_a_configuration(told: Run, config: Path) -> None:
+    for options in ([], ["--all"]):
+        shown = told("config", "show", *options).out
+        before = told("config", "show", "--all", "--json").lines
+        config.write_text(shown)
+        assert told("config", "show", "--all", "--json").lines == before
+
+
+def test_config_check_speaks_json(config: Path) -> None:
+    config.write_text("[smtpd]\nworkers = 'x'\n[web]\nlisten = '127.0.0.1:1'\n")
+    told = process("config", "check", "--json", "--config", str(config))
+    assert told.code == 2
+    [problem] = told.lines[0]["problems"]
+    assert (problem["line"], problem["key"]) == (2, "smtpd.workers")
+
+
+def test_config_check_tells_wrong_rules_too(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "text.toml").write_text("nonsense = 1\n")
+    config.write_text(f"[rules]\ndirectory = '{tmp_path}/rules'\n")
+    told = process("config", "check", "--config", str(config))
+    assert told.code == 2
+    assert f"{tmp_path}/rules/text.toml:" in told.err
+
+
+# ---- demo -------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_runs_without_a_terminal_and_leaves_nothing(tmp_path: Path) -> None:
+    started = time.monotonic()
+    told = process("demo", TMPDIR=str(tmp_path), HOME=str(tmp_path), XDG_CACHE_HOME="/tmp")
+    print(f"demo, piped: {time.monotonic() - started:.1f} s")
+    assert told.code == 0, told.err
+    assert "\x1b" not in told.out
+    for text in ("550 5.7.1 <anna@dept.example>: suppressed since", "anna@dept.example: may be mailed", "is whole"):
+        assert text in told.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_tells_each_kind_of_mail_rightly() -> None:
+    import mailback as library
+    from mailback.cli.demo_mail import mailbox
+
+    told = [library.classify(mail.raw).to_dict() for mail in mailbox()]
+    assert [(t["kind"], *((b["subcategory"], b["recipient"]) for b in t["bounces"])) for t in told] == [  # type: ignore[attr-defined]
+        ("bounce", ("user_unknown", "anna@dept.example")),
+        ("bounce", ("mailbox_full", "ben@home.example")),
+        ("bounce", ("ip_blocked", "carla@firm.example")),
+        ("delay", ("server_temporarily_unavailable", "david@slow.example")),
+        ("complaint", ("spam_complaint", "emma@provider.example")),
+        ("auto_reply",),
+        ("bounce", ("user_unknown", "gerd@post.example")),
+        ("reply",),
+    ]
+
+
+def test_the_picture_of_the_demo_is_an_svg(tmp_path: Path) -> None:
+    assert process("demo", "--picture", str(tmp_path / "demo.svg")).code == 0
+    assert (tmp_path / "demo.svg").read_text().startswith("<svg")
