@@ -25,7 +25,7 @@ _BEFORE = re.compile(rf"[{_ATEXT}]+")
 _QUOTED_BEFORE = re.compile(r'"(?:[^"\\\r\n<>]|\\.){1,100}"$')
 
 _WHOLE = re.compile(rf'(?:"(?:[^"\\\r\n]|\\.){{1,100}}+"|[^\s<>"@,;:()]{{1,160}}+)@{_DOMAIN}')
-_PREFIX = re.compile(r"(?:to|rcpt|recipient|orcpt|from|mailto|addr|address|email|user)=", re.I)
+_PREFIX = re.compile(r"(?:to|rcpt|recipient|orcpt|from|mailto|addr|address|email|user)=", re.IGNORECASE)
 _XTEXT = re.compile(r"\+(2B|3D|[01][0-9A-F]|20|7F|[89A-F][0-9A-F])")
 _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _COMMENT = re.compile(r"\s\([^()]{0,200}+\)\s*$")
@@ -87,7 +87,7 @@ def tidy(found: str) -> str:
 
 def in_text(text: str) -> list[str]:
     """The addresses of a text with a dot in their domain, in order, each once."""
-    told = {}
+    told: dict[str, str] = {}
     for found in find(text):
         address = tidy(found.address)
         if is_full(address):

@@ -20,6 +20,7 @@ from mailback.reports import addresses, dsn
 from mailback.reports import original as originals
 from mailback.reports.bounces import TEXT_CAP, explanation
 from mailback.reports.facts import Facts
+from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
 from mailback.reports.words import words
 
@@ -75,7 +76,7 @@ def read(facts: Facts) -> Report | None:
 
 def _may_be_complaint(facts: Facts) -> bool:
     said = words()
-    if any(phrase in facts.subject for phrase in said.complaint_subjects):
+    if says(facts.subject, said.complaint_subjects):
         return True
     if "multipart/report" in facts.types and "feedback-report" in facts.get("content-type"):
         return True
@@ -95,7 +96,7 @@ def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
     report.original = originals.of_part(part, facts.names) if part else None
     report.original = _with_sender(report.original, told)
     if report.kind is Kind.COMPLAINT:
-        _add(report, _cause(feedback, told), _whom(told, part, report.original, facts), facts)
+        _add(report, _cause(feedback, told), _whom(told, part, report.original), facts)
     return report
 
 
@@ -133,7 +134,7 @@ def _add(report: Report, cause: Subcategory, whom: list[str], facts: Facts) -> N
         report.notes.append("the complainant's address is redacted")
 
 
-def _whom(told: dsn.Fields, part: Part | None, original: Original | None, facts: Facts) -> list[str]:
+def _whom(told: dsn.Fields, part: Part | None, original: Original | None) -> list[str]:
     for name in _WHOM:
         found = [addresses.of_field(value)[1] for value in told.get(name, ())]
         found = [address for address in dict.fromkeys(found) if addresses.is_full(address)]
@@ -165,7 +166,7 @@ def _of_provider(facts: Facts, text: str) -> Report | None:
     whom = _of_original_fields(headers) if headers is not None else []
     if not whom and original is not None and len(original.recipients) == 1:
         whom = list(original.recipients)
-    if facts.answers or (part is None and not any(phrase in facts.subject for phrase in words().complaint_subjects)):
+    if facts.answers or (part is None and not says(facts.subject, words().complaint_subjects)):
         return None
     report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", text=text[:TEXT_CAP], original=original)
     _add(report, Subcategory.SPAM_COMPLAINT, whom, facts)

@@ -1,4 +1,4 @@
-"""Automatic answers: vacation notices, acknowledgements, "has left the company" (RFC 3834, and what vendors send instead).
+"""Automatic answers: vacation notices, acknowledgements, "has left the company" (RFC 3834, and vendors' own ways).
 
 Log events: none; nothing here raises on any bytes.
 
@@ -19,6 +19,7 @@ from mailback.reports import original as originals
 from mailback.reports.bounces import TEXT_CAP, explanation
 from mailback.reports.diagnostic import Said
 from mailback.reports.facts import Facts
+from mailback.reports.phrases import says
 from mailback.reports.report import Report
 from mailback.reports.words import Words, words
 
@@ -45,7 +46,7 @@ _DECIDING_FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("delivered-to", ("autoresponder",)),
     ("x-mailer", ("vacation", "autoresponder", "autoreply", "auto-reply", "autorespond")),
     ("x-loop", ("autoresponder", "vacation")),
-    ("x-sieve", ()),
+    ("x-apple-action", ("vacation", "oof")),
 )
 """(field, pieces of its value of which one must be there; none: the field alone is enough)."""
 
@@ -71,6 +72,11 @@ def read(facts: Facts) -> Report | None:
     lower = text[:_PERIOD_CAP].lower()
     if not certain and not _plausible(facts, lower, said):
         return None
+    return _report(facts, text, said)
+
+
+def _report(facts: Facts, text: str, said: Words) -> Report:
+    lower = text[:_PERIOD_CAP].lower()
     gone = _gone(facts, text, lower, said)
     if gone is not None:
         return gone
@@ -86,15 +92,26 @@ def read(facts: Facts) -> Report | None:
     return report
 
 
+def read_null_sender(facts: Facts) -> Report | None:
+    """What came from the null sender and is no bounce: only automatic answers are sent so (RFC 3834 section 3.3)."""
+    if (
+        not facts.null_sender
+        or facts.daemon
+        or any(name in facts.message.headers for name in ("list-id", "list-unsubscribe"))
+    ):
+        return None
+    return _report(facts, explanation(facts), words())
+
+
 def _declared(facts: Facts) -> bool:
     """RFC 3834 section 5, and the fields of responders that do not follow it."""
     if facts.get("auto-submitted").startswith(("auto-replied", "vacation")) and not facts.daemon:
         return True
     headers = facts.message.headers
     for name, pieces in _DECIDING_FIELDS:
-        if name in headers and name != "x-sieve":
+        if name in headers:
             value = facts.get(name)
-            if value not in {"no", "false"} and (not pieces or any(piece in value for piece in pieces)):
+            if value not in {"no", "false"} and (not pieces or says(value, pieces)):
                 return True
     return False
 
@@ -109,11 +126,11 @@ def _supported(facts: Facts) -> bool:
 def _plausible(facts: Facts, lower: str, said: Words) -> bool:
     """Whether subject and text support each other; an answer to the null sender needs no more than being one."""
     automatic = facts.null_sender or facts.get("auto-submitted").startswith("auto-")
-    weak = any(phrase in facts.subject for phrase in said.auto_weak_subjects)
-    told = any(phrase in lower for phrase in said.auto_texts)
+    weak = says(facts.subject, said.auto_weak_subjects)
+    told = says(lower, said.auto_texts)
     if automatic and not facts.daemon:
-        in_answer = facts.message.headers.get("in-reply-to") is not None
-        return weak or told or (facts.null_sender and in_answer)
+        in_answer = "in-reply-to" in facts.message.headers or "x-auto-response-suppress" in facts.message.headers
+        return weak or told or in_answer
     if automatic:
         return weak and told
     return weak and told and not facts.answers and "x-auto-response-suppress" in facts.message.headers
@@ -121,12 +138,12 @@ def _plausible(facts: Facts, lower: str, said: Words) -> bool:
 
 def _cause(facts: Facts, lower: str, said: Words) -> Subcategory:
     both = f"{facts.subject}\n{lower}"
-    if any(phrase in both for phrase in said.left_words):
+    if says(both, said.left_words):
         return Subcategory.LEFT_ORGANISATION
-    if any(phrase in facts.subject for phrase in said.away_words):
+    if says(facts.subject, said.away_words):
         return Subcategory.OUT_OF_OFFICE
-    acknowledged = any(phrase in both for phrase in said.acknowledgement_words)
-    away = any(phrase in lower for phrase in said.away_words)
+    acknowledged = says(both, said.acknowledgement_words)
+    away = says(lower, said.away_words)
     if acknowledged and not away:
         return Subcategory.ACKNOWLEDGEMENT
     return Subcategory.OUT_OF_OFFICE

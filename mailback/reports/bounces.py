@@ -15,6 +15,7 @@ from mailback.reports import addresses, diagnostic, dsn, legacy
 from mailback.reports import original as originals
 from mailback.reports.facts import Facts
 from mailback.reports.legacy import Reading, Standing
+from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
 
 TEXT_CAP = 65_536
@@ -30,7 +31,7 @@ def read_structured(facts: Facts) -> Report | None:
     if not failures:
         return None
     report = Report(
-        kind=_kind_of_actions(failures, facts),
+        kind=_kind_of_actions(failures),
         failures=failures,
         reporting_mta=dsn.reporting_mta(told),
         dialect="rfc3464",
@@ -58,7 +59,7 @@ def _status_fields(facts: Facts) -> tuple[dsn.Fields, list[DeliveryFailure], boo
     return (told, failures, truncated) if failures else None
 
 
-def _kind_of_actions(failures: list[DeliveryFailure], facts: Facts) -> Kind:
+def _kind_of_actions(failures: list[DeliveryFailure]) -> Kind:
     """One failure makes it a bounce, else one delay a delay, else it is good news (RFC 3464 section 2.3.3)."""
     actions = {failure.action for failure in failures}
     if "failed" in actions:
@@ -157,13 +158,13 @@ def _visible(part: Part) -> str:
 
 def read_text(facts: Facts) -> Report | None:
     """A bounce, warning or positive notice in free text; None when it is none of these."""
-    listed = addresses.of_header(facts.message.headers.get("x-failed-recipients") or "")
+    listed = "x-failed-recipients" in facts.message.headers
     if not listed and not _may_be_report(facts):
         return None
     text = explanation(facts)
     embedded = dsn.looks_like_fields(text)
     reading = legacy.read(text, facts.dialects, facts.ours)
-    kind = _kind_of_words(facts, reading, listed=bool(listed) or embedded)
+    kind = _kind_of_words(facts, reading, listed=listed or embedded)
     if kind is None:
         return None
     if not (listed or embedded or _from_machine(facts) or _has_evidence(reading, facts)):
@@ -184,7 +185,7 @@ def read_text(facts: Facts) -> Report | None:
         report.failures = _one_each(f for f in report.failures if addresses.is_full(f.recipient))
         _fill_from_text(report, reading, facts)
     if not report.failures:
-        _add_failures(report, facts, reading, listed)
+        _add_failures(report, facts, reading)
     return report if report.failures or facts.daemon or listed else None
 
 
@@ -194,7 +195,7 @@ def _from_machine(facts: Facts) -> bool:
 
 def _has_evidence(reading: Reading, facts: Facts) -> bool:
     """What a mail server would have added and a person who complains about a delivery has not."""
-    if originals.returned_part(facts.message) is not None or "\nReceived:" in f"\n{reading.returned[:2000]}":
+    if originals.returned_part(facts.message) is not None or legacy.has_header(reading.returned):
         return True
     return diagnostic.codes(reading.text).smtp_code is not None
 
@@ -207,7 +208,7 @@ def _may_be_report(facts: Facts) -> bool:
         return False
     subject = facts.subject
     dialects = facts.dialects
-    return any(phrase in subject for phrase in dialects.failed_subjects + dialects.delayed_subjects) or (
+    return says(subject, dialects.failed_subjects + dialects.delayed_subjects) or (
         facts.null_sender and facts.message.headers.get("in-reply-to") is None
     )
 
@@ -215,37 +216,32 @@ def _may_be_report(facts: Facts) -> bool:
 def _kind_of_words(facts: Facts, reading: Reading, *, listed: bool) -> Kind | None:
     """Bounce, delay or delivered by subject and text; None when neither says any of it."""
     dialects, subject = facts.dialects, facts.subject
-    if _any(dialects.delayed_subjects, subject):
+    if says(subject, dialects.delayed_subjects):
         return Kind.DELAY
     lower = reading.text[:8000].lower()
-    if not _any(dialects.permanent_texts, lower) and _any(dialects.delayed_texts, lower):
+    if not says(lower, dialects.permanent_texts) and says(lower, dialects.delayed_texts):
         return Kind.DELAY
-    if _any(dialects.delivered_subjects, subject):
+    if says(subject, dialects.delivered_subjects):
         return Kind.DELIVERED
-    if listed or _any(dialects.failed_subjects, subject):
+    if listed or says(subject, dialects.failed_subjects):
         return Kind.BOUNCE
     if facts.daemon or "multipart/report" in facts.types or originals.returned_part(facts.message) is not None:
-        if _any(dialects.failed_texts, lower):
+        if says(lower, dialects.failed_texts):
             return Kind.BOUNCE
-        if _any(dialects.delivered_texts, lower):
+        if says(lower, dialects.delivered_texts):
             return Kind.DELIVERED
         if any(m.standing <= Standing.DIALOGUE for m in reading.mentions) and diagnostic.codes(reading.text).smtp_code:
             return Kind.BOUNCE
+        if facts.daemon and facts.null_sender and (reading.returned or originals.returned_part(facts.message)):
+            return Kind.BOUNCE  # a server returns our message, in words that are not known here
     return None
 
 
-def _any(phrases: tuple[str, ...], text: str) -> bool:
-    for phrase in phrases:
-        if phrase in text:
-            return True
-    return False
-
-
-def _add_failures(report: Report, facts: Facts, reading: Reading, listed: list[str]) -> None:
+def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
     every = legacy.recipients(reading)
     by_address = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
     action = {Kind.BOUNCE: "failed", Kind.DELAY: "delayed"}.get(report.kind, "delivered")
-    addressees = listed or whom(facts, reading, report.original)
+    addressees = whom(facts, reading, report.original)
     report.truncated = len(addressees) > facts.cap
     for address in addressees[: facts.cap]:
         mention = by_address.get(address.lower()) or (every[0] if every and len(addressees) == 1 else None)
@@ -265,7 +261,10 @@ def _add_failures(report: Report, facts: Facts, reading: Reading, listed: list[s
 
 def whom(facts: Facts, reading: Reading, original: Original | None) -> list[str]:
     """The recipients that a report is about, from the best evidence there is."""
-    returned_to = [address for address in (original.recipients if original else ())]
+    listed = addresses.of_header(facts.message.headers.get("x-failed-recipients") or "")
+    if listed:
+        return listed
+    returned_to = list(original.recipients) if original else []
     told = legacy.recipients(reading)
     standing = told[0].standing if told else None
     if standing is not None and standing <= Standing.OWN:

@@ -12,6 +12,7 @@ from mailback.bounce.taxonomy import Kind
 from mailback.reports import original as originals
 from mailback.reports.bounces import TEXT_CAP, explanation
 from mailback.reports.facts import Facts
+from mailback.reports.phrases import says
 from mailback.reports.report import Report
 from mailback.reports.words import words
 
@@ -21,16 +22,16 @@ def read(facts: Facts) -> Report | None:
     said = words()
     headers = facts.message.headers
     certain = any(name in headers for name in said.challenge_headers)
-    challenge = any(phrase in facts.subject for phrase in said.challenge_subjects)
-    moderation = any(phrase in facts.subject for phrase in said.moderation_subjects)
+    challenge = says(facts.subject, said.challenge_subjects)
+    moderation = says(facts.subject, said.moderation_subjects)
     if not certain and (facts.answers or not (challenge or moderation)):
         return None
     text = explanation(facts)
     lower = text[:8000].lower()
     if not (
         certain
-        or (challenge and any(phrase in lower for phrase in said.challenge_texts))
-        or (moderation and any(phrase in lower for phrase in said.moderation_texts))
+        or (challenge and says(lower, said.challenge_texts))
+        or (moderation and says(lower, said.moderation_texts))
     ):
         return None
     return Report(

@@ -22,8 +22,8 @@ _CODE_BEFORE = re.compile(r"(?:^|[^\w.#/:@+-])([245][0-5][0-9])[\s\-]{1,2}(?:#|\
 _CODE = re.compile(r"(?<![\w.#/@+-])[245][0-5]\d(?=[\s\-:,;\"'>)\]]|$)")
 _INTRODUCES = frozenset(":;<>('\"[")
 _SAYS = (
-    "said", "says", "reason", "error", "code", "response", "reply", "replied", "answer", "returned", "status", "with", "was", "is",
-    "server", "smtp", "respuesta", "antwort", "antwortete", "respondeu", "risposta", "répondu", "réponse", "#",
+    "said", "says", "reason", "error", "code", "response", "reply", "replied", "answer", "returned", "status", "with",
+    "was", "is", "server", "smtp", "respuesta", "antwort", "antwortete", "respondeu", "risposta", "répondu", "#",
 )  # fmt: skip
 """Words right before a reply code."""
 
@@ -58,8 +58,8 @@ def codes(text: str) -> Said:
         told.append(status)
         if not _is_vague(status):
             break
-    status = next((status for status in told if not _is_vague(status)), told[0] if told else None)
-    return Said(smtp_code or _reply_code(text), status)
+    best = next((status for status in told if not _is_vague(status)), told[0] if told else None)
+    return Said(smtp_code or _reply_code(text), best)
 
 
 def _statuses(text: str) -> Iterator[tuple[str, int]]:

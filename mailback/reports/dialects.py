@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mailback.reports.phrases import says
 from mailback.resources import rules_dir
 
 FILE = "dialects.toml"
@@ -55,6 +56,8 @@ class Dialects:
     """Beginnings of local parts that are never a person's address."""
     machines: frozenset[str]
     """Local parts that only mail servers send from."""
+    machine_headers: tuple[str, ...]
+    """Header fields that only programs set which handle mail of others, lower case."""
     machine_names: tuple[str, ...]
     """Display names that only mail servers send under, lower case."""
     failed_subjects: tuple[str, ...]
@@ -99,7 +102,7 @@ class Dialects:
         lower = before.lower()
         if not self.contacts.isdisjoint(_WORD.findall(lower)):
             return True
-        return not lower.isascii() and any(piece in lower for piece in self.contact_pieces)
+        return not lower.isascii() and says(lower, self.contact_pieces)
 
     def is_role(self, address: str) -> bool:
         """True for addresses of machines and help desks."""
@@ -161,6 +164,7 @@ def _build(data: dict[str, Any]) -> Dialects:
         contact_pieces=_lower(words["contact_pieces"]),
         roles=_lower(words["roles"]),
         machines=frozenset(_lower(words["machines"])),
+        machine_headers=_lower(words["machine_headers"]),
         machine_names=_lower(words["machine_names"]),
         failed_subjects=_lower(data["failed"]["subjects"]),
         delayed_subjects=_lower(data["delayed"]["subjects"]),

@@ -203,12 +203,8 @@ def _failure(group: Fields, of_message: Fields) -> DeliveryFailure:
     stated = diagnostic.of_field(_first(group, "status"))
     kind, text = _diagnostic(group)
     said = diagnostic.codes(text) if text else diagnostic.Said(None, None)
-    if addresses.is_full(final):
-        recipient = final
-    else:
-        recipient = original or final
     return DeliveryFailure(
-        recipient=recipient,
+        recipient=final if addresses.is_full(final) else original or final,
         original_recipient=original or None,
         final_recipient=final or None,
         action=_action(_first(group, "action"), stated or said.status),

@@ -13,6 +13,7 @@ from mailback.message import Message
 from mailback.reports import addresses
 from mailback.reports.dialects import Dialects
 from mailback.reports.original import OriginalNames
+from mailback.reports.phrases import says
 
 _ANSWERS = re.compile(
     r"(?:re|aw|antw|antwort|sv|vs|odp|ynt|res|rif|ref|回复|回覆|答复|返信|回信|답장|fwd?|wg|tr|rv|enc|i|fs|vl|doorst|転送|转发|轉寄|전달|transfer)"
@@ -73,7 +74,8 @@ def gather(message: Message, envelope: Envelope | None, names: OriginalNames, di
         answers=mark is not None,
         sender=sender,
         null_sender=_is_null_sender(headers.get("return-path"), envelope),
-        daemon=_is_daemon(sender_field.lower(), sender.lower(), dialects),
+        daemon=_is_daemon(sender_field.lower(), sender.lower(), dialects)
+        or any(name in headers for name in dialects.machine_headers),
         ours=_ours(headers.get("to"), headers.get("delivered-to"), envelope),
     )
 
@@ -92,10 +94,7 @@ def _is_daemon(field: str, sender: str, dialects: Dialects) -> bool:
     if local in dialects.machines or local.startswith(("mailer-daemon", "postmaster")):
         return True
     name = field.partition("<")[0] if "<" in field else field
-    for machine in dialects.machine_names:
-        if machine in name:
-            return True
-    return False
+    return says(name, dialects.machine_names)
 
 
 def _ours(to: str | None, delivered_to: str | None, envelope: Envelope | None) -> tuple[str, ...]:

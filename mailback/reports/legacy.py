@@ -114,6 +114,11 @@ def split_returned(text: str, dialects: Dialects) -> tuple[str, str]:
     return window[1:cut], text[after:].lstrip("\r\n")
 
 
+def has_header(returned: str) -> bool:
+    """Whether what follows the explanation begins with the header of a message that went through a mail server."""
+    return _RETURNED_START.search(f"\n{returned[:4000]}") is not None
+
+
 def _block_start(text: str, position: int) -> int:
     """The first line of the run of header lines that ends at `position`."""
     for _ in range(60):
@@ -223,7 +228,7 @@ class Reason(NamedTuple):
 
 
 def reason(reading: Reading, mention: Mention, every: list[Mention]) -> Reason:
-    """What the text says of one recipient: its own block, else what follows the whole list, else a reply that names it."""
+    """What the text says of one recipient: its own block, else a reply that names it, else what follows the list."""
     text = reading.text
     following = (
         len(text) if len(every) < 2 else min((m.start for m in every if m.start > mention.start), default=len(text))

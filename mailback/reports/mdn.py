@@ -1,4 +1,4 @@
-"""Message disposition notifications (RFC 8098, RFC 6533 section 6): read, deleted, displayed; also the ones in free text.
+"""Message disposition notifications (RFC 8098, RFC 6533 section 6): read, deleted, displayed; and those in free text.
 
 Log events: none; nothing here raises on any bytes.
 
@@ -12,6 +12,7 @@ from mailback.reports import dsn
 from mailback.reports import original as originals
 from mailback.reports.bounces import TEXT_CAP, explanation
 from mailback.reports.facts import Facts
+from mailback.reports.phrases import says
 from mailback.reports.report import Original, Report
 from mailback.reports.words import words
 
@@ -27,7 +28,7 @@ def read(facts: Facts) -> Report | None:
     if not facts.answers and facts.subject.startswith(said.receipt_subjects):
         text = explanation(facts)
         lower = text[:4000].lower()
-        if any(phrase in lower for phrase in said.receipt_texts):
+        if says(lower, said.receipt_texts):
             return Report(kind=Kind.DISPOSITION, dialect="receipt", text=text[:TEXT_CAP])
     return None
 

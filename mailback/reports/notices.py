@@ -10,6 +10,7 @@ mail carry JSON with the recipients in it: they are bounces, complaints and deli
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from mailback.bounce.taxonomy import Kind, Subcategory
@@ -17,10 +18,13 @@ from mailback.reports import addresses, diagnostic
 from mailback.reports import original as originals
 from mailback.reports.bounces import TEXT_CAP, explanation
 from mailback.reports.facts import Facts
+from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
 from mailback.reports.words import words
 
 _JSON_CAP = 1 << 20
+_FOLDED = re.compile(r"!?\r?\n ?")
+"""How gateways break the one long line of JSON."""
 
 _PACKED = (
     "application/zip",
@@ -48,9 +52,9 @@ def read_report(facts: Facts) -> Report | None:
     if "dmarc" in subject and not facts.types.isdisjoint(_PACKED):
         return _report("dmarc", facts)
     said = words()
-    if any(phrase in subject for phrase in said.notice_subjects) and _from_machine(facts):
+    if says(subject, said.notice_subjects) and _from_machine(facts):
         text = explanation(facts)[:8000].lower()
-        if any(phrase in text for phrase in said.notice_texts):
+        if says(text, said.notice_texts):
             return _report("notice", facts)
     return None
 
@@ -96,10 +100,11 @@ _SES_ACTIONS = {Kind.BOUNCE: "failed", Kind.COMPLAINT: "delivered", Kind.DELIVER
 
 
 def read_event(facts: Facts) -> Report | None:
-    """An Amazon SES event in JSON, as SNS mails it: `notificationType` (identities) or `eventType` (configuration sets)."""
+    """An Amazon SES event in JSON, as SNS mails it: `notificationType` of identities, `eventType` of configurations."""
     if "amazon" not in facts.sender and "aws" not in facts.subject:
         return None
-    told = _json(explanation(facts))
+    text = explanation(facts)
+    told = _json(text) or _json(_FOLDED.sub("", text))
     if told is None:
         return None
     message = told.get("Message")

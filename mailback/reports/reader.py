@@ -18,6 +18,7 @@ from mailback.reports import addresses, arf, autoreply, bounces, challenge, mdn,
 from mailback.reports.dialects import shipped
 from mailback.reports.facts import Facts, gather
 from mailback.reports.original import DEFAULT, OriginalNames
+from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.reports.words import words
 
@@ -75,7 +76,7 @@ def _bounce_before_answer(facts: Facts) -> Report | None:
         return bounces.read_text(facts)
     if (facts.answers and not facts.null_sender) or facts.subject.startswith(words().auto_subjects):
         return None
-    says_so = facts.null_sender and any(phrase in facts.subject for phrase in facts.dialects.failed_subjects)
+    says_so = facts.null_sender and says(facts.subject, facts.dialects.failed_subjects)
     return bounces.read_text(facts) if facts.daemon or says_so else None
 
 
@@ -140,4 +141,5 @@ _READERS: tuple[Callable[[Facts], Report | None], ...] = (
     _unsubscribe,
     autoreply.read,
     _bounce_after_answer,
+    autoreply.read_null_sender,
 )
