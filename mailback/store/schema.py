@@ -80,7 +80,7 @@ event = Table(
     Column("processing_us", BigInteger),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("identity"),  # what makes two reports of one failure one event
-    Index(None, "recipient_key", "at"),  # the history of an address; explain
+    Index(None, "recipient_key", "at", "id"),  # the history of an address; explain
     Index(None, "at", "id"),  # the pages of `mailback events`; the period of `mailback stats`
 )
 

@@ -6,7 +6,7 @@ constant is a string whose parameters are positional, in the order given in its 
 
 from __future__ import annotations
 
-from sqlalchemy import Dialect, bindparam, func, select, update
+from sqlalchemy import Dialect, bindparam, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.expression import ClauseElement
@@ -51,13 +51,16 @@ RAISE_EVENT = sql(
     *RAISED_COLUMNS,
     "known",
 )
-# recipient_key, since -> all columns of `event`, oldest first
+# recipient_key, since, how many -> all columns of `event`, newest first
 HISTORY = sql(
     select(event)
     .where(event.c.recipient_key == bindparam("who"), event.c.at >= bindparam("since"))
-    .order_by(event.c.at, event.c.id),
+    .order_by(event.c.at.desc(), event.c.id.desc())
+    .limit(bindparam("most"))
+    .offset(literal_column("0")),  # SQLite's compiler always writes an OFFSET, by default as one more parameter
     "who",
     "since",
+    "most",
 )
 
 # address_key, scope -> all columns of `suppression`

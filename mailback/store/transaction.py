@@ -101,10 +101,14 @@ class Transaction:
         rows = self._connection.execute(sql.SUPPRESSIONS_OF, (key,))
         return [s for s in map(codec.suppression_of, rows) if s.active(at)]
 
-    def history(self, key: str, since: datetime | None = None) -> list[Event]:
-        """The events of an address from `since` on, oldest first."""
+    def history(self, key: str, since: datetime | None = None, limit: int = 1000) -> list[Event]:
+        """The events of an address from `since` on, oldest first; of more than `limit` the latest.
+
+        Bounded, because anybody can send any number of bounces about one address, and all writing waits meanwhile.
+        """
         start = codec.ticks(since) if since else -(2**62)
-        return [codec.event_of(row) for row in self._connection.execute(sql.HISTORY, (key, start))]
+        rows = self._connection.execute(sql.HISTORY, (key, start, limit)).fetchall()
+        return [codec.event_of(row) for row in reversed(rows)]
 
     def audit(self, actor: str, verb: str, subject: str, detail: Mapping[str, object] | None = None) -> None:
         """Add a line to the trail. `suppress` and `lift` do this by themselves."""

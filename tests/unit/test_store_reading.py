@@ -10,6 +10,8 @@ import pytest
 
 from mailback.bounce.taxonomy import Action, Kind, Provenance
 from mailback.store import Store
+from mailback.store.readers import ReaderPool
+from mailback.store.reading import EventFilter, Reads
 from tests.support.records import NOW, a_suppression, an_event, do, end_all, in_days
 
 
@@ -38,6 +40,31 @@ def test_events_are_filtered_by_what_they_say(store: Store) -> None:
     assert [e.identity for e in store.events(type="hard_bounce")] == ["b"]
     assert [e.identity for e in store.events(key="ann@example.org", subcategory="mailbox_full")] == ["b"]
     assert list(store.events(key="ann@example.org", kind=Kind.DELAY)) == []
+
+
+@pytest.mark.parametrize(
+    ("which", "index"),
+    [
+        (EventFilter(), "ix_event_at_id"),
+        (EventFilter(since=NOW, kind=Kind.BOUNCE), "ix_event_at_id"),
+        (EventFilter(key="bob@example.org"), "ix_event_recipient_key_at_id"),
+        (EventFilter(key="bob@example.org", since=NOW), "ix_event_recipient_key_at_id"),
+    ],
+)
+def test_a_page_far_into_a_listing_is_found_by_an_index(store: Store, which: EventFilter, index: str) -> None:
+    asked: list[str] = []
+
+    class Listening(ReaderPool):
+        def fetch(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+            asked.extend(row[3] for row in super().fetch(f"EXPLAIN QUERY PLAN {query}", parameters))
+            return super().fetch(query, parameters)
+
+    do(store, lambda t: [t.record(an_event(f"e{n}")) for n in range(501)])
+    readers = Listening(store.path, busy_timeout_s=1)
+    assert len(list(Reads(readers).events(which, newest_first=False, limit=None))) == 501
+    readers.close()
+    assert len(asked) == 2, "one step a page: no scan of the table, no sorting"
+    assert all(index in step for step in asked)
 
 
 def test_writing_while_a_listing_is_read_does_not_wait_for_it(store: Store) -> None:

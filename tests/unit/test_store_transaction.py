@@ -43,6 +43,13 @@ def test_an_event_comes_back_as_it_went_in(store: Store) -> None:
     assert do(store, lambda t: t.history("bob@example.org", NOW + timedelta(microseconds=1))) == []
 
 
+def test_a_history_of_any_length_is_told_by_its_latest(store: Store) -> None:
+    do(store, lambda t: [t.record(an_event(f"e{n}", at=NOW + timedelta(seconds=n))) for n in range(30)])
+    told = do(store, lambda t: t.history("bob@example.org", NOW + timedelta(seconds=5), limit=3))
+    assert [event.identity for event in told] == ["e27", "e28", "e29"]
+    assert len(do(store, lambda t: t.history("bob@example.org", NOW + timedelta(seconds=5)))) == 25
+
+
 def test_the_same_failure_told_twice_is_one_event(store: Store) -> None:
     first = do(store, lambda t: t.record(an_event()))
     again = do(store, lambda t: t.record(an_event()))

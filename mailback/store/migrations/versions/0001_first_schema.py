@@ -73,7 +73,7 @@ def _event() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_event"),
         sa.UniqueConstraint("identity", name="uq_event_identity"),
     )  # fmt: skip
-    op.create_index("ix_event_recipient_key_at", "event", ["recipient_key", "at"])
+    op.create_index("ix_event_recipient_key_at_id", "event", ["recipient_key", "at", "id"])
     op.create_index("ix_event_at_id", "event", ["at", "id"])
 
 
