@@ -1018,8 +1018,6 @@ def _unknown(place: tuple[int | str, ...]) -> tuple[str, str]:
 def _conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
     yield from _listen_conflicts(settings)
     yield from _receiver_conflicts(settings.smtpd)
-    if settings.service.group and not settings.service.user:
-        yield Conflict(("service.group", "service.user"), "a group without a user to become", "`service.user`")
     if files:
         yield from _file_conflicts(settings)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mailback.engine import Engine
+    from mailback.engine import Assessment, Engine, Outcome
     from mailback.store import Store
 
 _PAUSE_S = 0.35  # between two lines of the live table, on a terminal
@@ -87,12 +87,21 @@ def _inbound(stage: _Stage, engine: Engine) -> None:
         bounces = told["bounces"]
         assert isinstance(bounces, list)
         about = bounces[0] if bounces else {}
-        decision = outcome.decisions[0].action if outcome.decisions and about else None
         rows.add([
             mail.what, Cell(outcome.kind, "bold"), about.get("recipient"), about.get("subcategory"),
-            f"{about['confidence']:.2f}" if about else None, decision if about else "goes to your inbox",
+            f"{about['confidence']:.2f}" if about else None, _consequence(assessment, outcome),
         ])  # fmt: skip
     rows.end()
+
+
+def _consequence(assessment: Assessment, outcome: Outcome) -> str:
+    """What follows from a message, in a word of the taxonomy where there is one."""
+    handling = assessment.handlings[0]
+    if handling is None:
+        return "kept from your inbox" if outcome.machine else "goes to your inbox"
+    if handling.scope != "address":
+        return "our fault: nobody suppressed"
+    return outcome.decisions[0].action
 
 
 def _suppressed(stage: _Stage, store: Store) -> None:

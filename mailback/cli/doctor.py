@@ -21,7 +21,7 @@ from mailback.cli.options import config_option, json_option
 from mailback.cli.out import Cell, Column, json_line, table
 
 if TYPE_CHECKING:
-    from mailback.settings import Address, Settings
+    from mailback.settings import Address, ServiceSettings, Settings
     from mailback.store import Store
 
 _COLUMNS = (Column("area", wraps=False), Column("state", wraps=False), Column("finding"), Column("what to do"))
@@ -118,7 +118,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
     path = sqlite_path(settings.store.url)
     if path is not None:
-        yield from _database_file(path, settings.service.user)
+        yield from _database_file(path, settings.service)
         if not path.exists():
             return
     with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
@@ -133,7 +133,7 @@ def _contents(store: Store) -> Iterator[Finding]:
         yield Finding("store", "ok", "schema, integrity and audit chain are whole")
 
 
-def _database_file(path: Path, user: str | None) -> Iterator[Finding]:
+def _database_file(path: Path, service: ServiceSettings) -> Iterator[Finding]:
     folder = path.parent
     if not folder.is_dir():
         advice = "mailback store upgrade makes it, and so does the first mailback serve"
@@ -153,22 +153,20 @@ def _database_file(path: Path, user: str | None) -> Iterator[Finding]:
     if stat.S_IMODE(about.st_mode) & stat.S_IROTH and mode & stat.S_IXOTH:
         what = f"{path} may be read by anybody: it holds addresses"
         yield Finding("store", "warn", what, f"chmod o-rwx {path} {folder}")
-    yield from _owner(path, about.st_uid, user)
+    yield from _owner(path, about.st_uid, service)
 
 
-def _owner(path: Path, owner: int, user: str | None) -> Iterator[Finding]:
+def _owner(path: Path, owner: int, service: ServiceSettings) -> Iterator[Finding]:
     """A database that another user owns can be read by the service, and not written."""
-    import pwd
+    from mailback.service import privileges
 
-    if user is None:
-        return
     try:
-        wanted = pwd.getpwnam(user)
-    except KeyError:
-        yield Finding("store", "fail", f"service.user {user!r} does not exist", f"adduser --system --group {user}")
+        become = privileges.identity(service.user, service.group)
+    except privileges.PrivilegeError as error:
+        yield Finding("store", "fail", str(error), f"adduser --system --group {service.user}")
         return
-    if owner != wanted.pw_uid:
-        yield Finding("store", "fail", f"{path} does not belong to {user}", f"chown {user}: {path}*")
+    if become is not None and owner != become[0]:
+        yield Finding("store", "fail", f"{path} does not belong to {service.user}", f"chown {service.user}: {path}*")
 
 
 def _file_system(folder: Path) -> Iterator[Finding]:
@@ -177,9 +175,11 @@ def _file_system(folder: Path) -> Iterator[Finding]:
         what = f"{folder} is on {kind}: SQLite's locks do not work on network file systems"
         yield Finding("store", "fail", what, "move the database to a local disk, or use PostgreSQL")
     free = shutil.disk_usage(folder).free
-    state = "ok" if free >= _SPACE_NEEDED else "fail"
-    advice = "" if state == "ok" else "free space: a store that cannot commit answers 451 to everybody"
-    yield Finding("store", "ok" if state == "ok" else "fail", f"{free // (1024 * 1024)} MB free at {folder}", advice)
+    what = f"{free // (1024 * 1024)} MB free at {folder}"
+    if free >= _SPACE_NEEDED:
+        yield Finding("store", "ok", what)
+    else:
+        yield Finding("store", "fail", what, "free space: while the store cannot commit everybody is answered 451")
 
 
 def _mounted(folder: Path) -> str:

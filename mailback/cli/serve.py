@@ -14,7 +14,6 @@ Everything that prevents a start is told as any command's failure: one line a pr
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -94,18 +93,23 @@ def _run(config: Path | None, only: str | None = None) -> int:
     parts = _build(settings, only)
 
     from mailback.service import log
+    from mailback.service.privileges import PrivilegeError
+    from mailback.service.sockets import SocketError
     from mailback.service.supervisor import supervise
 
     log.configure(settings.log)
     _tell_warnings(settings)
     prepare_store(settings)
-    return supervise(
-        parts,
-        load=_Reload(config, only, settings),
-        drain_timeout_s=settings.smtpd.drain_timeout_s,
-        user=settings.service.user,
-        group=settings.service.group,
-    )
+    try:
+        return supervise(
+            parts,
+            load=_Reload(config, only, settings),
+            drain_timeout_s=settings.smtpd.drain_timeout_s,
+            user=settings.service.user,
+            group=settings.service.group,
+        )
+    except (SocketError, PrivilegeError) as error:
+        raise CommandError(str(error)) from error  # both name the way out themselves
 
 
 class _Reload:
@@ -168,11 +172,23 @@ def _upgrade_and_exit(settings: Settings, writable: int) -> None:
         _upgrade(settings)
         code = 0
     except BaseException as error:  # whatever it is, the parent tells it
-        what = getattr(error, "reason", "") or f"{type(error).__name__}: {error}"
-        advice = getattr(error, "advice", "") or "look at [store] url and at who may write to its folder"
+        what, advice = _reason(error)
         os.write(writable, f"{what}\0{advice}".encode(errors="backslashreplace"))
     finally:
         os._exit(code)
+
+
+def _reason(error: BaseException) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    from mailback.service.privileges import PrivilegeError
+
+    if advice := getattr(error, "advice", ""):  # StoreUnavailable
+        return str(getattr(error, "reason", error)), advice
+    if isinstance(error, PrivilegeError):
+        return str(error), ""
+    if isinstance(error, OSError):
+        return str(error), "look at [store] url, and at who may write to its folder"
+    return f"{type(error).__name__}: {error}", "this is a fault in Mailback: report it"
 
 
 def _upgrade(settings: Settings) -> None:
@@ -182,7 +198,7 @@ def _upgrade(settings: Settings) -> None:
     user, group = settings.service.user, settings.service.group
     path = sqlite_path(settings.store.url)
     if path is not None:
-        make_folder(path.parent, user)
+        make_folder(path.parent, user, group)
     privileges.drop(user, group)
     from mailback.store import Store
 
@@ -193,14 +209,15 @@ def _upgrade(settings: Settings) -> None:
         store.close()
 
 
-def make_folder(folder: Path, user: str | None = None) -> None:
-    """The folder of the database, closed to others, owned by the user that the service becomes."""
+def make_folder(folder: Path, user: str | None = None, group: str | None = None) -> None:
+    """The folder of the database, closed to others, owned by whom the service becomes."""
+    from mailback.service import privileges
+
     if folder.is_dir():
         return
     folder.mkdir(mode=0o700, parents=True)
-    if user is not None and os.geteuid() == 0:
-        entry = pwd.getpwnam(user)
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
+    if become := privileges.identity(user, group):
+        os.chown(folder, *become)
 
 
 @click.command()

@@ -31,7 +31,7 @@ def upgrade(config: Path | None) -> None:
     settings = load_settings(config)
     path = sqlite_path(settings.store.url)
     if path is not None:
-        make_folder(path.parent, settings.service.user)
+        make_folder(path.parent, settings.service.user, settings.service.group)
     with open_store(config) as database:
         changed = database.upgrade()
         say(f"{database.path}: {'upgraded' if changed else 'is up to date'}")

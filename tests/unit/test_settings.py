@@ -123,7 +123,6 @@ def test_a_key_given_twice_is_told_with_the_second_line() -> None:
         ("[smtpd]\nproxy_protocol = true\nproxy_clients = []\n", [(3, "smtpd.proxy_clients")]),
         ("[rules]\ndirectory = '/nonexistent'\n", [(2, "rules.directory")]),
         ("[signing]\nsecret_file = '/nonexistent'\n", [(2, "signing.secret_file")]),
-        ("[service]\ngroup = 'mail'\n", [(2, "service.group")]),
         ("[milter]\nlisten = 'lmtp:127.0.0.1:25'\n", [(2, "milter.listen")]),
     ],
 )
