@@ -279,10 +279,11 @@ def _transfer_encoding(declared: str) -> str:
 
 _SPACE = " \t\r\n\v\f\0"  # not `str.strip()` as it comes: in octets read as Latin-1 it would take the end of "à" away
 
-# One line after another, each either a field with its folded lines (RFC 5322 section 2.2) or junk. A name directly
-# before `//` is a URL at the start of a line, as in a body that follows without the empty line.
-_FIELD = r"([!-9;-~]++)[ \t]*+:(?!//)([^\n]*+(?:\n[ \t][^\n]*+)*+)"
-_LINES = re.compile(_FIELD + r"\n?|([^\n]*+)\n?")
+# One line after another, each either a field with its folded lines (RFC 5322 section 2.2) or junk. Names are narrower
+# than the RFC's: without its specials, `<user@example.net>: no such user` is a line of text, as it is everywhere in
+# bounces; and a name directly before `//` is a URL.
+_NAME = r"([!#-'*+.0-9A-Z^-z|~-]++)[ \t]*+:(?!//)"
+_LINES = re.compile(_NAME + r"([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?|([^\n]*+)\n?")
 _Line = tuple[str, str, str]
 
 # Where a block has lines that are no field, these names tell whether it goes on: a broken fold has them behind it, a
@@ -296,7 +297,7 @@ _NOT_BLANK = re.compile(rb"[^\s]")
 _MBOX_LINE = ("From ", ">From ")
 # What may stand before the first field of a message: a byte order mark, empty lines, the separator line of an mbox.
 _LEAD = re.compile(rb"(?:\xef\xbb\xbf)?+(?:[ \t]*+\r?\n)*+(>?From [^\n]*+\n)?+")
-_FIRST_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:(?!//)")
+_FIRST_FIELD = re.compile(_NAME.encode("ascii"))
 
 
 def _is_header_name(name: str) -> bool:
@@ -668,12 +669,12 @@ def _with_line_feeds(raw: bytes) -> bytes:
     if raw.startswith(b"\r\r\n", first):
         return raw.replace(b"\r\r\n", b"\r\n")
     # A stray CR within the first line is not its end: what follows a line end is a field, a fold or an empty line.
-    if not _AFTER_BARE_CR.match(raw, first + 1):
-        return raw
-    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if _AFTER_BARE_CR.match(raw, first + 1) or (feed < 0 and _FIRST_FIELD.match(raw)):
+        return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return raw
 
 
-_AFTER_BARE_CR = re.compile(rb"[\r \t]|[!-9;-~]++[ \t]*+:")
+_AFTER_BARE_CR = re.compile(rb"[\r \t]|" + _FIRST_FIELD.pattern)
 
 
 # --- Multiparts (RFC 2046 section 5.1) --------------------------------------------------------------------------------
