@@ -8,10 +8,9 @@ Two tables, over one list:
              answers a transport(5) entry, `error:5.7.1 <address>: suppressed ...`. This is the one place in Postfix
              that also sees mail from sendmail(1) and mail that is queued already; smtpd restrictions see neither.
 
-Postfix asks for more than the address: the domain, its parents, `user@`, and the address without its extension where
-recipient_delimiter is set. Only a key with a user and a domain can be on the list; all others are `NOTFOUND`. The
-last means that with a recipient_delimiter a suppressed `user@example.com` also stops `user+news@example.com`, here but
-not at the policy service.
+Only a key with a user and a domain can be on the list; all others (`*`, a domain, `user@`, as other kinds of table are
+asked) are `NOTFOUND`. Postfix 3.7 asks a socketmap for the whole address only: a suppressed `user@example.com` does not
+stop `user+news@example.com`, whatever recipient_delimiter says, and neither does it at the policy service.
 
 The sender is not in the question, so notices from the null sender are refused here like all else. A store that cannot
 be read is `TEMP`: Postfix answers 451 or keeps the mail queued, and tries again. Whoever wants mail to flow in that
