@@ -1,8 +1,8 @@
 """Where messages lie: files, mbox files, Maildir folders, standard input; read as a stream, one message at a time.
 
 An mbox is told by its first line, `From `. Messages are split at `From ` lines that carry a date and follow an empty
-line; `>From ` is put back (mboxrd, which also undoes what most mboxo writers did). A file called `.eml` holds one message
-whatever its lines look like: a bounce may return a message with such a line. Emits no log events.
+line; `>From ` is put back (mboxrd, which also undoes what most mboxo writers did). A file called `.eml` holds one
+message whatever its lines look like: a bounce may return a message with such a line. Emits no log events.
 """
 
 from __future__ import annotations

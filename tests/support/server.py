@@ -66,10 +66,13 @@ class RunningMailback:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=60)
 
-    def kill(self) -> None:
-        """SIGKILL to the parent, as a crash or the kernel's out-of-memory killer would."""
+    def kill_everything(self) -> None:
+        """SIGKILL to the parent and to every worker, as a power cut would end them."""
         assert self._process is not None
+        workers = self.workers()
         self._process.kill()
+        for pid in workers:
+            kill_quietly(pid)
         self._process.wait(timeout=30)
 
     def workers(self) -> list[int]:
