@@ -607,23 +607,28 @@ def _split_head(data: bytes, start: int, end: int, reading: _Reading) -> tuple[H
     """
     if start >= end or data[start] == _LINE_FEED or data.startswith(b"\r\n", start, end):
         return _NO_HEADERS, min(end, start + 2 if data[start : start + 1] == b"\r" else start + 1)
-    if not reading.header_bytes:
-        reading.cut(f"more than {reading.limits.max_header_bytes} octets of header fields: the rest are left out")
-        return _NO_HEADERS, start
     limit = min(end, start + reading.header_bytes)
     stop, body = _empty_line(data, start, limit)
-    cut = body < 0 and limit < end
-    if cut:
-        if not _FIRST_FIELD.match(data, start, limit):
-            return _NO_HEADERS, start
-        stop = data.rfind(b"\n", start, limit) + 1 or limit
-        body = _empty_line(data, limit, end)[1]
+    if body < 0 and limit < end:
+        return _split_long_head(data, start, limit, end, reading)
     headers, length = _read_block(data[start:stop].decode("latin-1"), reading, (data, body, end))
     reading.header_bytes -= length
     if length < stop - start:
         return headers, start + length
-    if cut:
-        reading.cut(f"more than {reading.limits.max_header_bytes} octets of header fields: the rest are left out")
+    return headers, end if body < 0 else body
+
+
+def _split_long_head(data: bytes, start: int, limit: int, end: int, reading: _Reading) -> tuple[Headers, int]:
+    """What `_split_head` gives where no empty line comes before `limit`: the whole lines before it are read."""
+    if not _FIRST_FIELD.match(data, start, end):
+        return _NO_HEADERS, start
+    stop = data.rfind(b"\n", start, limit) + 1 or limit
+    body = _empty_line(data, max(start, limit - 2), end)[1]
+    headers, length = _read_block(data[start:stop].decode("latin-1"), reading, (data, body, end))
+    reading.header_bytes -= length
+    if headers and length < stop - start:
+        return headers, start + length
+    reading.cut(f"more than {reading.limits.max_header_bytes} octets of header fields: the rest are left out")
     return headers, end if body < 0 else body
 
 
