@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from mailback import address
-from mailback.engine import Engine
+from mailback.engine import Engine, Knowledge
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback_smtpd.destination import destination
@@ -92,7 +92,7 @@ class RunningReceiver:
         *,
         lmtp: bool = False,
         unix: bool = False,
-        engine: Callable[[Settings, Store], Engine] = Engine,
+        engine: Callable[[Settings, Store, Knowledge], Engine] = Engine,
     ) -> None:
         self.inbox = folder / "inbox"
         text = f'[store]\nurl = "sqlite:///{folder}/mailback.db"\n'
@@ -108,7 +108,7 @@ class RunningReceiver:
         self._clients: list[Client] = []
         self._path = str(folder / "smtpd.sock") if unix else None
         self.port = 0
-        self.door: Door = self._thread.run(self._start(engine(self.settings, self.store), lmtp=lmtp))
+        self.door: Door = self._thread.run(self._start(engine(self.settings, self.store, Knowledge.load()), lmtp=lmtp))
 
     async def _start(self, engine: Engine, *, lmtp: bool) -> Door:
         chosen = self.settings.smtpd
