@@ -25,6 +25,8 @@ _BEFORE = re.compile(rf"[{_ATEXT}]+")
 _QUOTED_BEFORE = re.compile(r'"(?:[^"\\\r\n<>]|\\.){1,100}"$')
 
 _WHOLE = re.compile(rf'(?:"(?:[^"\\\r\n]|\\.){{1,100}}+"|[^\s<>"@,;:()]{{1,160}}+)@{_DOMAIN}')
+_PLAIN = re.compile(r"[\w.\-]{1,160}+@[\w.\-]{1,254}[\w]")
+"""Most addresses; nothing of them is to be decoded or cut off."""
 _PREFIX = re.compile(r"(?:to|rcpt|recipient|orcpt|from|mailto|addr|address|email|user)=", re.IGNORECASE)
 _XTEXT = re.compile(r"\+(2B|3D|[01][0-9A-F]|20|7F|[89A-F][0-9A-F])")
 _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
@@ -117,6 +119,8 @@ def of_field(value: str) -> tuple[str, str]:
 def plain(value: str, *, utf8: bool = False) -> str:
     """The bare address of a value such as `<user@example.com> (comment)`, decoded; empty when it holds none."""
     value = value.strip()
+    if _PLAIN.fullmatch(value):
+        return value
     if "<" in value:
         value = value[value.find("<") + 1 :].partition(">")[0].strip()
     value = value.strip("'")

@@ -18,7 +18,7 @@ from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.message import Headers, Part
 from mailback.reports import addresses, dsn
 from mailback.reports import original as originals
-from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
@@ -88,7 +88,7 @@ def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
     report = Report(
         kind=Kind.REPORT if feedback == "not-spam" else Kind.COMPLAINT,
         dialect="arf",
-        text=explanation(facts)[:TEXT_CAP],
+        explanation=lambda: explanation(facts),
         fields=told,
         reporting_mta=_first(told, "reporting-mta").rpartition(";")[2].strip() or None,
     )
@@ -168,7 +168,7 @@ def _of_provider(facts: Facts, text: str) -> Report | None:
         whom = list(original.recipients)
     if facts.answers or (part is None and not says(facts.subject, words().complaint_subjects)):
         return None
-    report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", text=text[:TEXT_CAP], original=original)
+    report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", explanation=lambda: text, original=original)
     _add(report, Subcategory.SPAM_COMPLAINT, whom, facts)
     return report
 

@@ -16,7 +16,7 @@ import re
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.reports import addresses, legacy
 from mailback.reports import original as originals
-from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.bounces import explanation
 from mailback.reports.diagnostic import Said
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
@@ -83,7 +83,7 @@ def _report(facts: Facts, text: str, said: Words) -> Report:
     report = Report(
         kind=Kind.AUTO_REPLY,
         dialect="rfc3834",
-        text=text[:TEXT_CAP],
+        explanation=lambda: text,
         cause=_cause(facts, lower, said),
         original=originals.of_message(facts.message, facts.names),
     )
@@ -167,7 +167,7 @@ def _gone(facts: Facts, text: str, lower: str, said: Words) -> Report | None:
         kind=Kind.BOUNCE,
         failures=[failure],
         dialect="mailbox-gone",
-        text=text[:TEXT_CAP],
+        explanation=lambda: text,
         original=originals.of_message(facts.message, facts.names),
     )
 

@@ -18,9 +18,6 @@ from mailback.reports.legacy import Reading, Standing
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
 
-TEXT_CAP = 65_536
-"""Characters of the explanation kept in `Report.text`."""
-
 
 def read_structured(facts: Facts) -> Report | None:
     """RFC 3464 and RFC 6533: a message/delivery-status part, or its fields within a text part of a report."""
@@ -35,7 +32,7 @@ def read_structured(facts: Facts) -> Report | None:
         failures=failures,
         reporting_mta=dsn.reporting_mta(told),
         dialect="rfc3464",
-        text=explanation(facts)[:TEXT_CAP],
+        explanation=lambda: explanation(facts),
         fields=told,
         truncated=truncated,
     )
@@ -176,7 +173,7 @@ def read_text(facts: Facts) -> Report | None:
         kind=kind,
         original=original,
         dialect=facts.dialects.server(reading.text, {"x-mailer": facts.get("x-mailer")}) or "text",
-        text=reading.text[:TEXT_CAP],
+        explanation=lambda: reading.text,
         reporting_mta=facts.sender.rpartition("@")[2] or None if facts.daemon else None,
     )
     if embedded:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mailback.bounce.taxonomy import Kind
 from mailback.reports import original as originals
-from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import Report
@@ -37,6 +37,6 @@ def read(facts: Facts) -> Report | None:
     return Report(
         kind=Kind.CHALLENGE,
         dialect="moderation" if moderation else "challenge",
-        text=text[:TEXT_CAP],
+        explanation=lambda: text,
         original=originals.of_message(facts.message, facts.names),
     )

@@ -22,8 +22,6 @@ STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-st
 
 Fields = dict[str, list[str]]
 
-_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]{1,60})[ \t]*:[ \t]*(.*)", re.DOTALL)
-
 _OF_RECIPIENT = frozenset(
     {
         "final-recipient",
@@ -180,16 +178,35 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
                 name = ""
             yield "", ""
             continue
-        found = None if line[0] in " \t" else _FIELD.match(line)
-        if found is None:
+        told, colon, value = line.partition(":")
+        known = (_NAMES.get(told) or _field_name(told)) if colon else None
+        if known is None:
             if name and len(values) < _FOLDS_CAP:
                 values.append(line.strip()[:_LINE_CAP])
             continue
         if name:
             yield name, _value(values)
-        name, values = found[1].lower(), [found[2].rstrip()[:_LINE_CAP]]
+        name, values = known, [value.strip()[:_LINE_CAP]]
     if name:
         yield name, _value(values)
+
+
+def _field_name(told: str) -> str | None:
+    """The lower-case name, None where what stands before the colon is no field name (RFC 5322 section 2.2)."""
+    stripped = told.rstrip(" \t")
+    return stripped.lower() if _NAME.fullmatch(stripped) else None
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,60}")
+_NAMES = {
+    name: name.lower()
+    for name in (
+        "Action", "Arrival-Date", "Diagnostic-Code", "Final-Recipient", "Last-Attempt-Date", "Original-Recipient",
+        "Received-From-MTA", "Remote-MTA", "Reporting-MTA", "Status", "Will-Retry-Until", "X-Postfix-Queue-ID",
+        "X-Postfix-Sender",
+    )
+}  # fmt: skip
+"""How nearly all servers spell the names: a look-up for these, a pattern for the rest."""
 
 
 def _value(lines: list[str]) -> str:

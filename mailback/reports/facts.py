@@ -1,12 +1,13 @@
 """What every reader needs to know of a message first: who sent it, to whom, under which subject, as which MIME types.
 
-Log events: none. Worked out once a message, so that each reader is a few comparisons.
+Log events: none. Worked out once a message and only when asked for, so that each reader is a few comparisons.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from mailback.envelope import Envelope, Source
 from mailback.message import Message
@@ -25,9 +26,9 @@ _ANSWERS = re.compile(
 _SMTP_SOURCES = frozenset({Source.SMTPD, Source.MILTER})
 
 
-@dataclass(slots=True)
+@dataclass
 class Facts:
-    """What is known before any text is read."""
+    """What is known before any text is read; each worked out when first asked for, as most reports need few."""
 
     message: Message
     envelope: Envelope | None
@@ -35,49 +36,56 @@ class Facts:
     dialects: Dialects
     cap: int
     """Failures kept of one report."""
-    types: frozenset[str]
-    subject: str
-    """Decoded, lower case, white space collapsed, without the marks of an answer."""
-    answers: bool
-    """The subject says that this is an answer or a forwarded message."""
-    sender: str
-    """The From address, empty when there is none."""
-    null_sender: bool
-    """The envelope sender is `<>` or a mail server's own (RFC 5321 section 4.5.5)."""
-    daemon: bool
-    """The From address or name is one that only mail servers use."""
-    ours: tuple[str, ...]
-    """Whom the message was sent to: for a report, the sender of the original."""
 
     def get(self, name: str) -> str:
         """A header field, decoded and lower case; empty when absent."""
         value = self.message.headers.get(name)
         return value.lower() if value else ""
 
+    @cached_property
+    def types(self) -> frozenset[str]:
+        """The MIME types of all parts."""
+        return frozenset([part.type for part in self.message.parts])
 
-def gather(message: Message, envelope: Envelope | None, names: OriginalNames, dialects: Dialects, cap: int) -> Facts:
-    """Look at the header once."""
-    headers = message.headers
-    sender_field = headers.get("from") or ""
-    found = addresses.of_header(sender_field)
-    sender = found[-1] if found else ""
-    raw_subject = " ".join((headers.get("subject") or "").split()).lower()[:500]
-    mark = _ANSWERS.match(raw_subject)
-    return Facts(
-        message=message,
-        envelope=envelope,
-        names=names,
-        dialects=dialects,
-        cap=cap,
-        types=frozenset(part.type for part in message.parts),
-        subject=_ANSWERS.sub("", raw_subject, count=1) if mark else raw_subject,
-        answers=mark is not None,
-        sender=sender,
-        null_sender=_is_null_sender(headers.get("return-path"), envelope),
-        daemon=_is_daemon(sender_field.lower(), sender.lower(), dialects)
-        or any(name in headers for name in dialects.machine_headers),
-        ours=_ours(headers.get("to"), headers.get("delivered-to"), envelope),
-    )
+    @cached_property
+    def _subject(self) -> tuple[str, bool]:
+        subject = " ".join((self.message.headers.get("subject") or "").split()).lower()[:500]
+        mark = _ANSWERS.match(subject)
+        return (subject[mark.end() :], True) if mark else (subject, False)
+
+    @property
+    def subject(self) -> str:
+        """Decoded, lower case, white space collapsed, without the mark of an answer."""
+        return self._subject[0]
+
+    @property
+    def answers(self) -> bool:
+        """The subject says that this is an answer or a forwarded message."""
+        return self._subject[1]
+
+    @cached_property
+    def sender(self) -> str:
+        """The From address, empty when there is none."""
+        found = addresses.of_header(self.message.headers.get("from") or "")
+        return found[-1] if found else ""
+
+    @cached_property
+    def null_sender(self) -> bool:
+        """The envelope sender is `<>` or a mail server's own (RFC 5321 section 4.5.5)."""
+        return _is_null_sender(self.message.headers.get("return-path"), self.envelope)
+
+    @cached_property
+    def daemon(self) -> bool:
+        """The From address or name is one that only mail servers use, or a field is there that only they set."""
+        if _is_daemon(self.get("from"), self.sender.lower(), self.dialects):
+            return True
+        return any(name in self.message.headers for name in self.dialects.machine_headers)
+
+    @cached_property
+    def ours(self) -> tuple[str, ...]:
+        """Whom the message was sent to: for a report, the sender of the original. Lower case."""
+        headers = self.message.headers
+        return _ours(headers.get("to"), headers.get("delivered-to"), self.envelope)
 
 
 def _is_null_sender(return_path: str | None, envelope: Envelope | None) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from mailback.bounce.taxonomy import Kind
 from mailback.reports import dsn
 from mailback.reports import original as originals
-from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import Original, Report
@@ -29,7 +29,7 @@ def read(facts: Facts) -> Report | None:
         text = explanation(facts)
         lower = text[:4000].lower()
         if says(lower, said.receipt_texts):
-            return Report(kind=Kind.DISPOSITION, dialect="receipt", text=text[:TEXT_CAP])
+            return Report(kind=Kind.DISPOSITION, dialect="receipt", explanation=lambda: text)
     return None
 
 
@@ -40,5 +40,5 @@ def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
         original = original or Original()
         original.message_id = original.message_id or message_id
     return Report(
-        kind=Kind.DISPOSITION, dialect="mdn", text=explanation(facts)[:TEXT_CAP], fields=told, original=original
+        kind=Kind.DISPOSITION, dialect="mdn", explanation=lambda: explanation(facts), fields=told, original=original
     )

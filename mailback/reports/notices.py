@@ -16,7 +16,7 @@ from typing import Any
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.reports import addresses, diagnostic
 from mailback.reports import original as originals
-from mailback.reports.bounces import TEXT_CAP, explanation
+from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
@@ -86,7 +86,7 @@ def _from_machine(facts: Facts) -> bool:
 
 
 def _report(dialect: str, facts: Facts) -> Report:
-    return Report(kind=Kind.REPORT, dialect=dialect, text=explanation(facts)[:TEXT_CAP])
+    return Report(kind=Kind.REPORT, dialect=dialect, explanation=lambda: explanation(facts))
 
 
 _SES_KINDS = {
@@ -115,7 +115,7 @@ def read_event(facts: Facts) -> Report | None:
     detail = told.get({"deliverydelay": "deliveryDelay"}.get(name, name))
     if kind is None or not isinstance(detail, dict):
         return None
-    report = Report(kind=kind, dialect="ses-event", text=json.dumps(detail, ensure_ascii=False)[:TEXT_CAP])
+    report = Report(kind=kind, dialect="ses-event", explanation=lambda: json.dumps(detail, ensure_ascii=False))
     report.reporting_mta = _text(detail.get("reportingMTA")).rpartition(";")[2].strip() or None
     mail = told.get("mail")
     report.original = _original(mail, facts) if isinstance(mail, dict) else None

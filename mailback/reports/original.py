@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from mailback.message import Headers, Message, Part, fields
 from mailback.reports import addresses
@@ -58,7 +59,7 @@ RETURNED_TYPES = frozenset(_RETURNED)
 
 _ANGLE_ID = re.compile(r"<[^<>\s]{1,900}>")
 _DATE = re.compile(
-    r"(?:[A-Za-z]{3},?\s+)?(\d{1,2})\s+([A-Za-z]{3})[a-z]*\.?\s+(\d{4}|\d{2})\s+(\d{1,2}):(\d{2})(?::(\d{2}))?"
+    r"(\d{1,2})\s+([A-Za-z]{3})[a-z]*\.?\s+(\d{4}|\d{2})\s+(\d{1,2}):(\d{2})(?::(\d{2}))?"
     r"(?:\s*([+-])(\d{2})(\d{2}))?"
 )
 _MONTHS = {
@@ -91,13 +92,21 @@ def of_part(part: Part, names: OriginalNames = DEFAULT) -> Original | None:
 
 
 def of_block(block: bytes, names: OriginalNames = DEFAULT) -> Original | None:
-    """Read header lines that stand in a text; None when there are none."""
-    for headers in fields(block[:_BLOCK_CAP].lstrip()):
-        if "from" in headers or "to" in headers or "subject" in headers or "message-id" in headers:
-            return of_headers(headers, names)
+    """Read header lines that stand in a text; None when there are none among its first paragraphs."""
+    rest = block[:_BLOCK_CAP].lstrip()
+    for _ in range(_PARAGRAPHS):
+        end = _BLANK_LINE.search(rest)
+        for headers in fields(rest[: end.start()] if end else rest):
+            if "from" in headers or "to" in headers or "subject" in headers or "message-id" in headers:
+                return of_headers(headers, names)
+        if end is None:
+            break
+        rest = rest[end.end() :]
     return None
 
 
+_BLANK_LINE = re.compile(rb"\n[ \t>]*\r?\n")
+_PARAGRAPHS = 4
 _BLOCK_CAP = 262_144  # bytes of returned header read; real ones have 1-20 kB
 
 
@@ -174,10 +183,15 @@ def date(value: str | None) -> datetime | None:
         at = datetime(full_year, month, int(day), int(hour), int(minute), min(int(second or 0), 59), tzinfo=UTC)
         if sign is None:
             return at
-        offset = timedelta(hours=int(zone_hours), minutes=int(zone_minutes))
-        return at.replace(tzinfo=timezone(offset if sign == "+" else -offset)).astimezone(UTC)
+        offset = _offset(zone_hours, zone_minutes)
+        return at - offset if sign == "+" else at + offset
     except (ValueError, OverflowError):
         return None
+
+
+@lru_cache(maxsize=64)
+def _offset(hours: str, minutes: str) -> timedelta:
+    return timedelta(hours=int(hours), minutes=int(minutes))
 
 
 def complete(original: Original | None, told: Mapping[str, list[str]]) -> Original | None:

@@ -16,7 +16,7 @@ from mailback.envelope import Envelope
 from mailback.message import Message
 from mailback.reports import addresses, arf, autoreply, bounces, challenge, mdn, notices
 from mailback.reports.dialects import shipped
-from mailback.reports.facts import Facts, gather
+from mailback.reports.facts import Facts
 from mailback.reports.original import DEFAULT, OriginalNames
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Report
@@ -61,13 +61,13 @@ def read(
     `names` tells which fields of the returned message hold campaign, list and subscriber; `cap` how many recipients
     of one report are kept.
     """
-    facts = gather(message, envelope, names, shipped(), cap)
+    facts = Facts(message, envelope, names, shipped(), cap)
     for reader in _READERS:
         report = reader(facts)
         if report is not None:
             report.truncated = report.truncated or message.truncated
             return report
-    return Report(kind=_unclaimed(facts), text=message.text[: bounces.TEXT_CAP])
+    return Report(kind=_unclaimed(facts), explanation=lambda: message.text)
 
 
 def _bounce_before_answer(facts: Facts) -> Report | None:
@@ -92,7 +92,7 @@ def _unsubscribe(facts: Facts) -> Report | None:
     recipients = facts.envelope.recipients if facts.envelope and facts.envelope.recipients else facts.ours
     if not any(_unsubscribes(address) for address in recipients):
         return None
-    report = Report(kind=Kind.UNSUBSCRIBE, dialect="list-unsubscribe", text=facts.message.text[: bounces.TEXT_CAP])
+    report = Report(kind=Kind.UNSUBSCRIBE, dialect="list-unsubscribe", explanation=lambda: facts.message.text)
     if addresses.is_full(facts.sender):
         report.failures.append(
             DeliveryFailure(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from mailback.bounce.taxonomy import Kind, Subcategory
 
@@ -61,7 +63,7 @@ class Original:
     """The returned header bytes as they stand, for the proof by our own DKIM signature."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Report:
     """What `mailback.reports.read` makes of a message."""
 
@@ -71,8 +73,6 @@ class Report:
     reporting_mta: str | None = None
     dialect: str | None = None
     """Which reader or dialect recognised it: `rfc3464`, `qmail`, `exim`, `arf`, ...; kept as evidence."""
-    text: str = ""
-    """The human-readable explanation (first text part), capped; for the text rules."""
     fields: dict[str, list[str]] = field(default_factory=dict)
     """Every per-message field of the report, by lower-case name."""
     notes: list[str] = field(default_factory=list)
@@ -82,3 +82,14 @@ class Report:
     """What a message without failures says: the sort of an auto-reply."""
     moved_to: str | None = None
     """The new address that an auto-reply of the sort `left_organisation` names."""
+    explanation: Callable[[], str] = str
+    """Gives the human-readable part; called when `text` is asked for, as most reports are told by their fields."""
+
+    @cached_property
+    def text(self) -> str:
+        """What the report says to people (RFC 6522 section 3), HTML made visible, capped; for the text rules."""
+        return self.explanation()[:TEXT_CAP]
+
+
+TEXT_CAP = 65_536
+"""Characters of the human-readable part that are kept."""
