@@ -91,7 +91,7 @@ def parse(pattern: str) -> Node:
         node: Node = Literal(pattern.lower().encode())
     else:
         node = _Reader(pattern).whole()
-    if not any(len(literal) >= MIN_LITERAL for literal in needed(node)):
+    if min(map(len, needed(node)), default=0) < MIN_LITERAL:
         raise DialectError(f"needs at least {MIN_LITERAL} bytes of literal text in every alternative")
     if (cost := work(node)) > MAX_WORK:
         raise DialectError(f"could be tried in {cost} ways at one place, at most {MAX_WORK} are allowed")
