@@ -194,14 +194,13 @@ def _reason(error: BaseException) -> tuple[str, str]:
 def _upgrade(settings: Settings) -> None:
     from mailback.locations import sqlite_path
     from mailback.service import privileges
+    from mailback.store import Store
 
     user, group = settings.service.user, settings.service.group
     path = sqlite_path(settings.store.url)
     if path is not None:
         make_folder(path.parent, user, group)
     privileges.drop(user, group)
-    from mailback.store import Store
-
     store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s)
     try:
         store.upgrade()

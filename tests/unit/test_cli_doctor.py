@@ -1,0 +1,314 @@
+"""`mailback doctor`: what it must see before an operator loses mail over it. Postfix is asked by its own postconf."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mailback.cli import doctor
+from mailback.cli.diagnosis import Finding
+from mailback.cli.postfix import Postconf, examine_postfix
+from mailback.settings import Settings, listen_address
+from mailback.store import Store
+
+MILTER = "[milter]\nlisten = 'unix:/run/mailback/milter.sock'\n"
+POLICY = "[policyd]\nlisten = '127.0.0.1:8892'\n"
+
+
+def states(findings: Iterator[Finding]) -> list[tuple[str, str]]:
+    return [(finding.state, finding.what) for finding in findings]
+
+
+def worst(findings: Iterator[Finding]) -> list[str]:
+    """What is not well; all of it with advice."""
+    found = [finding for finding in findings if finding.state != "ok"]
+    assert all(finding.advice for finding in found)
+    return [f"{finding.state}: {finding.what}" for finding in found]
+
+
+# ---- Postfix ----------------------------------------------------------------------------------------------------
+
+needs_postconf = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+
+
+@pytest.fixture
+def postfix(tmp_path: Path) -> Path:
+    """A configuration folder of Postfix; tests write what differs into its main.cf."""
+    folder = tmp_path / "postfix"
+    folder.mkdir()
+    (folder / "main.cf").write_text("compatibility_level = 3.6\n")
+    (folder / "master.cf").write_text("smtp inet n - n - - smtpd\n")
+    return folder
+
+
+def configured(postfix: Path, **parameters: str) -> Path:
+    with (postfix / "main.cf").open("a") as file:
+        file.writelines(f"{name} = {value}\n" for name, value in parameters.items())
+    return postfix
+
+
+@needs_postconf
+def test_a_milter_that_postfix_does_not_know_is_told(postfix: Path) -> None:
+    settings = Settings.loads(MILTER)
+    [told] = worst(examine_postfix(settings, postfix))
+    assert told.startswith("fail: smtpd_milters does not name Mailback's milter")
+
+
+@needs_postconf
+def test_a_good_milter_set_up_is_well(postfix: Path) -> None:
+    ours = "unix:/run/mailback/milter.sock"
+    configured(postfix, smtpd_milters=f"inet:127.0.0.1:8891, {ours}", non_smtpd_milters=ours,
+               internal_mail_filter_classes="bounce", milter_default_action="tempfail")  # fmt: skip
+    assert worst(examine_postfix(Settings.loads(MILTER), postfix)) == []
+
+
+@needs_postconf
+def test_a_milter_of_one_service_in_master_cf_counts(postfix: Path) -> None:
+    (postfix / "master.cf").write_text("smtp inet n - n - - smtpd\n  -o smtpd_milters=unix:/run/mailback/milter.sock\n")
+    told = worst(examine_postfix(Settings.loads(MILTER), postfix))
+    assert all("smtpd_milters does not name" not in line for line in told if not line.startswith("warn: non_"))
+    assert told[0].startswith("warn: non_smtpd_milters")
+
+
+@needs_postconf
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"milter_default_action": "reject"}, "fail: milter_default_action = reject"),
+        ({"milter_default_action": "accept"}, "warn: milter_default_action = accept, while"),
+        ({"milter_protocol": "2"}, "fail: milter_protocol = 2"),
+        ({"non_smtpd_milters": ""}, "warn: non_smtpd_milters does not name"),
+        ({"internal_mail_filter_classes": "notify"}, "warn: internal_mail_filter_classes lacks `bounce`"),
+    ],
+)
+def test_each_milter_parameter_that_matters_is_looked_at(postfix: Path, parameters: dict[str, str], told: str) -> None:
+    ours = "unix:/run/mailback/milter.sock"
+    good = {"smtpd_milters": ours, "non_smtpd_milters": ours, "internal_mail_filter_classes": "bounce",
+            "milter_default_action": "tempfail"}  # fmt: skip
+    [found] = worst(examine_postfix(Settings.loads(MILTER), configured(postfix, **(good | parameters))))
+    assert found.startswith(told)
+
+
+@needs_postconf
+def test_a_chrooted_smtpd_cannot_see_a_socket_outside_its_queue(postfix: Path) -> None:
+    ours = "unix:/run/mailback/milter.sock"
+    configured(postfix, smtpd_milters=ours, non_smtpd_milters=ours, internal_mail_filter_classes="bounce",
+               milter_default_action="tempfail", queue_directory="/var/spool/postfix")  # fmt: skip
+    (postfix / "master.cf").write_text("smtp inet n - y - - smtpd\n")
+    [told] = worst(examine_postfix(Settings.loads(MILTER), postfix))
+    assert told.startswith("fail: smtpd runs chrooted")
+    inside = Settings.loads("[milter]\nlisten = 'unix:/var/spool/postfix/mailback/milter.sock'\n")
+    configured(postfix, smtpd_milters="unix:mailback/milter.sock", non_smtpd_milters="unix:mailback/milter.sock")
+    assert worst(examine_postfix(inside, postfix)) == []
+
+
+@needs_postconf
+def test_a_policy_service_without_a_way_out_is_told(postfix: Path) -> None:
+    settings = Settings.loads(POLICY)
+    assert worst(examine_postfix(settings, postfix))[0].startswith("fail: no restriction asks")
+    configured(postfix, smtpd_recipient_restrictions="check_policy_service inet:127.0.0.1:8892, permit")
+    [told] = worst(examine_postfix(settings, postfix))
+    assert "a client waits 100s and gets 451" in told
+    good = "check_policy_service { inet:127.0.0.1:8892, timeout=10s, default_action=DUNNO }"
+    configured(postfix, smtpd_recipient_restrictions=good)
+    assert worst(examine_postfix(settings, postfix)) == []
+
+
+@needs_postconf
+def test_another_port_is_not_ours(postfix: Path) -> None:
+    configured(postfix, smtpd_recipient_restrictions="check_policy_service inet:127.0.0.1:88921, permit")
+    assert worst(examine_postfix(Settings.loads(POLICY), postfix))
+
+
+@needs_postconf
+def test_a_socketmap_that_no_table_names_is_told(postfix: Path) -> None:
+    settings = Settings.loads("[policyd]\nsocketmap = '127.0.0.1:8893'\n")
+    assert worst(examine_postfix(settings, postfix))[0].startswith("warn: no table of Postfix")
+    configured(postfix, transport_maps="socketmap:inet:127.0.0.1:8893:transport")
+    assert worst(examine_postfix(settings, postfix)) == []
+
+
+@needs_postconf
+def test_a_table_on_the_live_database_is_told(postfix: Path, tmp_path: Path) -> None:
+    live = tmp_path / "mailback.db"
+    live.touch()
+    (tmp_path / "table.cf").write_text(f"dbpath = {live}\nquery = SELECT 1\n")
+    settings = Settings.loads(f"[store]\nurl = 'sqlite:///{live}'\n")
+    configured(postfix, smtpd_recipient_restrictions=f"check_recipient_access sqlite:{tmp_path}/table.cf")
+    [told] = worst(examine_postfix(settings, postfix))
+    assert told.startswith("fail: sqlite:")
+    live.chmod(0o660)
+    tmp_path.chmod(0o2770)
+    [told] = worst(examine_postfix(settings, postfix))
+    assert told.startswith("warn: sqlite:")
+
+
+@needs_postconf
+def test_a_broken_postfix_configuration_is_a_finding(tmp_path: Path) -> None:
+    [told] = worst(examine_postfix(Settings.loads(MILTER), tmp_path / "none"))
+    assert told.startswith("fail: postconf fails: ")
+
+
+def test_a_host_without_postfix_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert states(examine_postfix(Settings.loads(MILTER))) == [
+        ("ok", "Postfix is not installed here: nothing to look at")
+    ]
+
+
+def test_only_smtp_servers_count_for_the_chroot() -> None:
+    lines = ["smtp inet n - n - - smtpd", "cleanup unix n - y - 0 cleanup"]
+    assert not Postconf({}, [line.split(None, 7) for line in lines]).chrooted
+
+
+# ---- sockets ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A server that says one thing to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(answer)
+                connection.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(timeout=10)
+
+
+def test_what_answers_as_it_should_is_well() -> None:
+    for answer, probe in (
+        (b"220 mx ESMTP\r\n", doctor._greeting), (b"action=DUNNO\n\n", doctor._policy_answer),
+        (b"9:NOTFOUND ,", doctor._socketmap_answer),
+    ):  # fmt: skip
+        with answering(answer) as port:
+            assert doctor._probed("x", listen_address(f"127.0.0.1:{port}"), probe).state == "ok"
+
+
+def test_another_program_on_our_port_is_told() -> None:
+    for probe in (doctor._greeting, doctor._policy_answer, doctor._socketmap_answer):
+        with answering(b"HTTP/1.1 400 Bad Request\r\n") as port:
+            assert doctor._probed("x", listen_address(f"127.0.0.1:{port}"), probe).state == "fail"
+
+
+def test_nobody_there_is_a_warning(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for listen in (f"127.0.0.1:{port}", f"unix:{tmp_path}/none.sock"):
+        finding = doctor._probed("x", listen_address(listen), doctor._greeting)
+        assert (finding.state, "nobody listens" in finding.what) == ("warn", True)
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "state").mkdir(mode=0o700)
+    url = f"sqlite:///{tmp_path}/state/mailback.db"
+    with Store.open(url) as store:
+        store.upgrade()
+    return Settings.loads(f"[store]\nurl = '{url}'\n")
+
+
+def test_a_sound_store_is_well(settings: Settings) -> None:
+    assert worst(doctor._store(settings)) == []
+
+
+def test_a_database_that_anybody_may_read_is_told(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "state").chmod(0o755)
+    (tmp_path / "state" / "mailback.db").chmod(0o644)
+    assert any("may be read by anybody" in told for told in worst(doctor._store(settings)))
+    (tmp_path / "state").chmod(0o777)
+    assert any("may be written by anybody" in told for told in worst(doctor._store(settings)))
+
+
+def test_a_store_that_is_not_there_yet_is_no_fault(tmp_path: Path) -> None:
+    settings = Settings.loads(f"[store]\nurl = 'sqlite:///{tmp_path}/state/mailback.db'\n")
+    [told] = worst(doctor._store(settings))
+    assert told.startswith("warn:")
+
+
+def test_a_damaged_database_is_told(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "state" / "mailback.db").write_bytes(b"no database at all" * 100)
+    assert any(told.startswith("fail:") for told in worst(doctor._store(settings)))
+
+
+def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) -> None:
+    other = Settings.loads(f"[store]\nurl = '{settings.store.url}'\n[service]\nuser = 'no-such-user-here'\n")
+    if (tmp_path / "state").stat().st_uid == 0:
+        assert any("no user 'no-such-user-here'" in told for told in worst(doctor._store(other)))
+
+
+def test_secrets_and_settings_closed_to_others(tmp_path: Path) -> None:
+    key, file = tmp_path / "key", tmp_path / "mailback.toml"
+    key.write_text("x")
+    file.write_text(f"[signing]\nsecret_file = '{key}'\n")
+    key.chmod(0o644)
+    file.chmod(0o666)
+    told = worst(doctor._settings(Settings.load(file, environ={}), file))
+    assert any("signing.secret_file" in line for line in told)
+    assert any(f"{file} may be written by anybody" in line for line in told)
+    key.chmod(0o600)
+    file.chmod(0o644)
+    told = worst(doctor._settings(Settings.load(file, environ={}), file))
+    assert not [line for line in told if line.startswith("fail:")]
+    assert file.stat().st_mode & stat.S_IROTH
+
+
+def test_a_network_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_mounted", lambda _folder: "nfs4")
+    assert any("nfs4" in told for told in worst(doctor._file_system(tmp_path)))
+
+
+def test_the_file_system_of_a_folder_is_found() -> None:
+    assert doctor._mounted(Path("/proc/self")) == "proc"
+
+
+# ---- the whole --------------------------------------------------------------------------------------------------
+
+
+def test_one_area_that_cannot_be_looked_at_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(_settings: Settings) -> Iterator[Finding]:
+        raise RuntimeError("boom")
+        yield
+
+    monkeypatch.setattr(doctor, "_dns", broken)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    findings = list(doctor.examine(None))
+    assert ("dns", "fail") in {(finding.area, finding.state) for finding in findings}
+    assert findings[-1].area == "postfix"
+
+
+def test_a_wrong_configuration_is_all_that_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text("[nope]\n[smtpd]\nworkers = 'x'\n")
+    findings = list(doctor.examine(file))
+    assert [(finding.area, finding.state) for finding in findings] == [("settings", "fail")] * 2
+
+
+def test_the_exit_code_says_whether_something_fails(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text("[nope]\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mailback.cli.main", "doctor", "--json", "--config", str(file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert '"state": "fail"' in done.stdout
