@@ -11,8 +11,8 @@ Three decisions that the rest of the house builds on:
   `Message.raw` are the bytes as they stand, which signatures need (a file with bare CR is rewritten once, to LF).
 - `Message.parts` does not enter a message that is attached to it (RFC 2046 section 5.2): what a report returns is
   `Part.message`, so that the text of a bounce is never mistaken for the text that bounced.
-- No regular expression here can backtrack: repetitions are possessive or fixed, and what could be searched for again
-  and again without being there is remembered as absent.
+- No regular expression here backtracks without end: repetitions are possessive or short. Where a search could fail
+  at the same text again and again, its failures are counted or its range is cut.
 
 Emits no log events: the notes say what an operator would want to know, and the callers log or store them.
 """
