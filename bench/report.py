@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("receiver.py", "milter.py", "lookup.py", "policyd.py", "classify.py", "startup.py")
+SCRIPTS = ("receiver.py", "milter.py", "lookup.py", "commit.py", "policyd.py", "classify.py", "startup.py")
 
 PREFACE = """# Performance
 

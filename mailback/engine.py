@@ -11,9 +11,10 @@ future fail with `StoreUnavailable`, and the door answers `451 4.3.0` with `unav
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -172,9 +173,9 @@ class Knowledge:
 
         Raises RulesError with every problem at once when a rule file is wrong.
         """
-        directories = [rules_dir()]
         if settings is None:
-            return cls._shipped(tuple(directories))
+            return _shipped()
+        directories = [rules_dir()]
         if settings.rules.directory is not None:
             directories.append(Path(settings.rules.directory))
         return cls(
@@ -188,42 +189,47 @@ class Knowledge:
             limits=settings.limits.message_limits(),
         )
 
-    @classmethod
-    @lru_cache(maxsize=1)
-    def _shipped(cls, directories: tuple[Path, ...]) -> Knowledge:
-        return cls(
-            classifier=Classifier(rules.load(directories)),
-            handling=HandlingRules.load(directories),
-            names=reports.OriginalNames(),
-            limits=LIMITS,
-        )
+    def classify(self, raw: bytes, envelope: Envelope | None = None) -> Classification:
+        """Tell what a message is; never raises on any bytes."""
+        return self.examine(raw, envelope)[1]
+
+    def examine(self, raw: bytes, envelope: Envelope | None) -> tuple[Message, Classification]:
+        """The same, with the message as it was read."""
+        message = parse(raw, self.limits)
+        try:
+            report, findings = self._read(message, envelope)
+        except Exception as error:  # a fault in a reader costs the verdict, never the mail
+            report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
+        return message, Classification(report, findings, (*message.notes, *report.notes))
+
+    def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
+        report = reports.read(message, envelope, names=self.names)
+        list_id = report.original.list_id if report.original else None
+        findings = []
+        for failure in report.failures:
+            verdict = self.classifier.verdict(failure, report)
+            provider = self.classifier.provider(failure)
+            handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
+            findings.append(Finding(failure, verdict, handling, provider))
+        return report, tuple(findings)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Knowledge:
+    """What ships, without an operator's settings: loaded once a process."""
+    directories = [rules_dir()]
+    return Knowledge(
+        classifier=Classifier(rules.load(directories)),
+        handling=HandlingRules.load(directories),
+        names=reports.OriginalNames(),
+        limits=LIMITS,
+    )
 
 
 def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
     """See `mailback.classify`."""
     del thread  # read by the reply layers only
-    return _classify(Knowledge.load(), raw, envelope)[1]
-
-
-def _classify(knowledge: Knowledge, raw: bytes, envelope: Envelope | None) -> tuple[Message, Classification]:
-    message = parse(raw, knowledge.limits)
-    try:
-        report, findings = _read(knowledge, message, envelope)
-    except Exception as error:  # a fault in a reader costs the verdict, never the mail
-        report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
-    return message, Classification(report, findings, (*message.notes, *report.notes))
-
-
-def _read(knowledge: Knowledge, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
-    report = reports.read(message, envelope, names=knowledge.names)
-    list_id = report.original.list_id if report.original else None
-    findings = []
-    for failure in report.failures:
-        verdict = knowledge.classifier.verdict(failure, report)
-        provider = knowledge.classifier.provider(failure)
-        handling = knowledge.handling.handling(verdict, provider=provider, list_id=list_id)
-        findings.append(Finding(failure, verdict, handling, provider))
-    return report, tuple(findings)
+    return _shipped().classify(raw, envelope)
 
 
 class Engine:
@@ -248,18 +254,20 @@ class Engine:
 
     def assess(self, envelope: Envelope, raw: bytes) -> Assessment:
         """The part that only computes; never raises on any bytes."""
-        message, classification = _classify(self._knowledge, raw, envelope)
+        began = time.perf_counter_ns()
+        message, classification = self._knowledge.examine(raw, envelope)
         digest = hashlib.sha256(raw).hexdigest()
         report_id = message.header("message-id") or None
-        if not classification.findings:
-            event = _event(envelope, classification, report_id, digest, len(raw))
-            return Assessment(classification, (event,), (None,))
         events = []
-        for finding in classification.findings:
+        handlings: list[Handling | None] = []
+        for finding in classification.findings or (None,):
             event = _event(envelope, classification, report_id, digest, len(raw))
-            _fill_finding(event, finding, classification, digest)
+            if finding is not None:
+                _fill_finding(event, finding, classification, digest)
             events.append(event)
-        return Assessment(classification, tuple(events), tuple(f.handling for f in classification.findings))
+            handlings.append(finding.handling if finding is not None else None)
+        events[0].processing_us = (time.perf_counter_ns() - began) // 1000
+        return Assessment(classification, tuple(events), tuple(handlings))
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
         """Hand the assessment to the store's writer; the future resolves after the group commit."""
@@ -275,7 +283,9 @@ class Engine:
             recorded = transaction.record(event)
             event_ids.append(recorded.event_id)
             if (recorded.new or recorded.better) and decision.suppression is not None:
-                transaction.suppress(decision.suppression, actor=f"event:{recorded.event_id}")
+                transaction.suppress(
+                    replace(decision.suppression, event_id=recorded.event_id), actor=f"event:{recorded.event_id}"
+                )
             decisions.append(decision)
         return _outcome(assessment.classification, tuple(decisions), event_ids[0])
 
