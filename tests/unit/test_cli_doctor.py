@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import stat
@@ -45,14 +46,16 @@ def postfix(tmp_path: Path) -> Path:
     """A configuration folder of Postfix; tests write what differs into its main.cf."""
     folder = tmp_path / "postfix"
     folder.mkdir()
-    (folder / "main.cf").write_text("compatibility_level = 3.6\n")
+    (folder / "main.cf").write_text("compatibility_level = 3.6\nmyhostname = mx.sender.test\n")
     (folder / "master.cf").write_text("smtp inet n - n - - smtpd\n")
-    return folder
+    return configured(folder)
 
 
 def configured(postfix: Path, **parameters: str) -> Path:
     with (postfix / "main.cf").open("a") as file:
         file.writelines(f"{name} = {value}\n" for name, value in parameters.items())
+    long_ago = 1_700_000_000  # Postfix waits a second before it reads a main.cf that was changed just now
+    os.utime(postfix / "main.cf", (long_ago, long_ago))
     return postfix
 
 

@@ -61,7 +61,10 @@ def _nobody_can_run_python() -> bool:
     if os.geteuid() != 0:
         return False
     command = [sys.executable, "-c", "import alembic, mailback.store.database"]
-    return subprocess.run(command, user="nobody", cwd="/", capture_output=True, check=False).returncode == 0
+    try:
+        return subprocess.run(command, user="nobody", cwd="/", capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 @pytest.mark.skipif(not _nobody_can_run_python(), reason="needs root, and an interpreter that `nobody` may read")
