@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from mailback.bounce.taxonomy import Kind, Subcategory
-from mailback.reports import addresses, legacy
+from mailback.reports import addresses, reasons
 from mailback.reports import original as originals
 from mailback.reports.bounces import explanation
 from mailback.reports.diagnostic import Said
@@ -161,7 +161,9 @@ def _gone(facts: Facts, text: str, lower: str, said: Words) -> Report | None:
     own = [address for address in named if address.rpartition("@")[2].lower() == domain]
     if not own or _NEW.search(near[: near.lower().find(own[0].lower())][-60:]):
         return None
-    failure = legacy.failure(own[0], legacy.Reason(near.strip(), Said(None, None)), cause=Subcategory.MAILBOX_DISABLED)
+    failure = reasons.failure(
+        own[0], reasons.Reason(near.strip(), Said(None, None)), cause=Subcategory.MAILBOX_DISABLED
+    )
     failure.moved_to = next((address for address in named if address != own[0]), None)
     return Report(
         kind=Kind.BOUNCE,

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from mailback.bounce.taxonomy import Kind
 from mailback.message import Part, html_to_text
-from mailback.reports import addresses, diagnostic, dsn, legacy
+from mailback.reports import addresses, diagnostic, dsn, legacy, reasons
 from mailback.reports import original as originals
 from mailback.reports.facts import Facts
 from mailback.reports.legacy import Reading, Standing
 from mailback.reports.phrases import says
+from mailback.reports.reasons import Reasons
 from mailback.reports.report import DeliveryFailure, Original, Report
 
 
@@ -83,14 +84,14 @@ def _fill_from_text(report: Report, reading: Reading, facts: Facts) -> None:
     nameless = [failure for failure in report.failures if not addresses.is_full(failure.recipient)]
     if nameless:
         _name(nameless, report, reading, facts)
-    every = legacy.recipients(reading)
+    reasons_told = Reasons(reading, legacy.recipients(reading))
     for failure in report.failures:
         if not _lacks(failure):
             continue
         mention = mentions.get(failure.recipient.lower())
         if mention is None or failure.action not in {"failed", "delayed"}:
             continue
-        told = legacy.reason(reading, mention, every)
+        told = reasons_told.of(mention)
         said = told.said
         if not failure.diagnostic or failure.diagnostic.isdigit():
             failure.diagnostic = diagnostic.tidy(told.text)
@@ -236,15 +237,16 @@ def _kind_of_words(facts: Facts, reading: Reading, *, listed: bool) -> Kind | No
 
 def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
     every = legacy.recipients(reading)
+    reasons_told = Reasons(reading, every)
     by_address = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
     action = {Kind.BOUNCE: "failed", Kind.DELAY: "delayed"}.get(report.kind, "delivered")
     addressees = whom(facts, reading, report.original)
     report.truncated = len(addressees) > facts.cap
     for address in addressees[: facts.cap]:
         mention = by_address.get(address.lower()) or (every[0] if every and len(addressees) == 1 else None)
-        told = legacy.reason(reading, mention, every) if mention else legacy.reason_without_mention(reading)
+        told = reasons_told.of(mention)
         report.failures.append(
-            legacy.failure(
+            reasons.failure(
                 address,
                 told,
                 action=action,

@@ -20,19 +20,16 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from itertools import islice
 
-from mailback.bounce.taxonomy import Subcategory
-from mailback.reports import addresses, diagnostic
-from mailback.reports.diagnostic import Said
+from mailback.reports import addresses
 from mailback.reports.dialects import Dialects
-from mailback.reports.report import DeliveryFailure
 
-REPORT_CAP = 131_072
+REPORT_CAP = 524_288
 """Characters of explanation read; real ones have 500-5000, the rest of a long text is the returned message."""
 
-_LINE_WINDOW = 300  # characters before and after an address that are looked at
-_REASON_CAP = 1200  # characters of one recipient's reason
+_LINE_WINDOW = 200  # characters before and after an address that are looked at
+_MENTIONS_CAP = 25_000  # addresses looked at; of a report on 10,000 recipients each may stand there twice
 
 
 class Standing(IntEnum):
@@ -59,6 +56,8 @@ class Mention:
     """Where its line begins."""
     end: int
     """Where the address ends, with its closing bracket."""
+    is_command: bool
+    """It stands in a quoted `RCPT TO` command; the lines after it are the answer."""
 
 
 @dataclass(slots=True)
@@ -79,7 +78,7 @@ def read(text: str, dialects: Dialects, ours: Iterable[str] = ()) -> Reading:
     explanation, returned = split_returned(text, dialects)
     reading = Reading(explanation, returned)
     known = {address.lower() for address in ours}
-    reading.mentions = list(_mentions(explanation, dialects, known, reading.generated_from))
+    reading.mentions = list(islice(_mentions(explanation, dialects, known, reading.generated_from), _MENTIONS_CAP))
     return reading
 
 
@@ -136,13 +135,13 @@ def _block_start(text: str, position: int) -> int:
 
 
 _BULLET = re.compile(r"[\s<\"'*•·\-–—|>(\[#]*(?:\d{1,4}[.)]\s*)?[\s<\"'(\[]*$")
+_COMMAND = 24  # characters before an address that may be a command
 _RCPT = re.compile(r"RCPT\s+TO\s*[:=]?\s*<?$", re.IGNORECASE)
 _MAIL = re.compile(r"(?:MAIL\s+FROM|envelope[- ]from|envelope[- ]sender|FROM)\s*[:=]\s*<?$", re.IGNORECASE)
 _REPLY_LINE = re.compile(r"[\s<>*|.-]*(?:[45]\d\d[ \-]|[45]\.\d\.\d{1,3}\s)")
 _HEADING_TAIL = re.compile(
     r"[>\"'\])]*\s*(?:$|[:;：,，、]|\.\.\.|[\[(]|[-–—]{1,2}\s|\s[-–—>=]{1,2}\s|on (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|\d))"
 )
-_DISPLAY_NAME = re.compile(r"[\w.+=@-]{1,100}+@[\w.-]{1,100}+[\"']?\s?(?=<$)")
 _BLOCK = re.compile(r"[>\"'\])]{0,3}[ \t]*[:：][ \t]*\n?[ \t]*[^\s:]")
 _CLOSING = re.compile(r"[>\"'\])]{0,3}")
 _GENERATED = re.compile(r"\(?(?:ultimately )?(?:generated|expanded) (?:from|by):? <?$", re.IGNORECASE)
@@ -157,36 +156,46 @@ def _mentions(text: str, dialects: Dialects, ours: set[str], generated_from: dic
         if _NAMED.match(text, end):
             continue  # the display name of the address that follows
         address = addresses.tidy(found)
+        if not addresses.is_full(address):
+            continue
         line_start = max(text.rfind("\n", max(0, start - _LINE_WINDOW), start) + 1, start - _LINE_WINDOW)
         before = text[line_start:start]
-        if "@" in before:
-            before = _DISPLAY_NAME.sub("", before)
-        if _GENERATED.search(before):
+        if before.endswith("<") and "@" in before:
+            before = _without_display_name(before)
+        if _GENERATED.search(before[-40:]):
             if last is not None:
                 generated_from.setdefault(last.address.lower(), address)
             else:
-                yield Mention(address, Standing.LEADING, line_start, end)
+                yield Mention(address, Standing.LEADING, line_start, end, is_command=False)
             continue
         line_end = text.find("\n", end, end + _LINE_WINDOW)
         after = text[end : line_end if line_end >= 0 else end + _LINE_WINDOW]
         standing = _standing(before, after, dialects)
-        if standing is None or not addresses.is_full(address):
+        if standing is None:
             continue
         if standing > Standing.LABELLED and (address.lower() in ours or dialects.is_role(address)):
             heads_block = standing is Standing.HEADING and _BLOCK.match(text, end) is not None
             standing = Standing.OWN if heads_block else Standing.SUMMARY
         closing = _CLOSING.match(text, end)
-        last = Mention(address, standing, line_start, closing.end() if closing else end)
+        is_command = standing is Standing.DIALOGUE and _RCPT.search(before[-_COMMAND:]) is not None
+        last = Mention(address, standing, line_start, closing.end() if closing else end, is_command)
         yield last
+
+
+def _without_display_name(before: str) -> str:
+    """`<a@b.example> <` heads a line just as `<` does: people are shown an address as the name of an address."""
+    stem = before[:-1].rstrip(" \"'")
+    name = stem[max(stem.rfind(" "), stem.rfind("\t")) + 1 :]
+    return f"{stem[: len(stem) - len(name)]}<" if "@" in name and "<" not in name else before
 
 
 def _standing(before: str, after: str, dialects: Dialects) -> Standing | None:
     """How an address stands between the text before and after it on its line; None: certainly not a recipient."""
     if _BULLET.match(before):
         return Standing.HEADING if _HEADING_TAIL.match(after) else Standing.LEADING
-    if _RCPT.search(before):
+    if _RCPT.search(before[-_COMMAND:]):
         return Standing.DIALOGUE
-    if _MAIL.search(before):
+    if _MAIL.search(before[-_COMMAND:]):
         return None
     stem = before.rstrip(_OPENING)
     if stem.lower().endswith(_ADDRESS_TYPES):
@@ -218,97 +227,3 @@ def recipients(reading: Reading) -> list[Mention]:
         if mention.standing == best:
             told.setdefault(mention.address.lower(), mention)
     return list(told.values())
-
-
-class Reason(NamedTuple):
-    """What the text says of one recipient, with the codes that it names."""
-
-    text: str
-    said: Said
-
-
-def reason(reading: Reading, mention: Mention, every: list[Mention]) -> Reason:
-    """What the text says of one recipient: its own block, else a reply that names it, else what follows the list."""
-    text = reading.text
-    following = (
-        len(text) if len(every) < 2 else min((m.start for m in every if m.start > mention.start), default=len(text))
-    )
-    own = _reason(_paragraph(text[mention.end : min(following, mention.end + _REASON_CAP * 2)]))
-    if own.said.smtp_code:
-        return own
-    named = _reply_naming(text, mention.address)
-    if named:
-        return _reason(f"{own.text} {named}" if own.text not in named else named)
-    if own.text and len(every) > 1:
-        return own
-    rest_start = max((other.end for other in every), default=mention.end)
-    rest = _reason(text[rest_start : rest_start + _REASON_CAP].strip(_EDGES))
-    if any(rest.said):
-        return rest
-    head = _reason(text[max(0, mention.start - _REASON_CAP) : mention.start].strip(_EDGES))
-    if any(head.said):
-        return head
-    return next((told for told in (own, rest) if told.text), head)
-
-
-def _reason(text: str) -> Reason:
-    return Reason(text, diagnostic.codes(text))
-
-
-def reason_without_mention(reading: Reading) -> Reason:
-    """The same for a recipient that the text does not name: its beginning."""
-    return _reason(reading.text.strip()[:_REASON_CAP])
-
-
-_EDGES = " \t\r\n-=_*:>\"'"
-
-
-def _paragraph(text: str) -> str:
-    """The rest of the line and what follows up to a blank line; the next paragraph where that is empty."""
-    for piece in re.split(r"\n[ \t]*\n", text, maxsplit=2)[:2]:
-        told = piece.strip(_EDGES)
-        if told:
-            return told[:_REASON_CAP]
-    return ""
-
-
-def _reply_naming(text: str, address: str) -> str:
-    """The SMTP reply that names the address or answers its RCPT command, from a quoted dialogue."""
-    position = text.find(address)
-    for _ in range(20):
-        if position < 0:
-            return ""
-        start = text.rfind("\n", 0, position) + 1
-        end = text.find("\n", position)
-        line = text[start : end if end >= 0 else len(text)][:_REASON_CAP]
-        if diagnostic.codes(line).smtp_code:
-            return line.strip(" <>\t")
-        if _RCPT.search(text, max(start, position - 40), position):
-            answer = text[end + 1 : end + 1 + _REASON_CAP].split("\n>>>", 1)[0] if end >= 0 else ""
-            if diagnostic.codes(answer).smtp_code:
-                return answer.replace("<<<", " ").strip(" <>\t\n")
-        position = text.find(address, position + len(address))
-    return ""
-
-
-def failure(
-    address: str,
-    told: Reason,
-    *,
-    action: str = "failed",
-    original_recipient: str | None = None,
-    reporting_mta: str | None = None,
-    cause: Subcategory | None = None,
-) -> DeliveryFailure:
-    """A record for one recipient of a free-text report; `told` is its reason as the text has it."""
-    return DeliveryFailure(
-        recipient=address,
-        original_recipient=original_recipient,
-        final_recipient=address,
-        action=action,
-        status=told.said.status,
-        smtp_code=told.said.smtp_code,
-        diagnostic=diagnostic.tidy(told.text),
-        reporting_mta=reporting_mta,
-        cause=cause,
-    )

@@ -1,0 +1,136 @@
+"""Why a free-text report says that delivery to one address failed: the words that belong to that address.
+
+Log events: none; nothing here raises on any text.
+
+A reason stands after the address in its own block; or in the reply of a quoted dialogue that names the address; or,
+for a list of addresses with one reason for all, after the list or before it. Tried in this order, a text with an SMTP
+code before one without.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import cached_property
+from typing import NamedTuple
+
+from mailback.bounce.taxonomy import Subcategory
+from mailback.reports import diagnostic
+from mailback.reports.diagnostic import Said
+from mailback.reports.legacy import Mention, Reading
+from mailback.reports.report import DeliveryFailure
+
+_CAP = 1200  # characters of one reason
+_EDGES = " \t\r\n-=_*:>\"'"
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_ANSWERS_LOOKED_AT = 5  # lines of a dialogue that name one address
+
+
+class Reason(NamedTuple):
+    """What the text says of one recipient, with the codes that it names."""
+
+    text: str
+    said: Said
+
+
+def reason(text: str) -> Reason:
+    """A text as a reason."""
+    return Reason(text, diagnostic.codes(text))
+
+
+_NOTHING = Reason("", Said(None, None))
+
+
+class Reasons:
+    """The reasons of one report; what all its recipients share is worked out once."""
+
+    def __init__(self, reading: Reading, listed: list[Mention]) -> None:
+        self._text = reading.text
+        self._mentions = reading.mentions
+        self._starts = sorted(mention.start for mention in listed)
+        self._end = max((mention.end for mention in listed), default=0)
+
+    def of(self, mention: Mention | None) -> Reason:
+        """The reason for a mention; without one, what the text says at its beginning."""
+        if mention is None:
+            return self._beginning
+        own = self._own(mention)
+        if own.said.smtp_code:
+            return own
+        named = self._reply_naming(mention)
+        if named.text:
+            return reason(f"{own.text} {named.text}") if own.text not in named.text else named
+        if own.text and len(self._starts) > 1:
+            return own
+        for shared in (self._after_list, self._before_list):
+            if any(shared.said):
+                return shared
+        return next((told for told in (own, self._after_list) if told.text), self._before_list)
+
+    def _own(self, mention: Mention) -> Reason:
+        """The rest of the line and what follows up to a blank line, or the paragraph after where that is empty."""
+        position = bisect_right(self._starts, mention.start)
+        following = self._starts[position] if position < len(self._starts) else len(self._text)
+        block = self._text[mention.end : min(following, mention.end + 2 * _CAP)]
+        for piece in _BLANK_LINE.split(block, maxsplit=2)[:2]:
+            told = piece.strip(_EDGES)
+            if told:
+                return reason(told[:_CAP])
+        return _NOTHING
+
+    def _reply_naming(self, mention: Mention) -> Reason:
+        """The SMTP reply that names the address or answers its RCPT command."""
+        for other in self._by_address[mention.address.lower()][:_ANSWERS_LOOKED_AT]:
+            end = self._text.find("\n", other.end)
+            end = len(self._text) if end < 0 else end
+            line = reason(self._text[other.start : min(end, other.start + _CAP)].strip(" <>\t"))
+            if line.said.smtp_code:
+                return line
+            if other.is_command:
+                answer = reason(self._text[end + 1 : end + 1 + _CAP].split("\n>>>", 1)[0].replace("<<<", " ").strip())
+                if answer.said.smtp_code:
+                    return answer
+        return _NOTHING
+
+    @cached_property
+    def _by_address(self) -> dict[str, list[Mention]]:
+        told: dict[str, list[Mention]] = {}
+        for mention in self._mentions:
+            told.setdefault(mention.address.lower(), []).append(mention)
+        return told
+
+    @cached_property
+    def _after_list(self) -> Reason:
+        return reason(self._text[self._end : self._end + _CAP].strip(_EDGES))
+
+    @cached_property
+    def _before_list(self) -> Reason:
+        start = self._starts[0] if self._starts else 0
+        return reason(self._text[max(0, start - _CAP) : start].strip(_EDGES))
+
+    @cached_property
+    def _beginning(self) -> Reason:
+        return reason(self._text.strip()[:_CAP])
+
+
+def failure(
+    address: str,
+    told: Reason,
+    *,
+    action: str = "failed",
+    original_recipient: str | None = None,
+    reporting_mta: str | None = None,
+    cause: Subcategory | None = None,
+) -> DeliveryFailure:
+    """A record for one recipient of a free-text report; `told` is its reason as the text has it."""
+    return DeliveryFailure(
+        recipient=address,
+        original_recipient=original_recipient,
+        final_recipient=address,
+        action=action,
+        status=told.said.status,
+        smtp_code=told.said.smtp_code,
+        diagnostic=diagnostic.tidy(told.text),
+        reporting_mta=reporting_mta,
+        cause=cause,
+    )
