@@ -1,0 +1,297 @@
+"""The milter behind a real Postfix, beside Postfix without one and beside opendkim: `python bench/milter.py` (as root).
+
+One Postfix takes the same mail on several ports: without a milter, with opendkim verifying (a C program on the same
+libmilter), with Mailback reading what comes in (parse, classify, tag, durable commit), and with Mailback checking the
+recipients of what goes out. All mail ends in discard(8), so what is measured is smtpd(8), cleanup(8) and the milter.
+Rounds are interleaved and the median is taken.
+
+What comes in are 6 kB bounces, each about another address: the same one twice would be recorded once and flatter. They
+carry no DKIM signature, as most bounces do not, which is the cheapest case for opendkim. What goes out is sent by
+Postfix's own smtp-source to addresses that are on no list, each looked up among `--suppressed` that are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import uvloop
+
+from mailback.store import Store
+from mailback.store.records import Suppression
+from tests.postfix.instance import PrivatePostfix, Smtpd, unavailable
+from tests.support.mail import dsn
+from tests.support.server import free_port, running, wait_for
+
+SESSIONS = 20
+PADDING = 5000
+"""Octets of returned body, for a bounce of 6 kB in all."""
+ROUND_TIMEOUT_S = 120
+
+OPENDKIM = """\
+Mode v
+Socket local:{socket}
+UMask 000
+Syslog no
+AlwaysAddARHeader yes
+AuthservID mx.sender.test
+"""
+
+MAILBACK = """\
+[store]
+url = "{store}"
+[mail]
+sending_domains = ["sender.test"]
+[milter]
+listen = "unix:{socket}"
+socket_mode = "0666"
+workers = {workers}
+[policyd]
+listen = "127.0.0.1:{policy}"
+[log]
+level = "{level}"
+"""
+
+Round = Callable[[], float]
+"""Sends the messages of one round; messages a second."""
+
+
+class Supply:
+    """Bounces that differ in address and Message-ID: one, with two fields of fixed width put in anew each time."""
+
+    def __init__(self) -> None:
+        made = dsn("gone-00000000@receiver.test", message_id="<m-00000000@sender.test>", padding=PADDING)
+        self._pieces = made.split(b"00000000")
+        self._count = 0
+        self.size = len(made)
+
+    def next(self) -> bytes:
+        self._count += 1
+        return (b"%08d" % self._count).join(self._pieces)
+
+
+class Batch:
+    """The messages of one round that are still to be sent, shared by its sessions."""
+
+    def __init__(self, left: int, supply: Supply) -> None:
+        self.left = left
+        self.supply = supply
+
+    async def session(self, port: int) -> None:
+        """Send until nothing is left, a connection a message."""
+        while self.left > 0:
+            self.left -= 1
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await answered(reader, b"2")
+            for said, expected in (
+                (b"EHLO peer.test\r\n", b"2"),
+                (b"MAIL FROM:<>\r\n", b"2"),
+                (b"RCPT TO:<bounces@sender.test>\r\n", b"2"),
+                (b"DATA\r\n", b"3"),
+                (self.supply.next() + b".\r\n", b"2"),
+                (b"QUIT\r\n", b"2"),
+            ):
+                writer.write(said)
+                await answered(reader, expected)
+            writer.close()
+
+    async def run(self, port: int) -> float:
+        """Messages a second."""
+        messages, began = self.left, time.perf_counter()
+        async with asyncio.timeout(ROUND_TIMEOUT_S):
+            await asyncio.gather(*(self.session(port) for _ in range(SESSIONS)))
+        return messages / (time.perf_counter() - began)
+
+
+async def answered(reader: asyncio.StreamReader, expected: bytes) -> None:
+    """Read one reply, however many lines (RFC 5321 section 4.2.1); SystemExit when it is another than expected."""
+    while True:
+        line = await reader.readline()
+        if line[:1] != expected:
+            raise SystemExit(f"answered {line!r}, expected {expected.decode()}xx")
+        if line[3:4] != b"-":
+            return
+
+
+def bounces(port: int, messages: int, supply: Supply) -> float:
+    """A round of bounces; messages a second."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Batch(messages, supply).run(port))
+
+
+def outgoing(port: int, messages: int, letter: Path) -> float:
+    """A round of outgoing mail to as many addresses, a connection a message."""
+    command = [
+        "smtp-source", "-N", "-s", str(SESSIONS), "-m", str(messages), "-f", "news@sender.test",
+        "-t", "reader@receiver.test", "-F", str(letter), f"127.0.0.1:{port}",
+    ]  # fmt: skip
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ROUND_TIMEOUT_S)
+    took = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"smtp-source: {done.stderr[-500:]}")
+    return messages / took
+
+
+def interleaved(rounds: int, cases: Mapping[str, Round]) -> dict[str, float]:
+    """The median rate of each case; one round of each before the next of any, after one that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(rounds + 1):
+        for name, case in cases.items():
+            rate = case()
+            if number:
+                taken[name].append(rate)
+    return {name: statistics.median(rates) for name, rates in taken.items()}
+
+
+def fill(store_url: str, count: int) -> None:
+    """Suppress `count` addresses, none of which is mailed."""
+    store = Store.open(store_url)
+    store.upgrade()
+    now = datetime.now(UTC)
+
+    def chunk(first: int) -> Callable[[object], None]:
+        def work(transaction: object) -> None:
+            for number in range(first, min(first + 1000, count)):
+                address = f"gone{number}@elsewhere.test"
+                suppression = Suppression(address, address, "all", "bench", None, None, "import", now, None)
+                transaction.suppress(suppression, "bench")  # type: ignore[attr-defined]
+
+        return work
+
+    for future in [store.submit(chunk(first)) for first in range(0, count, 1000)]:
+        future.result()
+    store.close()
+
+
+def start_opendkim(stack: ExitStack, folder: Path) -> str:
+    """opendkim on a unix socket; its address as Postfix wants it."""
+    socket = folder / "opendkim.sock"
+    config = folder / "opendkim.conf"
+    config.write_text(OPENDKIM.format(socket=socket))
+    process = subprocess.Popen(["opendkim", "-f", "-x", str(config)], stderr=subprocess.DEVNULL)
+    stack.callback(process.wait, 30)
+    stack.callback(process.terminate)
+    wait_for(socket.exists, what="opendkim's socket")
+    return f"unix:{socket}"
+
+
+def start_mailback(stack: ExitStack, folder: Path, asked: argparse.Namespace) -> tuple[str, int]:
+    """`mailback serve`; the milter's address as Postfix wants it, and the policy service's port."""
+    (folder / "state").mkdir()
+    store_url = f"sqlite:///{folder / 'state' / 'mailback.db'}"
+    fill(store_url, asked.suppressed)
+    config, policy = folder / "mailback.toml", free_port()
+    socket = folder / "mailback.sock"
+    config.write_text(
+        MAILBACK.format(store=store_url, socket=socket, workers=asked.workers, policy=policy, level=asked.log_level)
+    )
+    stack.enter_context(running(config))
+    return f"unix:{socket}", policy
+
+
+def measure(folder: Path, asked: argparse.Namespace) -> str:
+    supply = Supply()
+    letter = folder / "letter.eml"
+    letter.write_bytes(supply.next().replace(b"\r\n", b"\n"))
+    with ExitStack() as stack:
+        mailback, policy = start_mailback(stack, folder, asked)
+        via_policy = f"check_policy_service {{ inet:127.0.0.1:{policy}, timeout=10s, default_action=DUNNO }}"
+        smtpds = {
+            "none": Smtpd(),
+            "opendkim": Smtpd({"smtpd_milters": start_opendkim(stack, folder)}),
+            "mailback": Smtpd({"smtpd_milters": mailback}),
+            "outbound": Smtpd({"smtpd_milters": mailback, "milter_macro_daemon_name": "ORIGINATING"}),
+            "policy": Smtpd({"smtpd_recipient_restrictions": "$via_policy"}),
+        }
+        parameters = {
+            "default_transport": "discard:",
+            "relay_transport": "discard:",
+            "via_policy": f"{via_policy}, permit_mynetworks, reject_unauth_destination",
+            "milter_default_action": "tempfail",
+            "local_header_rewrite_clients": "permit_inet_interfaces",
+        }
+        postfix = PrivatePostfix(folder / "postfix", smtpds, parameters)
+        postfix.start()
+        stack.callback(postfix.stop)
+
+        def inbound(name: str) -> Round:
+            return lambda: bounces(postfix.port(name), asked.messages, supply)
+
+        def outbound(name: str) -> Round:
+            return lambda: outgoing(postfix.port(name), asked.messages, letter)
+
+        came_in = interleaved(asked.rounds, {name: inbound(name) for name in ("none", "opendkim", "mailback")})
+        went_out = interleaved(asked.rounds, {name: outbound(name) for name in ("none", "outbound", "policy")})
+    return table(came_in, went_out, asked, supply.size)
+
+
+def table(came_in: Mapping[str, float], went_out: Mapping[str, float], asked: argparse.Namespace, size: int) -> str:
+    bare, peer, ours = came_in["none"], came_in["opendkim"], came_in["mailback"]
+    plain, checked, policy = went_out["none"], went_out["outbound"], went_out["policy"]
+    how = (
+        f"Postfix to discard(8), {SESSIONS} sessions, a connection a message, unix sockets; medians of {asked.rounds} "
+        f"interleaved rounds of {asked.messages} messages of {size} octets.\n"
+    )
+    read = f"{ours:.0f} | {ours / bare:.2f} | {ours / peer:.2f}"
+    return "\n".join(
+        [
+            "## Milter\n",
+            how,
+            "| what comes in | msg/s | beside no milter | beside opendkim | goal |",
+            "|---|---|---|---|---|",
+            f"| no milter | {bare:.0f} | 1.00 | {bare / peer:.2f} | |",
+            f"| opendkim, verifying, no signature | {peer:.0f} | {peer / bare:.2f} | 1.00 | |",
+            f"| Mailback: parse, classify, tag, durable commit | {read} | ≥ 1.00 of opendkim |",
+            "",
+            f"| what goes out, {asked.suppressed} addresses suppressed | msg/s | beside no milter | goal |",
+            "|---|---|---|---|",
+            f"| no milter | {plain:.0f} | 1.00 | |",
+            f"| Mailback, milter at RCPT | {checked:.0f} | {checked / plain:.2f} | ≥ 0.75 |",
+            f"| Mailback, policy service | {policy:.0f} | {policy / plain:.2f} | |",
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=1000, help="of one round")
+    parser.add_argument("--suppressed", type=int, default=100_000, help="addresses on the list")
+    parser.add_argument("--workers", type=int, default=0, help="milter processes; 0 is one a core")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="a disk, not a tmpfs")
+    asked = parser.parse_args()
+    if reason := unavailable():
+        print(reason, file=sys.stderr)
+        return 1
+    if shutil.which("opendkim") is None:
+        print("opendkim is not installed (apt-get install opendkim)", file=sys.stderr)
+        return 1
+    folder = Path(tempfile.mkdtemp(prefix="mailback-bench-", dir=asked.folder))
+    folder.chmod(0o755)
+    (folder / "postfix").mkdir(mode=0o755)
+    try:
+        print(measure(folder, asked))
+    finally:
+        if os.environ.get("KEEP") is None:
+            shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
