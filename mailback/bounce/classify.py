@@ -413,7 +413,8 @@ def _split_status(status: str | None) -> tuple[str, str, int] | None:
 
 
 _QUOTED = re.compile(
-    r"(?:said|returned was|responded|responded with|response|server message)[^:]{0,40}: ?(?=[245]\d\d[ -])", re.I
+    r"(?:said|returned was|responded|responded with|response|server message)[^:]{0,40}: ?(?=[245]\d\d[ -])",
+    re.IGNORECASE,
 )
 _CONTINUATION = re.compile(r"([245]\d\d)-(?:([245]\.\d{1,3}\.\d{1,3}) )?")
 

@@ -11,8 +11,8 @@ A pattern is matched against UTF-8 bytes that were lower-cased and had their whi
 
 Left out on purpose: `*`, `+` and open `{3,}` (unbounded), back references and look-around (hyperscan has none), flags
 and anchors. The number of ways in which a pattern can match so far and then fail at one place of the text is its
-*work*; `re` backtracks at most so many times there, so that a bound on it makes every search linear in the text. `parse`
-refuses a pattern above `MAX_WORK`, one that needs no literal text, and everything that is not of the language.
+*work*; `re` backtracks at most so many times there, so that a bound on it makes every search linear in the text.
+`parse` refuses a pattern above `MAX_WORK`, one that needs no literal text, and everything that is not of the language.
 Emits no log events.
 """
 

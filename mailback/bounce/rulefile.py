@@ -113,6 +113,14 @@ class Table:
                 kept.append((index, item))
         return kept
 
+    def unread(self) -> list[str]:
+        """The keys that nobody has asked for yet."""
+        return list(self._values)
+
+    def table(self, key: str) -> Table:
+        """A table below this one; required."""
+        return Table(self._document, (*self.place, key), self._take(key, dict, "a table", None) or {})
+
     def tables(self, key: str) -> Iterator[tuple[str, Table]]:
         """A table of tables: each name with its table."""
         value = self._take(key, dict, "a table", {})

@@ -31,7 +31,7 @@ def recipients() -> tuple[tuple[dict[str, Any], dict[str, Any]], ...]:
         assert isinstance(told, list)
         by_address = {str(one["recipient"]).lower(): one for one in told}
         for wanted in label["bounces"]:
-            got = by_address.get(wanted["recipient"].lower(), told[0] if len(told) == 1 else {})
+            got = by_address.get(wanted["recipient"].lower()) or (told[0] if len(told) == 1 else {})
             pairs.append((wanted, got))
     return tuple(pairs)
 
