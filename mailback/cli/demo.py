@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from mailback.engine import Assessment, Engine, Outcome
     from mailback.store import Store
 
-_PAUSE_S = 0.35  # between two lines of the live table, on a terminal
+_PAUSE_S = 0.25  # between two lines of the live table, on a terminal
 _WIDTH = 118  # of the picture, in columns
 _MAIL_COLUMNS = (
-    Column("what came in"), Column("told as", wraps=False), Column("about", "cyan", wraps=False),
-    Column("cause", wraps=False), Column("conf.", right=True, wraps=False), Column("so", wraps=False),
+    Column("what came in", wraps=False), Column("told as", wraps=False), Column("about", "cyan", wraps=False),
+    Column("cause"), Column("conf.", right=True, wraps=False), Column("so"),
 )  # fmt: skip
 _SUPPRESSION_COLUMNS = (
     Column("suppressed", "cyan", wraps=False), Column("because", wraps=False), Column("since (UTC)", wraps=False),
@@ -88,10 +88,15 @@ def _inbound(stage: _Stage, engine: Engine) -> None:
         assert isinstance(bounces, list)
         about = bounces[0] if bounces else {}
         rows.add([
-            mail.what, Cell(outcome.kind, "bold"), about.get("recipient"), about.get("subcategory"),
-            f"{about['confidence']:.2f}" if about else None, _consequence(assessment, outcome),
+            mail.what, Cell(outcome.kind, "bold"), about.get("recipient"), _words(about.get("subcategory", "")),
+            f"{about['confidence']:.2f}" if about else None, _words(_consequence(assessment, outcome)),
         ])  # fmt: skip
     rows.end()
+
+
+def _words(name: str) -> str:
+    """A name of the taxonomy as words, which a narrow terminal can break."""
+    return name.replace("_", " ")
 
 
 def _consequence(assessment: Assessment, outcome: Outcome) -> str:

@@ -89,7 +89,7 @@ def _unknown_user(when: datetime) -> DemoMail:
     text = f"I could not hand your message on. The other side answered:\n\n    {said}"
     raw = _dsn(when, 1, "anna@dept.example", server="mail.shop.example", text=text, action="failed", status="5.1.1",
                said=said)  # fmt: skip
-    return DemoMail("Nobody there any more", raw)
+    return DemoMail("dead address", raw)
 
 
 def _mailbox_full(when: datetime) -> DemoMail:
@@ -97,7 +97,7 @@ def _mailbox_full(when: datetime) -> DemoMail:
     text = f"Your message was not delivered to ben@home.example:\n\n    {said}"
     raw = _dsn(when, 2, "ben@home.example", server="mail.shop.example", text=text, action="failed", status="5.2.2",
                said=said)  # fmt: skip
-    return DemoMail("Mailbox is full", raw)
+    return DemoMail("full mailbox", raw)
 
 
 def _blocked(when: datetime) -> DemoMail:
@@ -108,7 +108,7 @@ def _blocked(when: datetime) -> DemoMail:
     text = f"The server of carla@firm.example refused the connection:\n\n    {said}"
     raw = _dsn(when, 3, "carla@firm.example", server="mail.shop.example", text=text, action="failed", status="5.7.1",
                said=said)  # fmt: skip
-    return DemoMail("Our own IP is on a blocklist", raw)
+    return DemoMail("our IP blocked", raw)
 
 
 def _delayed(when: datetime) -> DemoMail:
@@ -116,12 +116,12 @@ def _delayed(when: datetime) -> DemoMail:
     text = "This is only a warning. You need not send your message again: delivery is tried for five days."
     raw = _dsn(when, 4, "david@slow.example", server="mail.shop.example", text=text, action="delayed", status="4.4.1",
                said=said)  # fmt: skip
-    return DemoMail("Still being tried", raw)
+    return DemoMail("delay warning", raw)
 
 
 def _complaint(when: datetime) -> DemoMail:
     return DemoMail(
-        "Somebody pressed the spam button",
+        "spam button",
         "\r\n".join(
             f"""Return-Path: <feedback@provider.example>
 Date: {format_datetime(when)}
@@ -162,7 +162,7 @@ Our November offers.
 
 def _vacation(when: datetime) -> DemoMail:
     return DemoMail(
-        "Out of office",
+        "vacation",
         "\r\n".join(
             f"""Return-Path: <>
 Date: {format_datetime(when)}
@@ -183,7 +183,7 @@ I am out of the office until 7 December and will answer your mail when I am back
 
 def _unknown_user_in_german(when: datetime) -> DemoMail:
     return DemoMail(
-        "A bounce in German, no machine-readable part",
+        "German, no DSN",
         "\r\n".join(
             f"""Return-Path: <>
 Date: {format_datetime(when)}
@@ -211,7 +211,7 @@ Die folgende Adresse konnte nicht erreicht werden:
 
 def _reply(when: datetime) -> DemoMail:
     return DemoMail(
-        "A person answers",
+        "a person",
         "\r\n".join(
             f"""Return-Path: <hana@home.example>
 Date: {format_datetime(when)}
