@@ -79,7 +79,8 @@ def _inbound(stage: _Stage, engine: Engine) -> None:
     from mailback.envelope import Envelope
 
     stage.heading("1. Mail comes back. Each message is read, judged and recorded before it is acknowledged:")
-    rows = stage.growing(_MAIL_COLUMNS)
+    columns = [column for column in _MAIL_COLUMNS if stage.wide or column.title != "conf."]
+    rows = stage.growing(columns)
     for mail in mailbox():
         assessment = engine.assess(Envelope(recipients=(SENDER,)), mail.raw)
         outcome = engine.commit(assessment).result()
@@ -87,9 +88,10 @@ def _inbound(stage: _Stage, engine: Engine) -> None:
         bounces = told["bounces"]
         assert isinstance(bounces, list)
         about = bounces[0] if bounces else {}
+        confidence = f"{about['confidence']:.2f}" if about else None
         rows.add([
             mail.what, Cell(outcome.kind, "bold"), about.get("recipient"), _words(about.get("subcategory", "")),
-            f"{about['confidence']:.2f}" if about else None, _words(_consequence(assessment, outcome)),
+            *([confidence] if stage.wide else []), _words(_consequence(assessment, outcome)),
         ])  # fmt: skip
     rows.end()
 
@@ -165,6 +167,11 @@ class _Stage:
             )
         elif is_terminal():
             self._console = console()
+
+    @property
+    def wide(self) -> bool:
+        """Room for every column; a pipe has no edge."""
+        return self._console is None or self._console.width >= 100
 
     def line(self, text: str, style: str = "") -> None:
         if self._console is None:

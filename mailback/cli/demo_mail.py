@@ -105,8 +105,8 @@ def _blocked(when: datetime) -> DemoMail:
         "554 5.7.1 Service unavailable; Client host [192.0.2.25] blocked using zen.blocklist.example; "
         "see https://blocklist.example/192.0.2.25"
     )
-    text = f"The server of carla@firm.example refused the connection:\n\n    {said}"
-    raw = _dsn(when, 3, "carla@firm.example", server="mail.shop.example", text=text, action="failed", status="5.7.1",
+    text = f"The server of cara@firm.example refused the connection:\n\n    {said}"
+    raw = _dsn(when, 3, "cara@firm.example", server="mail.shop.example", text=text, action="failed", status="5.7.1",
                said=said)  # fmt: skip
     return DemoMail("our IP blocked", raw)
 
@@ -114,7 +114,7 @@ def _blocked(when: datetime) -> DemoMail:
 def _delayed(when: datetime) -> DemoMail:
     said = "connect to mx.slow.example[198.51.100.7]:25: Connection timed out"
     text = "This is only a warning. You need not send your message again: delivery is tried for five days."
-    raw = _dsn(when, 4, "david@slow.example", server="mail.shop.example", text=text, action="delayed", status="4.4.1",
+    raw = _dsn(when, 4, "dan@slow.example", server="mail.shop.example", text=text, action="delayed", status="4.4.1",
                said=said)  # fmt: skip
     return DemoMail("delay warning", raw)
 
@@ -123,12 +123,12 @@ def _complaint(when: datetime) -> DemoMail:
     return DemoMail(
         "spam button",
         "\r\n".join(
-            f"""Return-Path: <feedback@provider.example>
+            f"""Return-Path: <feedback@isp.example>
 Date: {format_datetime(when)}
-From: Feedback loop <feedback@provider.example>
+From: Feedback loop <feedback@isp.example>
 To: abuse@shop.example
 Subject: FW: What is new in November
-Message-ID: <arf.5@provider.example>
+Message-ID: <arf.5@isp.example>
 MIME-Version: 1.0
 Content-Type: multipart/report; report-type=feedback-report; boundary="=demo"
 
@@ -144,14 +144,14 @@ Feedback-Type: abuse
 User-Agent: ProviderLoop/2.1
 Version: 1
 Original-Mail-From: <bounce+5@shop.example>
-Original-Rcpt-To: <emma@provider.example>
+Original-Rcpt-To: <emma@isp.example>
 Arrival-Date: {format_datetime(when)}
 Source-IP: 192.0.2.25
 
 --=demo
 Content-Type: message/rfc822
 
-{_original("emma@provider.example", 5)}
+{_original("emma@isp.example", 5)}
 Our November offers.
 
 --=demo--

@@ -715,9 +715,9 @@ def test_the_demo_tells_each_kind_of_mail_rightly() -> None:
     assert [(t["kind"], *((b["subcategory"], b["recipient"]) for b in t["bounces"])) for t in told] == [  # type: ignore[attr-defined]
         ("bounce", ("user_unknown", "anna@dept.example")),
         ("bounce", ("mailbox_full", "ben@home.example")),
-        ("bounce", ("ip_blocked", "carla@firm.example")),
-        ("delay", ("server_temporarily_unavailable", "david@slow.example")),
-        ("complaint", ("spam_complaint", "emma@provider.example")),
+        ("bounce", ("ip_blocked", "cara@firm.example")),
+        ("delay", ("server_temporarily_unavailable", "dan@slow.example")),
+        ("complaint", ("spam_complaint", "emma@isp.example")),
         ("auto_reply",),
         ("bounce", ("user_unknown", "gerd@post.example")),
         ("reply",),
