@@ -314,7 +314,7 @@ def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
     held: list[Slow] = []
     with receiving(tmp_path, engine=slow_engine(held)) as receiver:
         client = receiver.connect()
-        for command in ("MAIL FROM:<>", "RCPT TO:<c@sender.test>", "DATA"):
+        for command in ("MAIL FROM:<a@b.test>", "RCPT TO:<c@sender.test>", "DATA"):
             client.say(command)
         client.send(ANSWER + b".\r\n")
         assert held[0].asked.wait(20)
