@@ -9,6 +9,8 @@ only one; the recipient that our own variable envelope return path encodes.
 
 from __future__ import annotations
 
+import re
+
 from mailback.bounce.taxonomy import Kind
 from mailback.message import Part, html_to_text
 from mailback.reports import addresses, diagnostic, dsn, legacy, reasons
@@ -281,13 +283,17 @@ def whom(facts: Facts, reading: Reading, original: Original | None) -> list[str]
         return returned_to
     if mentioned:
         return mentioned
-    named = [a for a in returned_to if a.rpartition("@")[0].lower() in reading.text.lower()]
-    if named:
+    said = set(_WORDS.findall(reading.text.lower())) if returned_to else set()
+    named = [address for address in returned_to if address.rpartition("@")[0].lower() in said]
+    if named:  # "unknown user: jane", the local part alone
         return named
     summary = [m.address for m in told if m.address.lower() not in facts.ours and not facts.dialects.is_role(m.address)]
     if len(summary) == 1:
         return summary
     return _from_return_path(facts) or [m.address for m in told if m.address.lower() in facts.ours][:1]
+
+
+_WORDS = re.compile(r"[\w.+-]*\w")
 
 
 def _from_return_path(facts: Facts) -> list[str]:

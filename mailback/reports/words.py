@@ -58,6 +58,8 @@ def load(directories: Sequence[Path]) -> Words:
         except tomllib.TOMLDecodeError as wrong:
             raise ValueError(f"{path}: {wrong}") from wrong
         for table, entries in data.items():
+            if not isinstance(entries, dict):
+                raise ValueError(f"{path}: {table}: expected a table of lists")
             for key, values in entries.items():
                 name = f"{table}_{key}"
                 if name not in known or not all(isinstance(value, str) for value in values):

@@ -1,0 +1,133 @@
+"""Automatic answers: what decides, and what must not."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailback import reports
+from mailback.bounce.taxonomy import Kind, Subcategory
+from mailback.envelope import Envelope, Source
+from mailback.message import parse
+
+
+def _read(header: str, text: str, envelope: Envelope | None = None) -> reports.Report:
+    raw = f"From: Dana <dana@corp.example>\nTo: news@sender.example\n{header}MIME-Version: 1.0\n\n{text}\n"
+    return reports.read(parse(raw.encode()), envelope)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Precedence: bulk\n",
+        "Precedence: list\nList-Id: <x.example>\n",
+        "List-Unsubscribe: <mailto:off@x.example>\n",
+        "X-Auto-Response-Suppress: All\n",
+        "Auto-Submitted: no\n",
+        "X-Autoreply: no\n",
+    ],
+)
+def test_signs_of_bulk_mail_alone_never_decide(header: str) -> None:
+    report = _read(f"Subject: Re: offer\n{header}", "Yes, I would like to hear more about it.")
+    assert report.kind in {Kind.REPLY, Kind.OTHER}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Subject: Re: offer\nAuto-Submitted: auto-replied\n",
+        "Subject: Re: offer\nAuto-Submitted: Auto-Replied (vacation)\n",
+        "Subject: Re: offer\nX-Autoreply: yes\n",
+        "Subject: Re: offer\nX-Autorespond: offer\n",
+        "Subject: Re: offer\nPrecedence: auto_reply\n",
+        "Subject: Re: offer\nX-Mailer: vacation 1.2\n",
+        "Subject: Re: offer\nX-POST-MessageClass: 9; Autoresponder\n",
+        "Subject: Automatic reply: offer\n",
+        "Subject: Out of Office: offer\n",
+        "Subject: Abwesenheitsnotiz: Angebot\n",
+        "Subject: Réponse automatique : offre\n",
+        "Subject: Respuesta automática: oferta\n",
+        "Subject: Resposta automática: oferta\n",
+        "Subject: Risposta automatica: offerta\n",
+        "Subject: Automatisch antwoord: aanbod\n",
+        "Subject: Automatiskt svar: erbjudande\n",
+        "Subject: Automatisk svar: tilbud\n",
+        "Subject: Automaattinen vastaus: tarjous\n",
+        "Subject: Odpowiedź automatyczna: oferta\n",
+        "Subject: Automatická odpověď: nabídka\n",
+        "Subject: Автоответ: предложение\n",
+        "Subject: Otomatik Yanıt: teklif\n",
+        "Subject: Αυτόματη απάντηση: προσφορά\n",
+        "Subject: 自動応答: ご提案\n",
+        "Subject: 自动回复: 报价\n",
+        "Subject: 자동 회신: 제안\n",
+    ],
+)
+def test_what_only_responders_write_decides_alone(header: str) -> None:
+    report = _read(header, "I am away.")
+    assert report.kind is Kind.AUTO_REPLY
+    assert report.failures == []
+
+
+def test_a_person_who_answers_an_automatic_reply_is_a_person() -> None:
+    assert _read("Subject: Re: Automatic reply: offer\nIn-Reply-To: <x@y>\n", "Welcome back!").kind is Kind.REPLY
+
+
+def test_words_of_absence_in_a_persons_mail_do_not_decide() -> None:
+    report = _read("Subject: Re: offer\nIn-Reply-To: <x@y>\n", "I was on vacation and out of the office. Yes, send it.")
+    assert report.kind is Kind.REPLY
+
+
+def test_an_answer_from_the_null_sender_is_automatic_whatever_its_language() -> None:
+    envelope = Envelope(sender="", recipients=("news@sender.example",), source=Source.SMTPD)
+    report = _read("Subject: Gaur itxita\nIn-Reply-To: <x@y>\n", "Bulegotik kanpo nago.", envelope)
+    assert report.kind is Kind.AUTO_REPLY
+
+
+def test_the_sender_of_an_imported_message_is_unknown_not_null() -> None:
+    assert _read("Subject: Re: offer\n", "Yes.", Envelope()).kind is Kind.REPLY
+
+
+@pytest.mark.parametrize(
+    ("subject", "text", "cause"),
+    [
+        ("Automatic reply: x", "I am on leave until Monday.", Subcategory.OUT_OF_OFFICE),
+        (
+            "Automatic reply: x",
+            "Thank you for contacting us. We have received your request.",
+            Subcategory.ACKNOWLEDGEMENT,
+        ),
+        ("Automatic reply: x", "Emil is no longer with the company.", Subcategory.LEFT_ORGANISATION),
+        ("Automatische Antwort: x", "Emil ist nicht mehr bei uns tätig.", Subcategory.LEFT_ORGANISATION),
+        ("Réponse automatique : x", "Emil ne travaille plus chez nous.", Subcategory.LEFT_ORGANISATION),
+        ("Réponse automatique : x", "Nous avons bien reçu votre demande.", Subcategory.ACKNOWLEDGEMENT),
+        ("自動返信: x", "お問い合わせいただきありがとうございます。", Subcategory.ACKNOWLEDGEMENT),
+        ("自動返信: x", "田中は3月末で退職いたしました。", Subcategory.LEFT_ORGANISATION),
+        ("Automatic reply: x", "Hmm.", Subcategory.OUT_OF_OFFICE),
+    ],
+)
+def test_the_sort_of_answer(subject: str, text: str, cause: Subcategory) -> None:
+    assert _read(f"Subject: {subject}\n", text).cause is cause
+
+
+def test_the_new_contact_of_somebody_who_left_is_kept() -> None:
+    report = _read(
+        "Subject: Automatic reply: x\n",
+        "Dana (dana@corp.example) has left the company. Write to frida@corp.example, news@sender.example.",
+    )
+    assert report.moved_to == "frida@corp.example"
+
+
+def test_a_mailbox_that_is_gone_is_a_bounce_only_when_it_is_named() -> None:
+    named = _read("Subject: Automatic reply: x\n", "The address sales@corp.example is no longer in use.")
+    assert (named.kind, [f.recipient for f in named.failures]) == (Kind.BOUNCE, ["sales@corp.example"])
+    assert named.failures[0].cause is Subcategory.MAILBOX_DISABLED
+    unnamed = _read("Subject: Automatic reply: x\n", "Our fax is no longer in use. I am away.")
+    assert unnamed.kind is Kind.AUTO_REPLY
+
+
+def test_out_of_office_from_postmaster_is_no_bounce() -> None:
+    raw = (
+        "Return-Path: <>\nFrom: postmaster@corp.example\nTo: news@sender.example\nSubject: Automatic reply: offer\n"
+        "Auto-Submitted: auto-generated\n\nI am out of the office; mail could not be delivered to me in person.\n"
+    )
+    assert reports.read(parse(raw.encode())).kind is Kind.AUTO_REPLY

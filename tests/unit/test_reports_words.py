@@ -1,0 +1,70 @@
+"""The data files of the report readers: shipped ones are right, an operator's extend them, wrong ones say why."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from mailback.reports import dialects, words
+from mailback.reports.legacy import split_returned
+from mailback.resources import rules_dir
+
+
+def test_the_shipped_files_load() -> None:
+    assert dialects.shipped().labels["recipient"] == "recipient"
+    assert "automatic reply" in words.words().auto_subjects
+
+
+def test_an_operators_file_extends_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / dialects.FILE).write_text('[labels]\nrecipient = ["Zieladresse XY"]\n', encoding="utf-8")
+    (tmp_path / words.FILE).write_text('[auto]\nsubjects = ["Weg:"]\n', encoding="utf-8")
+    told = dialects.load([rules_dir(), tmp_path])
+    assert told.label("Zieladresse XY") == "recipient"
+    assert told.label("Recipient") == "recipient"
+    assert "weg:" in words.load([rules_dir(), tmp_path]).auto_subjects
+
+
+@pytest.mark.parametrize(
+    "content", ["[labels\n", "[labels]\nrecipient = 7\n", '[returned]\nlines = ["("]\n', '[[server]]\ntext = ["x"]\n']
+)
+def test_a_wrong_dialects_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / dialects.FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(dialects.FILE)):
+        dialects.load([rules_dir(), tmp_path])
+
+
+@pytest.mark.parametrize("content", ["[auto\n", "[auto]\nsubjects = [1]\n", '[auto]\nunknown = ["x"]\n', "auto = 1\n"])
+def test_a_wrong_words_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / words.FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(words.FILE)):
+        words.load([rules_dir(), tmp_path])
+
+
+def test_no_file_at_all_is_told(tmp_path: Path) -> None:
+    for load in (dialects.load, words.load):
+        with pytest.raises(FileNotFoundError):
+            load([tmp_path])
+
+
+def test_no_word_is_empty() -> None:
+    """An empty phrase is in every text."""
+    told = words.words()
+    known = dialects.shipped()
+    for record in (told, known):
+        for name in record.__slots__:
+            value = getattr(record, name)
+            if isinstance(value, tuple | frozenset):
+                assert "" not in value, name
+
+
+@pytest.mark.parametrize(
+    "unit", ["-", " ", "= ", "original ", "message ", "the original mail ", "\n", "-----original "]
+)
+def test_separators_are_found_in_linear_time(unit: str) -> None:
+    text = unit * (400_000 // len(unit))
+    started = time.process_time()
+    split_returned(text, dialects.shipped())
+    assert time.process_time() - started < 1
