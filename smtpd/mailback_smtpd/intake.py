@@ -48,6 +48,8 @@ class Arrival:
     protocol: str
     """For the trace field: SMTP, ESMTP, ESMTPS, LMTP, UTF8SMTP ... (RFC 3848, RFC 6531 section 4.3)."""
     utf8: bool
+    trusted: bool = False
+    """From a client of `trusted_clients`: an MTA of ours in front, whose authentication results may bear our name."""
 
 
 class Intake:
@@ -131,7 +133,13 @@ class Intake:
         return Outgoing(
             sender=envelope.sender,
             recipients=envelope.recipients,
-            content=content.rewritten(canonical, outcome.add_headers, outcome.remove_headers, trace),
+            content=content.rewritten(
+                canonical,
+                outcome.add_headers,
+                outcome.remove_headers,
+                trace,
+                not_from=None if arrival.trusted else self._hostname,
+            ),
             event_id=outcome.event_id,
             utf8=arrival.utf8,
         )

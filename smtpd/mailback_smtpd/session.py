@@ -604,6 +604,7 @@ class Receiver(SMTP):
             raw=raw,
             protocol=self._protocol_name(),
             utf8=envelope.smtp_utf8,
+            trusted=self._trusted,
         )
 
     def _protocol_name(self) -> str:

@@ -111,3 +111,24 @@ def test_stuffed_content_ends_where_the_message_ends_and_nowhere_before(parts: l
     assert wire.index(b"\r\n.\r\n") == len(wire) - 5
     back = wire[: -len(b".\r\n")].replace(b"\r\n.", b"\r\n")[2:]
     assert back == raw or back == raw + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "forged"),
+    [
+        (b"Authentication-Results: mx.test; dkim=pass\r\n", True),
+        (b"authentication-results : MX.test;\r\n\tdkim=pass;\r\n\tspf=pass\r\n", True),
+        (b"Authentication-Results:\r\n mx.test 1; none\r\n", True),
+        (b"Authentication-Results: (a comment) mx.test; none\r\n", True),
+        (b'Authentication-Results: "mx.test"; none\r\n', True),
+        (b"Authentication-Results: other.test; dkim=pass\r\n", False),
+        (b"Authentication-Results: mx.test.evil.test; dkim=pass\r\n", False),
+        (b"Authentication-Results:\r\n", False),
+        (b"X-Authentication-Results: mx.test; none\r\n", False),
+    ],
+)
+def test_nobody_else_speaks_in_our_name_about_authentication(field: bytes, forged: bool) -> None:
+    raw = b"From: a\r\n" + field + b"To: b\r\n\r\n" + field
+    told = content.rewritten(raw, (), TAGS, b"", not_from="mx.test")
+    assert told == (b"From: a\r\nTo: b\r\n\r\n" + field if forged else raw)
+    assert content.rewritten(raw, (), TAGS, b"") == raw

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import socket
 import ssl
 import struct
@@ -11,6 +13,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from mailback.engine import Assessment, Engine, Outcome
+from mailback.engine import Assessment, Disposition, Engine, Outcome
 from mailback.envelope import Envelope
 from mailback_smtpd.session import ERROR_LIMIT, Receiver
 from tests.support.mail import dsn, reply
@@ -439,6 +442,32 @@ def test_a_client_that_vanishes_in_the_middle_of_a_message_leaves_nothing(tmp_pa
         assert receiver.door.connections.open == 0
 
 
+WORDS = (
+    b"EHLO x\r\n", b"LHLO x\r\n", b"MAIL FROM:<>\r\n", b"MAIL FROM:<a@b.test> SIZE=9 BODY=8BITMIME\r\n", b"\r\n.\r\n",
+    b"RCPT TO:<a@sender.test>\r\n", b"DATA\r\n", b".\r\n", b"RSET\r\n", b"NOOP\r\n", b"HELP\r\n", b"QUIT\r\n", b"\r\n",
+    b"\n", b"\r", b"\0", b".", b"\xff\xfe", b"VRFY \xc3\xa9\r\n", b"X" * 3000, b"EXPN a\r\n", b"STARTTLS\r\n",
+    b"Subject: x\r\n",
+)  # fmt: skip
+
+
+def test_no_sequence_of_octets_makes_a_conversation_fail(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dice = random.Random(5321)
+    with receiving(tmp_path, "max_message_bytes = 5000\ncommand_timeout_s = 5") as receiver:
+        for _ in range(150):
+            client = receiver.connect(greeted=False)
+            client.send(b"".join(dice.choices(WORDS, k=dice.randrange(30))))
+            with contextlib.suppress(OSError):  # hung up on, and the rest of what was said with it
+                client.socket.shutdown(socket.SHUT_WR)
+                while client.socket.recv(65536):
+                    pass
+            client.close()
+        wait_for(lambda: not receiver.door.sessions, what="every conversation ends")
+        assert receiver.door.connections.open == 0
+    log = capfd.readouterr().err
+    assert "received" in log
+    assert "_failed" not in log
+
+
 # Who may, and how much --------------------------------------------------------------------------------------
 
 
@@ -804,6 +833,42 @@ def test_a_fault_of_our_own_costs_the_peer_nothing(tmp_path: Path) -> None:
         assert told.startswith("451 4.3.0")
         assert "bug" not in told
         assert client.say("NOOP").startswith("250")
+
+
+@pytest.mark.parametrize(
+    ("disposition", "code", "expected", "copies"),
+    [
+        (Disposition.REJECT, (550, "5.7.1"), "550 5.7.1", 0),
+        (Disposition.TEMPFAIL, (451, "4.7.1"), "451 4.7.1", 0),
+        (Disposition.DISCARD, (250, "2.6.0"), "250 2.6.0", 0),
+        (Disposition.QUARANTINE, (250, "2.6.0"), "250 2.6.0", 1),
+        (Disposition.ACCEPT, (250, "2.6.0"), "250 2.6.0", 1),
+    ],
+)
+def test_a_disposition_is_carried_out(
+    tmp_path: Path, disposition: Disposition, code: tuple[int, str], expected: str, copies: int
+) -> None:
+    class Decided(Engine):
+        def commit(self, assessment: Assessment) -> Future[Outcome]:
+            told = super().commit(assessment).result()
+            decided: Future[Outcome] = Future()
+            decided.set_result(replace(told, disposition=disposition, smtp_code=code[0], enhanced=code[1]))
+            return decided
+
+    with receiving(tmp_path, engine=Decided) as receiver:
+        assert receiver.connect().message(ANSWER, "a@b.test")[0].startswith(expected)
+        assert len(delivered(receiver.inbox)) == copies
+
+
+def test_authentication_results_in_our_name_stay_only_from_a_trusted_mta(tmp_path: Path) -> None:
+    claimed = b"Authentication-Results: mx.sender.test; dkim=pass\r\n"
+    for trusted, kept in (("[]", 0), ('["127.0.0.1"]', 1)):
+        folder = tmp_path / str(kept)
+        folder.mkdir()
+        with receiving(folder, f"trusted_clients = {trusted}") as receiver:
+            receiver.connect().message(claimed + ANSWER, "a@b.test")
+            (raw,) = delivered(receiver.inbox)
+        assert raw.count(claimed) == kept
 
 
 def test_a_message_that_goes_in_circles_is_stopped(tmp_path: Path) -> None:
