@@ -172,13 +172,14 @@ def of_header(value: str) -> list[str]:
     if "@" not in value:
         return []
     if "<" not in value:
-        return in_text(value)
+        bare = value.strip()
+        return [bare] if _PLAIN.fullmatch(bare) and is_full(bare) else in_text(value)
     single = _SINGLE.fullmatch(value)
     if single:
         return [single[1]]
     told: dict[str, str] = {}
     for piece in _split_list(value):
-        address = plain(piece) if "<" in piece else "".join(in_text(piece)[:1])
+        address = plain(piece) if "<" in piece else next(iter(in_text(piece)), "")
         if address:
             told.setdefault(address.lower(), address)
     return list(told.values())
@@ -200,7 +201,7 @@ def _split_list(value: str) -> list[str]:
     return pieces
 
 
-_SINGLE = re.compile(rf'[^<>,"]{{0,200}}+<([{_ATEXT[:-4]}+]{{1,160}}@[\w.\-]+)>\s*')
+_SINGLE = re.compile(r'(?:[^<>,"]{0,200}+|"[^"\\]{0,200}+"\s?)<([\w.+=\-]{1,160}+@[\w.\-]{1,254}\w)>\s*')
 _LIST_MARK = re.compile(r'\\.|"|,')
 
 

@@ -277,6 +277,7 @@ def whom(facts: Facts, reading: Reading, original: Original | None) -> list[str]
     if standing == Standing.OBJECT:
         return mentioned
     subject = addresses.in_text(facts.message.headers.get("subject") or "")
+    subject = [address for address in subject if address.lower() not in facts.ours]
     if subject:
         return subject[:1]
     if len(returned_to) == 1:

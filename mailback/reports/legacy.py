@@ -206,9 +206,13 @@ def _standing(before: str, after: str, dialects: Dialects) -> Standing | None:
             return None if told == "sender" else _LABELS[told]
     if _REPLY_LINE.match(before):
         return Standing.DIALOGUE
-    if dialects.asks_for_contact(before[-80:]):
+    context = before[-80:]
+    if "@" in context:  # what is said of an address before this one is not said of this one
+        context = context.rpartition("@")[2].partition(" ")[2]
+    if dialects.asks_for_contact(context):
         return None
-    return Standing.OBJECT if dialects.names_object(stem[-40:]) else Standing.MENTIONED
+    in_brackets = before.endswith("<") and after.startswith(">")
+    return Standing.OBJECT if in_brackets or dialects.names_object(stem[-40:]) else Standing.MENTIONED
 
 
 _LABELS = {"recipient": Standing.LABELLED, "object": Standing.OBJECT, "summary": Standing.SUMMARY}

@@ -93,7 +93,7 @@ def of_part(part: Part, names: OriginalNames = DEFAULT) -> Original | None:
 
 def of_block(block: bytes, names: OriginalNames = DEFAULT) -> Original | None:
     """Read header lines that stand in a text; None when there are none among its first paragraphs."""
-    rest = block[:_BLOCK_CAP].lstrip()
+    rest = _without_indent(block[:_BLOCK_CAP])
     for _ in range(_PARAGRAPHS):
         end = _BLANK_LINE.search(rest)
         for headers in fields(rest[: end.start()] if end else rest):
@@ -105,6 +105,15 @@ def of_block(block: bytes, names: OriginalNames = DEFAULT) -> Original | None:
     return None
 
 
+def _without_indent(block: bytes) -> bytes:
+    """Mailing-list servers indent or quote the message that they return."""
+    indent = _INDENT.match(block)
+    if indent is None or not indent[1]:
+        return block.lstrip()
+    return block.replace(b"\n" + indent[1], b"\n")[indent.end() :]
+
+
+_INDENT = re.compile(rb"(?:[ \t]*\r?\n)*([ \t>|]*)")
 _BLANK_LINE = re.compile(rb"\n[ \t>]*\r?\n")
 _PARAGRAPHS = 4
 _BLOCK_CAP = 262_144  # bytes of returned header read; real ones have 1-20 kB

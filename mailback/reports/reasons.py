@@ -54,29 +54,32 @@ class Reasons:
         """The reason for a mention; without one, what the text says at its beginning."""
         if mention is None:
             return self._beginning
-        own = self._own(mention)
+        own, adjacent = self._own(mention)
         if own.said.smtp_code:
             return own
         named = self._reply_naming(mention)
         if named.text:
             return reason(f"{own.text} {named.text}") if own.text not in named.text else named
-        if own.text and len(self._starts) > 1:
+        if adjacent and len(self._starts) > 1:
             return own
         for shared in (self._after_list, self._before_list):
             if any(shared.said):
                 return shared
         return next((told for told in (own, self._after_list) if told.text), self._before_list)
 
-    def _own(self, mention: Mention) -> Reason:
-        """The rest of the line and what follows up to a blank line, or the paragraph after where that is empty."""
+    def _own(self, mention: Mention) -> tuple[Reason, bool]:
+        """The rest of the line and what follows up to a blank line, or the paragraph after where that is empty.
+
+        The second value says that it is the former, which belongs to this recipient alone.
+        """
         position = bisect_right(self._starts, mention.start)
         following = self._starts[position] if position < len(self._starts) else len(self._text)
         block = self._text[mention.end : min(following, mention.end + 2 * _CAP)]
-        for piece in _BLANK_LINE.split(block, maxsplit=2)[:2]:
+        for number, piece in enumerate(_BLANK_LINE.split(block, maxsplit=2)[:2]):
             told = piece.strip(_EDGES)
             if told:
-                return reason(told[:_CAP])
-        return _NOTHING
+                return reason(told[:_CAP]), number == 0
+        return _NOTHING, False
 
     def _reply_naming(self, mention: Mention) -> Reason:
         """The SMTP reply that names the address or answers its RCPT command."""

@@ -133,10 +133,13 @@ _WORDS = st.sampled_from(
     [
         "From: MAILER-DAEMON@m.example", "Return-Path: <>", "Subject: failure notice", "To: a@s.example", "\n", "\n\n",
         "Content-Type: multipart/report; boundary=b", "Content-Type: message/delivery-status", "--b", "--b--",
-        "<a@b.cc>:", "550 5.1.1 no", ">>> RCPT TO:<a@b.cc>", "<<< 550", "Final-Recipient: rfc822; x@y.zz", "Action: failed",
+        "<a@b.cc>:", "550 5.1.1 no", ">>> RCPT TO:<a@b.cc>", "<<< 550",
+        "Final-Recipient: rfc822; x@y.zz", "Action: failed",
         "Status: 5",
-        "Content-Type: message/rfc822", "X-Failed-Recipients: q@r.st", "Subject: Automatic reply", "no longer in use",
-        "Feedback-Type: abuse", "Received: x", "--- Original message ---", "宛先：", "(generated from a@b.cc)",
+        "Content-Type: message/rfc822", "X-Failed-Recipients: q@r.st",
+        "Subject: Automatic reply", "no longer in use",
+        "Feedback-Type: abuse",
+        "Received: x", "--- Original message ---", "宛先：", "(generated from a@b.cc)",
         "\x00", "@",
     ]
 )  # fmt: skip
