@@ -455,7 +455,12 @@ def test_no_sequence_of_octets_makes_a_conversation_fail(tmp_path: Path, capfd: 
     with receiving(tmp_path, "max_message_bytes = 5000\ncommand_timeout_s = 5") as receiver:
         for _ in range(150):
             client = receiver.connect(greeted=False)
-            client.send(b"".join(dice.choices(WORDS, k=dice.randrange(30))))
+            said = [WORDS[0], WORDS[2], b"RCPT TO:<a@sender.test>\r\n", b"DATA\r\n", b"A: b\r\n", b".\r\n"] * 2
+            for _ in range(dice.randrange(6)):
+                said[dice.randrange(len(said)) : dice.randrange(len(said))] = dice.choices(
+                    WORDS, k=dice.randrange(1, 4)
+                )
+            client.send(b"".join(said))
             with contextlib.suppress(OSError):  # hung up on, and the rest of what was said with it
                 client.socket.shutdown(socket.SHUT_WR)
                 while client.socket.recv(65536):
