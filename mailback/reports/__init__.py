@@ -8,5 +8,6 @@ tells the kind of any message, and for reports whom they are about and why. Noth
 from mailback.reports.original import DEFAULT, OriginalNames
 from mailback.reports.reader import RECIPIENT_CAP, read
 from mailback.reports.report import DeliveryFailure, Original, Report
+from mailback.reports.vocabulary import Vocabulary
 
-__all__ = ["DEFAULT", "RECIPIENT_CAP", "DeliveryFailure", "Original", "OriginalNames", "Report", "read"]
+__all__ = ["DEFAULT", "RECIPIENT_CAP", "DeliveryFailure", "Original", "OriginalNames", "Report", "Vocabulary", "read"]

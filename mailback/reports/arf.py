@@ -22,7 +22,6 @@ from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
-from mailback.reports.words import words
 
 _PART = "message/feedback-report"
 _EMBEDDED = re.compile(r"^Feedback-Type[ \t]*:[ \t]*\w", re.MULTILINE | re.IGNORECASE)
@@ -75,7 +74,7 @@ def read(facts: Facts) -> Report | None:
 
 
 def _may_be_complaint(facts: Facts) -> bool:
-    said = words()
+    said = facts.words
     if says(facts.subject, said.complaint_subjects):
         return True
     if "multipart/report" in facts.types and "feedback-report" in facts.get("content-type"):
@@ -166,7 +165,7 @@ def _of_provider(facts: Facts, text: str) -> Report | None:
     whom = _of_original_fields(headers) if headers is not None else []
     if not whom and original is not None and len(original.recipients) == 1:
         whom = list(original.recipients)
-    if facts.answers or (part is None and not says(facts.subject, words().complaint_subjects)):
+    if facts.answers or (part is None and not says(facts.subject, facts.words.complaint_subjects)):
         return None
     report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", explanation=lambda: text, original=original)
     _add(report, Subcategory.SPAM_COMPLAINT, whom, facts)

@@ -21,7 +21,7 @@ from mailback.reports.diagnostic import Said
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import Report
-from mailback.reports.words import Words, words
+from mailback.reports.words import Words
 
 _DECIDING_FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("x-autoreply", ()),
@@ -63,7 +63,7 @@ _PERIOD_CAP = 6000  # characters of the text looked at
 
 def read(facts: Facts) -> Report | None:
     """An automatic answer, or the bounce that one amounts to."""
-    said = words()
+    said = facts.words
     certain = not facts.answers and facts.subject.startswith(said.auto_subjects)
     certain = certain or _declared(facts)
     if not certain and not _supported(facts):
@@ -100,7 +100,7 @@ def read_null_sender(facts: Facts) -> Report | None:
         or any(name in facts.message.headers for name in ("list-id", "list-unsubscribe"))
     ):
         return None
-    return _report(facts, explanation(facts), words())
+    return _report(facts, explanation(facts), facts.words)
 
 
 def _declared(facts: Facts) -> bool:

@@ -14,12 +14,11 @@ from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import Report
-from mailback.reports.words import words
 
 
 def read(facts: Facts) -> Report | None:
     """A demand to confirm, or the notice of a mailing list that a moderator has the message."""
-    said = words()
+    said = facts.words
     headers = facts.message.headers
     certain = any(name in headers for name in said.challenge_headers)
     challenge = says(facts.subject, said.challenge_subjects)

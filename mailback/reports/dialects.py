@@ -12,12 +12,10 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mailback.reports.phrases import says
-from mailback.resources import rules_dir
 
 FILE = "dialects.toml"
 
@@ -186,9 +184,3 @@ def _build(data: dict[str, Any]) -> Dialects:
 
 def _lower(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(value.lower() for value in values)
-
-
-@lru_cache(maxsize=1)
-def shipped() -> Dialects:
-    """The dialects that ship, read once a process."""
-    return load([rules_dir()])

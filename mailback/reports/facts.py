@@ -15,6 +15,8 @@ from mailback.reports import addresses
 from mailback.reports.dialects import Dialects
 from mailback.reports.original import OriginalNames
 from mailback.reports.phrases import says
+from mailback.reports.vocabulary import Vocabulary
+from mailback.reports.words import Words
 
 _ANSWERS = re.compile(
     r"(?:re|aw|antw|antwort|sv|vs|odp|ynt|res|rif|ref|回复|回覆|答复|返信|回信|답장|fwd?|wg|tr|rv|enc|i|fs|vl|doorst|転送|转发|轉寄|전달|transfer)"
@@ -33,9 +35,17 @@ class Facts:
     message: Message
     envelope: Envelope | None
     names: OriginalNames
-    dialects: Dialects
+    vocabulary: Vocabulary
     cap: int
     """Failures kept of one report."""
+
+    @property
+    def dialects(self) -> Dialects:
+        return self.vocabulary.dialects
+
+    @property
+    def words(self) -> Words:
+        return self.vocabulary.words
 
     def get(self, name: str) -> str:
         """A header field, decoded and lower case; empty when absent."""

@@ -14,7 +14,6 @@ from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import Original, Report
-from mailback.reports.words import words
 
 _TYPES = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
 
@@ -24,7 +23,7 @@ def read(facts: Facts) -> Report | None:
     if not facts.types.isdisjoint(_TYPES):
         part = next(part for part in facts.message.parts if part.type in _TYPES)
         return _of_fields(dsn.fields_of(part.content), facts)
-    said = words()
+    said = facts.words
     if not facts.answers and facts.subject.startswith(said.receipt_subjects):
         text = explanation(facts)
         lower = text[:4000].lower()

@@ -20,7 +20,6 @@ from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
-from mailback.reports.words import words
 
 _JSON_CAP = 1 << 20
 _FOLDED = re.compile(r"!?\r?\n ?")
@@ -51,7 +50,7 @@ def read_report(facts: Facts) -> Report | None:
         return _report("dmarc", facts)
     if "dmarc" in subject and not facts.types.isdisjoint(_PACKED):
         return _report("dmarc", facts)
-    said = words()
+    said = facts.words
     if says(subject, said.notice_subjects) and _from_machine(facts):
         text = explanation(facts)[:8000].lower()
         if says(text, said.notice_texts):

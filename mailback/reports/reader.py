@@ -15,12 +15,12 @@ from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.envelope import Envelope
 from mailback.message import Message
 from mailback.reports import addresses, arf, autoreply, bounces, challenge, mdn, notices
-from mailback.reports.dialects import shipped
 from mailback.reports.facts import Facts
 from mailback.reports.original import DEFAULT, OriginalNames
 from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Report
-from mailback.reports.words import words
+from mailback.reports.vocabulary import Vocabulary, shipped
+from mailback.reports.words import Words
 
 RECIPIENT_CAP = 10_000
 """Failures kept of one report; a larger one is marked `truncated`."""
@@ -54,14 +54,15 @@ def read(
     envelope: Envelope | None = None,
     *,
     names: OriginalNames = DEFAULT,
+    vocabulary: Vocabulary | None = None,
     cap: int = RECIPIENT_CAP,
 ) -> Report:
     """Decide what a message is and, for a report, whom it is about; one `DeliveryFailure` a recipient.
 
-    `names` tells which fields of the returned message hold campaign, list and subscriber; `cap` how many recipients
-    of one report are kept.
+    `names` tells which fields of the returned message hold campaign, list and subscriber; `vocabulary` the words of
+    servers and languages where they are not only those that ship; `cap` how many recipients of one report are kept.
     """
-    facts = Facts(message, envelope, names, shipped(), cap)
+    facts = Facts(message, envelope, names, vocabulary or shipped(), cap)
     for reader in _READERS:
         report = reader(facts)
         if report is not None:
@@ -74,7 +75,7 @@ def _bounce_before_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that say who they are; what looks like an automatic answer waits its turn."""
     if "x-failed-recipients" in facts.message.headers:
         return bounces.read_text(facts)
-    if (facts.answers and not facts.null_sender) or facts.subject.startswith(words().auto_subjects):
+    if (facts.answers and not facts.null_sender) or facts.subject.startswith(facts.words.auto_subjects):
         return None
     says_so = facts.null_sender and says(facts.subject, facts.dialects.failed_subjects)
     return bounces.read_text(facts) if facts.daemon or says_so else None
@@ -82,7 +83,7 @@ def _bounce_before_answer(facts: Facts) -> Report | None:
 
 def _bounce_after_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that hide behind an ordinary address."""
-    if facts.answers or facts.subject.startswith(words().auto_subjects):
+    if facts.answers or facts.subject.startswith(facts.words.auto_subjects):
         return None
     return bounces.read_text(facts)
 
@@ -90,7 +91,7 @@ def _bounce_after_answer(facts: Facts) -> Report | None:
 def _unsubscribe(facts: Facts) -> Report | None:
     """RFC 8058 section 3.1 and List-Unsubscribe mail: told by the address that it was sent to."""
     recipients = facts.envelope.recipients if facts.envelope and facts.envelope.recipients else facts.ours
-    if not any(_unsubscribes(address) for address in recipients):
+    if not any(_unsubscribes(address, facts.words) for address in recipients):
         return None
     report = Report(kind=Kind.UNSUBSCRIBE, dialect="list-unsubscribe", explanation=lambda: facts.message.text)
     if addresses.is_full(facts.sender):
@@ -106,9 +107,9 @@ def _unsubscribe(facts: Facts) -> Report | None:
     return report
 
 
-def _unsubscribes(address: str) -> bool:
+def _unsubscribes(address: str, words: Words) -> bool:
     local = address.partition("@")[0].lower()
-    for word in words().unsubscribe_localparts:
+    for word in words.unsubscribe_localparts:
         at = local.find(word)
         if at < 0:
             continue

@@ -9,10 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
-
-from mailback.resources import rules_dir
 
 FILE = "machine_mail.toml"
 
@@ -69,9 +66,3 @@ def load(directories: Sequence[Path]) -> Words:
     if missing:
         raise ValueError(f"{found[-1]}: missing {', '.join(sorted(missing))}")
     return Words(**{name: tuple(values) for name, values in told.items()})
-
-
-@lru_cache(maxsize=1)
-def words() -> Words:
-    """The words that ship, read once a process."""
-    return load([rules_dir()])
