@@ -71,10 +71,13 @@ def read(
     return Report(kind=_unclaimed(facts), explanation=lambda: message.text)
 
 
+def _bounce_that_lists(facts: Facts) -> Report | None:
+    """Exim, Gmail and others that name the recipients in the header."""
+    return bounces.read_text(facts) if "x-failed-recipients" in facts.message.headers else None
+
+
 def _bounce_before_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that say who they are; what looks like an automatic answer waits its turn."""
-    if "x-failed-recipients" in facts.message.headers:
-        return bounces.read_text(facts)
     if (facts.answers and not facts.null_sender) or facts.subject.startswith(facts.words.auto_subjects):
         return None
     says_so = facts.null_sender and says(facts.subject, facts.dialects.failed_subjects)
@@ -133,6 +136,7 @@ def _unclaimed(facts: Facts) -> Kind:
 
 _READERS: tuple[Callable[[Facts], Report | None], ...] = (
     bounces.read_structured,
+    _bounce_that_lists,
     arf.read,
     mdn.read,
     notices.read_report,
