@@ -31,7 +31,7 @@ from mailback.toml_lines import key_lines
 if TYPE_CHECKING:
     from mailback.message import Limits
 
-NOT_IN_THIS_VERSION = ("web", "signing")
+NOT_IN_THIS_VERSION = ("web",)
 """Sections that are accepted, because configurations are shared between versions, and have no effect yet."""
 
 # Problems ---------------------------------------------------------------------------------------------------
@@ -562,12 +562,51 @@ class WebSettings(Section):
 
 
 class SigningSettings(Section):
-    """Signed return paths. Not part of this version: accepted, and has no effect."""
+    """Signed return paths: what comes back proves that it answers mail of yours."""
 
     secret_file: FilePath | None = Field(
         None,
-        description="File with the key that return paths are signed with.",
+        description=(
+            "File with the keys that return paths are signed with, made by `mailback signing keygen`; unset, nothing "
+            "is signed. Needs `mail.bounce_domain`: signed return paths lie there, and mail from the null sender to "
+            "any other address there is refused."
+        ),
         examples=["/etc/mailback/return-path.key"],
+    )
+    max_age_days: int = Field(
+        14,
+        ge=2,
+        le=365,
+        description=(
+            "Days that a return path counts after it was given out. A bounce comes within the five days that a queue "
+            "keeps mail, mostly; vacation notices and slow gateways take longer."
+        ),
+    )
+    exempt_recipients: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Recipients, as addresses or whole domains, whose mail goes out with the return path as it is: mailing "
+            "lists that know their posters by it."
+        ),
+        examples=[["lists.example.org", "talk@example.net"]],
+    )
+
+
+class JournalSettings(Section):
+    """What went out: the proof of what comes back, and the thread of a reply."""
+
+    outbound: bool = Field(
+        True,
+        description=(
+            "Remember outgoing mail: the milter writes Message-ID, sender, recipients, campaign, list, subscriber, "
+            "subject and the beginning of the text before it lets a message go."
+        ),
+    )
+    text_bytes: int = Field(
+        2048, ge=0, le=65_536, description="Octets of the visible text that are kept of a message; 0 keeps none."
+    )
+    retention_days: int = Field(
+        90, ge=1, le=3650, description="Days that an entry is kept; `mailback store maintain` removes older ones."
     )
 
 
@@ -695,6 +734,7 @@ class Settings(Section):
     policyd: PolicydSettings = Field(default_factory=PolicydSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     signing: SigningSettings = Field(default_factory=SigningSettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
     trust: TrustSettings = Field(default_factory=TrustSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
@@ -1018,6 +1058,12 @@ def _unknown(place: tuple[int | str, ...]) -> tuple[str, str]:
 def _conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
     yield from _listen_conflicts(settings)
     yield from _receiver_conflicts(settings.smtpd)
+    if settings.signing.secret_file and not settings.mail.bounce_domain:
+        yield Conflict(
+            ("signing.secret_file", "mail.bounce_domain"),
+            "return paths are signed in a domain of their own, and none is named",
+            "`mail.bounce_domain`, or no `secret_file`",
+        )
     if files:
         yield from _file_conflicts(settings)
 
@@ -1077,10 +1123,23 @@ def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
     ):
         if path is not None and (reason := _unreadable(path)):
             yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
+    yield from _key_conflicts(settings.signing)
     directory = settings.rules.directory
     if directory is not None and not directory.is_dir():
         yield Conflict(("rules.directory",), f"{directory} is no folder", "an existing folder with your rule files")
     yield from _certificate_conflicts(settings.smtpd)
+
+
+def _key_conflicts(signing: SigningSettings) -> Iterator[Conflict]:
+    from mailback.returnpath import KeyFileError, Keys
+
+    if signing.secret_file is None or _unreadable(signing.secret_file):
+        return
+    try:
+        Keys.load(signing.secret_file)
+    except KeyFileError as error:
+        for problem in error.problems:
+            yield Conflict(("signing.secret_file",), problem, "a key file as `mailback signing keygen` makes it")
 
 
 def _unreadable(path: Path) -> str | None:

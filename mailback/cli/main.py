@@ -47,6 +47,7 @@ COMMANDS: dict[str, Place] = {
     "events": Place("events", "events", "Tell what happened, the latest first."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "config": Place("config", "config", "Check and show the configuration."),
+    "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
     "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),
     "demo": Place("demo", "demo", "A minute's tour on real-looking mail; nothing to set up, nothing is kept."),

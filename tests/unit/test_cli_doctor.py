@@ -259,8 +259,8 @@ def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) 
 
 def test_secrets_and_settings_closed_to_others(tmp_path: Path) -> None:
     key, file = tmp_path / "key", tmp_path / "mailback.toml"
-    key.write_text("x")
-    file.write_text(f"[signing]\nsecret_file = '{key}'\n")
+    key.write_text(f"1 2026-11-20 {'ab' * 32}\n")
+    file.write_text(f"[mail]\nbounce_domain = 'bounce.sender.test'\n[signing]\nsecret_file = '{key}'\n")
     key.chmod(0o644)
     file.chmod(0o666)
     told = worst(doctor._settings(Settings.load(file, environ={}), file))

@@ -122,7 +122,9 @@ def test_a_key_given_twice_is_told_with_the_second_line() -> None:
         ("[smtpd]\ntls_required = true\n", [(2, "smtpd.tls_required")]),
         ("[smtpd]\nproxy_protocol = true\nproxy_clients = []\n", [(3, "smtpd.proxy_clients")]),
         ("[rules]\ndirectory = '/nonexistent'\n", [(2, "rules.directory")]),
-        ("[signing]\nsecret_file = '/nonexistent'\n", [(2, "signing.secret_file")]),
+        ("mail.bounce_domain = 'b.test'\n[signing]\nsecret_file = '/nonexistent'\n", [(3, "signing.secret_file")]),
+        ("mail.bounce_domain = 'b.test'\n[signing]\nsecret_file = '/dev/null'\n", [(3, "signing.secret_file")]),
+        ("[signing]\nsecret_file = '/dev/null'\n", [(2, "signing.secret_file")] * 2),
         ("[milter]\nlisten = 'lmtp:127.0.0.1:25'\n", [(2, "milter.listen")]),
     ],
 )
@@ -293,7 +295,8 @@ def test_a_certificate_with_another_key_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_this_user_cannot_read_is_told_only_to_who_serves(tmp_path: Path) -> None:
-    text = f"[signing]\nsecret_file = '{tmp_path}'\n"  # a folder: unreadable as a file even for root
+    # A folder: unreadable as a file even for root.
+    text = f"mail.bounce_domain = 'b.test'\nsigning.secret_file = '{tmp_path}'\n"
     assert told(text) == [(2, "signing.secret_file")]
     Settings.loads(text, files=False)
 
