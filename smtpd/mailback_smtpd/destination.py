@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from mailback_smtpd.forward import Forwarder, NextHop
 from mailback_smtpd.maildir import Maildir
@@ -18,6 +18,9 @@ from mailback_smtpd.reply import Reply
 
 class Destination(Protocol):
     """Takes messages over."""
+
+    keeps: ClassVar[bool]
+    """False where the message itself is not wanted, so that it need not be written anew."""
 
     async def deliver(self, message: Outgoing) -> list[Reply]:
         """One reply a recipient, in their order."""
@@ -29,6 +32,8 @@ class Destination(Protocol):
 @dataclass(frozen=True, slots=True)
 class Discard:
     """Nowhere: the event was recorded, the message itself is not kept."""
+
+    keeps: ClassVar[bool] = False
 
     async def deliver(self, message: Outgoing) -> list[Reply]:
         return [Reply(250, "2.0.0", "recorded")] * len(message.recipients)

@@ -18,6 +18,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mailback.service.log import get_logger
 from mailback_smtpd.content import header_block, is_8bit
@@ -218,6 +219,8 @@ class _Conversation:
 
 class Forwarder:
     """Hands messages to one next hop, over at most MAX_CONNECTIONS connections."""
+
+    keeps: ClassVar[bool] = True
 
     def __init__(self, next_hop: NextHop, hostname: str) -> None:
         self._next_hop = next_hop

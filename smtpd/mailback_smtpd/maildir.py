@@ -18,6 +18,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 from mailback.service.log import get_logger
 from mailback_smtpd.content import return_path
@@ -34,6 +35,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 class Maildir:
     """One Maildir for all recipients; it is made when the first message comes."""
+
+    keeps: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -23,6 +23,7 @@ from aiosmtpd.smtp import SMTP
 
 from mailback.engine import Assessment, Disposition, Engine, Outcome
 from mailback.envelope import Envelope
+from mailback_smtpd import intake
 from mailback_smtpd.session import ERROR_LIMIT, Receiver
 from tests.support.mail import dsn, reply
 from tests.support.receiver import Client, RunningReceiver, delivered, receiving
@@ -325,6 +326,27 @@ def test_nothing_is_acknowledged_before_it_is_committed(tmp_path: Path) -> None:
         held[0].release.set()
         assert client.reply().startswith("250 2.6.0")
         assert len(delivered(receiver.inbox)) == 1
+
+
+def test_a_commit_that_never_ends_does_not_hold_the_peer_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "COMMIT_S", 0.1)
+    held: list[Slow] = []
+    with receiving(tmp_path, engine=slow_engine(held)) as receiver:
+        client = receiver.connect()
+        assert client.message(ANSWER, "a@b.test")[0].startswith("451 4.3.0")
+        held[0].release.set()
+        wait_for(lambda: len(events(receiver)) == 1, what="the unit of work ends as the store says")
+        assert client.message(ANSWER, "a@b.test")[0].startswith("250 2.6.0")
+        assert len(events(receiver)) == 1
+
+
+def test_what_is_discarded_is_recorded_all_the_same(tmp_path: Path) -> None:
+    with receiving(tmp_path, 'bounces_to = "discard"') as receiver:
+        told = receiver.connect().message(dsn("gone@receiver.test", message_id="<m1@sender.test>"))
+        assert told[0].startswith("250 2.6.0")
+        assert len(events(receiver)) == 1
 
 
 # Data -------------------------------------------------------------------------------------------------------
