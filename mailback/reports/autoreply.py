@@ -96,6 +96,7 @@ def read_null_sender(facts: Facts) -> Report | None:
     """What came from the null sender and is no bounce: only automatic answers are sent so (RFC 3834 section 3.3)."""
     if (
         not facts.null_sender
+        or not facts.sender
         or facts.daemon
         or any(name in facts.message.headers for name in ("list-id", "list-unsubscribe"))
     ):

@@ -33,6 +33,12 @@ def test_what_no_machine_claims_is_a_reply_or_other(header: str, kind: Kind) -> 
     assert _mail(header).kind is kind
 
 
+@pytest.mark.parametrize("raw", [b"", bytes(100), b"\xff\xfe garbage", b"\r\n\r\n", b"hello\n\nworld\n"])
+def test_what_is_no_mail_is_other_even_from_the_null_sender(raw: bytes) -> None:
+    envelope = Envelope(sender="", recipients=("news@s.example",), source=Source.SMTPD)
+    assert reports.read(parse(raw), envelope).kind is Kind.OTHER
+
+
 @pytest.mark.parametrize(
     "address", ["unsubscribe@s.example", "unsubscribe+abc@s.example", "list-leave@s.example", "u.optout.77@s.example"]
 )

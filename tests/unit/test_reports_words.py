@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mailback.reports import dialects, words
+from mailback import reports
+from mailback.message import parse
+from mailback.reports import dialects, vocabulary, words
 from mailback.reports.legacy import split_returned
 from mailback.resources import rules_dir
 
 
 def test_the_shipped_files_load() -> None:
-    assert dialects.shipped().labels["recipient"] == "recipient"
-    assert "automatic reply" in words.words().auto_subjects
+    assert vocabulary.shipped().dialects.labels["recipient"] == "recipient"
+    assert "automatic reply" in vocabulary.shipped().words.auto_subjects
 
 
 def test_an_operators_file_extends_the_shipped_one(tmp_path: Path) -> None:
@@ -25,6 +27,16 @@ def test_an_operators_file_extends_the_shipped_one(tmp_path: Path) -> None:
     assert told.label("Zieladresse XY") == "recipient"
     assert told.label("Recipient") == "recipient"
     assert "weg:" in words.load([rules_dir(), tmp_path]).auto_subjects
+
+
+def test_a_bounce_in_an_operators_own_words_is_read(tmp_path: Path) -> None:
+    (tmp_path / dialects.FILE).write_text(
+        '[failed]\nsubjects = ["itzulita"]\n[labels]\nrecipient = ["hartzailea"]\n', encoding="utf-8"
+    )
+    raw = b"Return-Path: <>\nFrom: posta@eus.example\nSubject: Mezua itzulita\n\nHartzailea: b@eus.example\n"
+    own = vocabulary.load([rules_dir(), tmp_path])
+    assert [failure.recipient for failure in reports.read(parse(raw), vocabulary=own).failures] == ["b@eus.example"]
+    assert reports.read(parse(raw)).failures == []
 
 
 @pytest.mark.parametrize(
@@ -51,8 +63,8 @@ def test_no_file_at_all_is_told(tmp_path: Path) -> None:
 
 def test_no_word_is_empty() -> None:
     """An empty phrase is in every text."""
-    told = words.words()
-    known = dialects.shipped()
+    told = vocabulary.shipped().words
+    known = vocabulary.shipped().dialects
     for record in (told, known):
         for name in record.__slots__:
             value = getattr(record, name)
@@ -66,5 +78,5 @@ def test_no_word_is_empty() -> None:
 def test_separators_are_found_in_linear_time(unit: str) -> None:
     text = unit * (400_000 // len(unit))
     started = time.process_time()
-    split_returned(text, dialects.shipped())
+    split_returned(text, vocabulary.shipped().dialects)
     assert time.process_time() - started < 1
