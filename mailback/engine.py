@@ -29,6 +29,7 @@ from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
+from mailback.reports import Vocabulary, vocabulary
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 from mailback.store.ids import new_id
@@ -44,6 +45,9 @@ TAG_PREFIX = "x-mailback-"
 _MACHINE_KINDS = frozenset({Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.COMPLAINT, Kind.AUTO_REPLY, Kind.DISPOSITION})
 """Kinds that are recorded and then go to `bounces_to`. Challenges, unsubscribes and reports are written by machines
 too, yet ask for something that a person has to do: they go on like people's mail."""
+
+_KINDS_WITH_BOUNCES = frozenset({Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.COMPLAINT})
+"""Kinds whose findings `to_dict` tells (an unsubscribe has one, which is no delivery)."""
 
 _VERDICTS_TOLD = 10  # header fields a tagged message carries at most, however many recipients a report names
 
@@ -113,7 +117,7 @@ class Classification:
         told: dict[str, object] = {} if source is None else {"source": source}
         return told | {
             "kind": self.kind.value,
-            "bounces": [finding.to_dict() for finding in self.findings],
+            "bounces": [f.to_dict() for f in self.findings] if self.kind in _KINDS_WITH_BOUNCES else [],
             "reply": None,
             "original": {
                 "message_id": original.message_id if original else None,
@@ -164,14 +168,16 @@ class Knowledge:
 
     classifier: Classifier
     handling: HandlingRules
+    vocabulary: Vocabulary
     names: reports.OriginalNames
     limits: Limits
+    recipient_cap: int = reports.RECIPIENT_CAP
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Knowledge:
         """Load the rules that ship and the operator's own.
 
-        Raises RulesError with every problem at once when a rule file is wrong.
+        Raises RulesError with every problem at once when a rule file is wrong, ValueError for one of the vocabularies.
         """
         if settings is None:
             return _shipped()
@@ -181,12 +187,14 @@ class Knowledge:
         return cls(
             classifier=Classifier(rules.load(directories)),
             handling=HandlingRules.load(directories),
+            vocabulary=vocabulary.load(directories),
             names=reports.OriginalNames(
                 campaign=tuple(settings.mail.campaign_headers),
                 list_id=tuple(settings.mail.list_headers),
                 subscriber=tuple(settings.mail.subscriber_headers),
             ),
             limits=settings.limits.message_limits(),
+            recipient_cap=settings.limits.max_recipients,
         )
 
     def classify(self, raw: bytes, envelope: Envelope | None = None) -> Classification:
@@ -203,7 +211,7 @@ class Knowledge:
         return message, Classification(report, findings, (*message.notes, *report.notes))
 
     def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
-        report = reports.read(message, envelope, names=self.names)
+        report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
         list_id = report.original.list_id if report.original else None
         findings = []
         for failure in report.failures:
@@ -221,6 +229,7 @@ def _shipped() -> Knowledge:
     return Knowledge(
         classifier=Classifier(rules.load(directories)),
         handling=HandlingRules.load(directories),
+        vocabulary=vocabulary.load(directories),
         names=reports.OriginalNames(),
         limits=LIMITS,
     )
@@ -333,10 +342,10 @@ def _event(envelope: Envelope, classification: Classification, report_id: str | 
 
 def _fill_finding(event: Event, finding: Finding, classification: Classification, digest: str) -> None:
     failure, verdict = finding.failure, finding.verdict
-    event.recipient = failure.recipient
-    event.recipient_key = address.key(failure.recipient)
+    event.recipient = failure.mailed
+    event.recipient_key = address.key(failure.mailed)
     event.final_recipient = failure.final_recipient
-    event.domain = address.domain(failure.recipient) or None
+    event.domain = address.domain(failure.mailed) or None
     event.provider = finding.provider
     event.smtp_code = failure.smtp_code
     event.status = failure.status

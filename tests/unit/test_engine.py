@@ -191,3 +191,26 @@ def test_classify_tells_what_a_script_needs_about_a_bounce() -> None:
         "list_id": None,
         "campaign": None,
     }
+
+
+def test_a_forwarded_alias_is_suppressed_by_the_address_that_we_mailed(engine: Engine, store: Store) -> None:
+    raw = dsn("inner@host.receiver.test", message_id="<alias@sender.test>").replace(
+        b"Final-Recipient:", b"Original-Recipient: rfc822; alias@receiver.test\r\nFinal-Recipient:"
+    )
+    engine.inbound(ENVELOPE, raw)
+    assert store.lookup("alias@receiver.test") is not None
+    assert store.lookup("inner@host.receiver.test") is None
+    (event,) = store.events()
+    assert (event.recipient, event.final_recipient) == ("alias@receiver.test", "inner@host.receiver.test")
+
+
+def test_the_operators_own_words_and_caps_reach_the_readers(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    settings = Settings.model_validate(
+        {"rules": {"directory": str(tmp_path / "rules")}, "limits": {"max_recipients": 1}}
+    )
+    raw = dsn("a@receiver.test", message_id="<two@sender.test>").replace(
+        b"Final-Recipient:", b"Final-Recipient: rfc822; b@receiver.test\r\nAction: failed\r\n\r\nFinal-Recipient:"
+    )
+    Engine(settings, store).inbound(ENVELOPE, raw)
+    assert len(list(store.events())) == 1
