@@ -59,21 +59,16 @@ def classify(config: Path | None, paths: tuple[str, ...], as_json: bool) -> int:
 
 def _judge(config: Path | None) -> Callable[[Found], dict[str, Any]]:
     """Classifies with the rules and the header names that the configuration in force names."""
-    import mailback
+    from mailback.engine import Knowledge
     from mailback.locations import find_config
 
     if find_config(config) is None:
-        return lambda found: mailback.classify(found.raw).to_dict(found.source)
+        knowledge = Knowledge.load()
+    else:
+        from mailback.cli.options import load_settings
 
-    from mailback.cli.options import load_settings
-    from mailback.engine import Engine
-    from mailback.envelope import Envelope
-    from mailback.store import Store
-
-    settings = load_settings(config)
-    engine = Engine(settings, Store.open(settings.store.url))  # opening touches no file, and assessing no store
-    envelope = Envelope()
-    return lambda found: engine.assess(envelope, found.raw).classification.to_dict(found.source)
+        knowledge = Knowledge.load(load_settings(config))
+    return lambda found: knowledge.classify(found.raw).to_dict(found.source)
 
 
 def table_rows(told: dict[str, Any]) -> Iterator[list[object]]:
