@@ -1,0 +1,90 @@
+"""All checks of one message in one walk: SPF, DKIM, DMARC, ARC.
+
+The message is split once more, strictly, for the signatures (`fields`); what the rest of the house takes for the author
+must be what was authenticated, so DMARC refuses a message of which the two readers see different From fields.
+
+Safe to use from any thread; blocks for DNS at most the budget of the resolver. Emits no log events.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection
+
+from mailback.address import domain_key
+from mailback.auth import arc, authres, dkim, dmarc
+from mailback.auth.fields import HeaderError, SignedMessage, split
+from mailback.auth.resolver import Lookups, Resolver
+from mailback.auth.results import Arc, Authentication, Dkim, Dmarc, Result, Spf
+from mailback.envelope import Envelope
+from mailback.message import Message
+
+
+class Authenticator:
+    """Checks messages in the name of one server."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        authserv_id: str,
+        *,
+        trusted_ids: Collection[str] = (),
+        clock: Callable[[], float] = time.time,
+        share: Callable[[], float] = random.random,
+    ) -> None:
+        """`authserv_id` is how we sign Authentication-Results, usually the host name; `trusted_ids` are the servers
+        before us whose fields are believed; `share` gives where in 0 to 1 a message falls for DMARC's `pct`.
+
+        Raises ValueError when `authserv_id` is none.
+        """
+        self.authserv_id = domain_key(authserv_id)
+        if not authres.is_authserv_id(self.authserv_id):
+            raise ValueError(f"authserv-id {authserv_id!r}: expected the name of a host")
+        self._resolver = resolver
+        self._trusted = tuple(trusted_ids)
+        self._clock = clock
+        self._share = share
+
+    def check(self, envelope: Envelope, raw: bytes, message: Message) -> Authentication:
+        """Everything that can be found out about `raw`, of which `message` is the reading. Never raises on mail."""
+        lookups = self._resolver.lookups()
+        checked = self._spf(envelope, lookups)
+        try:
+            signed = split(raw)
+        except HeaderError as error:
+            return self._malformed(checked, raw, str(error))
+        signatures = dkim.verify_all(signed, lookups.txt, self._clock())
+        policy = self._dmarc(signed, message, checked, signatures, lookups)
+        return Authentication(self.authserv_id, checked, signatures, policy, arc.verify(signed, lookups.txt))
+
+    def upstream(self, message: Message) -> Authentication | None:
+        """What a trusted server before us found out; None when no such server is configured or left a field."""
+        return authres.trusted(message.headers.get_all(authres.FIELD), self._trusted) if self._trusted else None
+
+    def forged(self, message: Message) -> tuple[int, ...]:
+        """Which Authentication-Results fields to remove because they bear our name, as `authres.forged` counts."""
+        return authres.forged(message.headers.get_all(authres.FIELD), self.authserv_id)
+
+    def _spf(self, envelope: Envelope, lookups: Lookups) -> Spf:
+        from mailback.auth.spf import evaluate
+
+        return evaluate(envelope, lookups, self.authserv_id)
+
+    def _dmarc(
+        self,
+        signed: SignedMessage,
+        message: Message,
+        checked: Spf,
+        signatures: tuple[Dkim, ...],
+        lookups: Lookups,
+    ) -> Dmarc:
+        froms = [b" ".join(value.split()) for _, value in signed.named("from")]
+        if froms != [b" ".join(value.split()) for value in message.headers.raw_all("from")]:
+            return Dmarc(Result.PERMERROR, reason="the From field can be read in two ways")
+        return dmarc.evaluate(froms, spf=checked, dkim=signatures, records=lookups.txt, share=self._share())
+
+    def _malformed(self, checked: Spf, raw: bytes, why: str) -> Authentication:
+        """A header that could not have been signed: whatever it claims is in error, and nobody is its author."""
+        claimed = (Dkim(Result.PERMERROR, reason=why),) if dkim.FIELD.encode() in raw[:65536].lower() else ()
+        return Authentication(self.authserv_id, checked, claimed, Dmarc(Result.PERMERROR, reason=why), Arc(Result.NONE))
