@@ -1,4 +1,4 @@
-"""The suppression look-up with a million suppressed addresses, against a bare sqlite3 point query in the same run.
+"""Look-ups with a million rows, against bare sqlite3 point queries in the same run: suppressions and the journal.
 
     python bench/lookup.py [--addresses 1000000] [--seconds 2]
 
@@ -9,6 +9,10 @@ replaced under it, any number of threads, a record instead of a column. The goal
 Everything is asked in random order; hits are addresses of the list, misses are not. The database is built in a
 temporary folder and removed. The row with threads shows that they do not wait for each other; it has no goal, because
 its peer is one thread.
+
+The journal holds as many messages, each to one recipient with 500 octets of text; every tenth bears the one Message-ID
+of a mailing list. The peer reads the message's row by the same column, without its recipients. Asked by Message-ID and
+recipient, as each bounce does, the peer is the two queries that this takes: whether it went to that recipient.
 """
 
 from __future__ import annotations
@@ -89,6 +93,11 @@ def main() -> None:
         build(path, chosen.addresses)
         print(f"## Suppression look-up: {chosen.addresses:,} addresses, {path.stat().st_size / 1e6:.0f} MB\n")
         measure(path, chosen.addresses, chosen.seconds)
+    with tempfile.TemporaryDirectory(prefix="mailback-bench-") as folder:
+        path = Path(folder, "mailback.db")
+        build_journal(path, chosen.addresses)
+        print(f"## Journal look-up: {chosen.addresses:,} messages, {path.stat().st_size / 1e6:.0f} MB\n")
+        measure_journal(path, chosen.addresses, chosen.seconds)
 
 
 def measure(path: Path, count: int, seconds: float) -> None:
@@ -137,6 +146,88 @@ def measure(path: Path, count: int, seconds: float) -> None:
             told = f"at most {GOAL:.0f}: {'met' if ours / peer <= GOAL else '**missed**'}"
             goal = "" if ask is eight_threads else told
             print(f"| {name} | {peer:.1f} | {ours:.1f} | {ours / peer:.2f} | {goal} |")
+        print()
+    bare.close()
+
+
+def message_id(number: int) -> str:
+    return "<weekly@list.example>" if number % 10 == 0 else f"<{number:07}.{number % 9973}@sender.example>"
+
+
+def return_path(number: int) -> str:
+    return f"v1ab{number * 2_654_435_761 % 2**60:012x}{number:032}"
+
+
+def build_journal(path: Path, count: int) -> None:
+    """Fill the journal behind the store's back: a million commits are not what is measured."""
+    with Store.open(f"sqlite:///{path}") as store:
+        store.upgrade()
+    at = ticks(datetime(2026, 11, 1, tzinfo=UTC))
+    text = "A line of the message that was sent. " * 14
+    connection = sqlite3.connect(path)
+    connection.executemany(
+        "INSERT INTO journal (id, at, message_id, envelope_sender, return_path, subject, source, text)"
+        " VALUES (?, ?, ?, 'news@sender.example', ?, 'The November issue', 'milter', ?)",
+        ((n + 1, at + n, message_id(n), return_path(n), text) for n in range(count)),
+    )
+    connection.executemany(
+        "INSERT INTO journal_recipient (journal_id, at, recipient_key, recipient) VALUES (?, ?, ?, ?)",
+        ((n + 1, at + n, address(n), address(n)) for n in range(count)),
+    )
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def each(ask: Callable[[str], object]) -> Ask:
+    """`ask`, of one after the other."""
+
+    def ask_all(keys: Sequence[str]) -> None:
+        for sought in keys:
+            ask(sought)
+
+    return ask_all
+
+
+def measure_journal(path: Path, count: int, seconds: float) -> None:
+    numbers = random.Random(1)
+    asked = [numbers.randrange(count) for _ in range(50_000)]
+    unique = [message_id(n) for n in asked if n % 10]
+    both = [f"{message_id(n)} {address(n)}" for n in asked]
+    bare = sqlite3.connect(path)
+    execute = bare.execute
+
+    def peer_by(column: str) -> Ask:
+        query = f"SELECT * FROM journal WHERE {column} = ?"
+        return each(lambda sought: execute(query, (sought,)).fetchone())
+
+    def peer_by_both(sought: str) -> None:
+        number, _, who = sought.partition(" ")
+        rows = execute("SELECT journal_id FROM journal_recipient WHERE recipient_key = ?", (who,)).fetchall()
+        for (row,) in rows:
+            execute("SELECT * FROM journal WHERE id = ? AND message_id = ?", (row, number)).fetchone()
+
+    with Store.open(f"sqlite:///{path}") as store:
+
+        def by_both(sought: str) -> None:
+            number, _, who = sought.partition(" ")
+            store.find_journal(message_id=number, key=who)
+
+        by_id = each(lambda sought: store.find_journal(message_id=sought))
+        by_path = each(lambda sought: store.find_journal(return_path=sought))
+        assert store.find_journal(message_id=unique[0])
+        assert len(store.find_journal(message_id=message_id(asked[0]), key=address(asked[0]))) == 1
+        rows: list[tuple[str, Sequence[str], Ask, Ask]] = [
+            ("by Message-ID, with its recipients", unique, peer_by("message_id"), by_id),
+            ("by return path, with its recipients", list(map(return_path, asked)), peer_by("return_path"), by_path),
+            ("by Message-ID and recipient", both, each(peer_by_both), each(by_both)),
+        ]
+        print("| look-up | bare query, µs | Mailback, µs | times | goal |")
+        print("|---|---:|---:|---:|---|")
+        for name, keys, theirs, ask in rows:
+            peer, ours = rate([theirs, ask], keys, seconds)
+            told = f"at most {GOAL:.0f}: {'met' if ours / peer <= GOAL else '**missed**'}"
+            print(f"| {name} | {peer:.1f} | {ours:.1f} | {ours / peer:.2f} | {told} |")
         print()
     bare.close()
 

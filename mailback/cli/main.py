@@ -45,6 +45,7 @@ COMMANDS: dict[str, Place] = {
     ),
     "suppress": Place("suppress", "suppress", "The suppression list: add, remove, list, import, export."),
     "events": Place("events", "events", "Tell what happened, the latest first."),
+    "journal": Place("journal", "journal", "What went out: add, find, list."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "config": Place("config", "config", "Check and show the configuration."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),

@@ -57,14 +57,20 @@ def check(config: Path | None, as_json: bool) -> int:
 @store.command()
 @config_option
 def maintain(config: Path | None) -> int:
-    """Fold the write-ahead log back, refresh the statistics that look-ups use, verify the audit trail.
+    """Forget what the journal need not keep, fold the write-ahead log back, refresh statistics, verify the audit trail.
 
     Safe while mail flows; the timer that ships runs it once a day.
     """
+    from datetime import UTC, datetime, timedelta
+
+    kept = timedelta(days=load_settings(config).journal.retention_days)
     with open_store(config) as database:
         path = database.path
+        forgotten = database.forget_journal(datetime.now(UTC) - kept)
         folded = _fold(path)
         verified = database.verify_audit()
+    if forgotten:
+        say(f"{path}: {forgotten} entries of the journal were older than {kept.days} days and are removed")
     say(f"{path}: " + ("the write-ahead log is folded back" if folded else "in use, the log is folded back in part"))
     if not verified.holds:
         complain(

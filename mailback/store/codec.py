@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
-from mailback.store.records import Event, Suppression, SuppressionChange
+from mailback.store.records import Event, JournalEntry, Suppression, SuppressionChange
 
 TEXT_CAP = 8192
 """Longest text kept in a column, in characters; what is longer came from somebody who wants to fill the disk."""
@@ -154,6 +154,25 @@ def suppression_of(row: Row) -> Suppression:
         key, address, scope, reason, type_, subcategory, source, _EPOCH + timedelta(0, 0, since),
         None if until is None else _EPOCH + timedelta(0, 0, until), event_id, suggestion,
         None if at is None else _EPOCH + timedelta(0, 0, at), by, why,
+    )  # fmt: skip
+
+
+def journal_row(entry: JournalEntry) -> tuple[object, ...]:
+    """The values of the `journal` table without the id, in the order of its columns."""
+    return (
+        ticks(entry.at), optional_text(entry.message_id), text(entry.envelope_sender),
+        optional_text(entry.return_path), optional_text(entry.subject), optional_text(entry.campaign),
+        optional_text(entry.list_id), optional_text(entry.subscriber), optional_text(entry.queue_id), entry.source,
+        optional_text(entry.text),
+    )  # fmt: skip
+
+
+def journal_of(row: Row, recipients: tuple[str, ...]) -> JournalEntry:
+    """The record behind a row of the `journal` table, columns in the table's order."""
+    number, at, message_id, sender, return_path, subject, campaign, list_id, subscriber, queue_id, source, said = row
+    return JournalEntry(
+        _EPOCH + timedelta(0, 0, at), message_id, sender, recipients, return_path, subject, campaign, list_id,
+        subscriber, queue_id, source, said, number,
     )  # fmt: skip
 
 

@@ -18,20 +18,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import checking, sqlite
+from mailback.store import checking, journal, sqlite
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
 from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads
-from mailback.store.records import AuditEntry, Event, Explanation, Stats, Suppression
+from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Stats, Suppression
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Report, Writer
 
 T = TypeVar("T")
 
 _WAITING_UNITS = 4096
+_FORGOTTEN_AT_ONCE = 500
 
 
 class Store:
@@ -111,6 +112,48 @@ class Store:
     ) -> Iterator[Suppression]:
         """The suppression list by address, page by page; with `active_at` only what holds mail back at that time."""
         return self._reads.suppressions(scope=scope, active_at=active_at, type=type)
+
+    def find_journal(
+        self,
+        *,
+        message_id: str | None = None,
+        return_path: str | None = None,
+        key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = journal.MOST,
+    ) -> list[JournalEntry]:
+        """What went out, the latest first: by Message-ID, by the local part of a signed return path, or by recipient.
+
+        Exactly one of the three is asked for; `since` and `until` go with `key`. With `message_id` and `key` together,
+        the one entry by which that message went to that recipient, if it did.
+        """
+        fetch = self._readers.fetch
+        if message_id is not None and key is not None:
+            found = journal.to_recipient(fetch, message_id, key)
+            return [found] if found else []
+        if message_id is not None:
+            return journal.by_message_id(fetch, message_id, limit)
+        if return_path is not None:
+            return journal.by_return_path(fetch, return_path, limit)
+        if key is None:
+            raise ValueError("a Message-ID, a return path or a recipient must be given")
+        return journal.by_recipient(fetch, key, since, until, limit)
+
+    def journal(
+        self, *, since: datetime | None = None, until: datetime | None = None, limit: int | None = None
+    ) -> Iterator[JournalEntry]:
+        """What went out in a period, the latest first; read page by page."""
+        return self._reads.journal(since, until, limit)
+
+    def forget_journal(self, before: datetime) -> int:
+        """Remove the entries from before that time, some hundreds a transaction, so that mail goes on meanwhile."""
+        total = 0
+        while removed := self.submit(
+            lambda transaction: transaction.forget_journal(before, _FORGOTTEN_AT_ONCE)
+        ).result():
+            total += removed
+        return total
 
     def explain(self, key: str) -> Explanation:
         """All that is known about one address."""

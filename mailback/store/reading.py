@@ -22,8 +22,9 @@ from mailback.store import audit as trail
 from mailback.store import codec
 from mailback.store import statements as sql
 from mailback.store.readers import ReaderPool
-from mailback.store.records import AuditEntry, Event, Explanation, Stats, Suppression, Tally
-from mailback.store.schema import audit, event, suppression, suppression_change
+from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Stats, Suppression, Tally
+from mailback.store.schema import audit, event, journal_recipient, suppression, suppression_change
+from mailback.store.schema import journal as journal_table
 
 _PAGE = 500
 _DIALECT = sqlite_dialect()
@@ -91,6 +92,24 @@ class Reads:
             return query if last is None else query.where(key > (last[0], last[2]))
 
         return map(codec.suppression_of, self._pages(page))
+
+    def journal(self, since: datetime | None, until: datetime | None, limit: int | None) -> Iterator[JournalEntry]:
+        messages = journal_table.c
+        conditions: list[ColumnElement[bool]] = []
+        if since is not None:
+            conditions.append(messages.at >= codec.ticks(since))
+        if until is not None:
+            conditions.append(messages.at < codec.ticks(until))
+        place = tuple_(messages.at, messages.id)
+
+        def page(last: Row | None) -> Select[Any]:
+            query = select(journal_table).where(*conditions).order_by(messages.at.desc(), messages.id.desc())
+            return query if last is None else query.where(place < (last[1], last[0]))
+
+        return (
+            codec.journal_of(row, tuple(who for (who,) in self._run(_recipients_of(row[0]))))
+            for row in islice(self._pages(page), limit)
+        )
 
     def explain(self, key: str) -> Explanation:
         fetch = self._readers.fetch
@@ -174,6 +193,10 @@ class Reads:
         compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         order = cast("list[str]", getattr(compiled, "positiontup", None) or [])
         return self._readers.fetch(str(compiled), tuple(compiled.params[name] for name in order))
+
+
+def _recipients_of(number: int) -> Select[Any]:
+    return select(journal_recipient.c.recipient).where(journal_recipient.c.journal_id == number)
 
 
 def _active(at: int) -> ColumnElement[bool]:

@@ -94,6 +94,32 @@ class Suppression:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One message that went out, in one SMTP transaction."""
+
+    at: datetime
+    message_id: str | None
+    """With its angle brackets."""
+    envelope_sender: str
+    """As the sender gave it, before it was signed."""
+    recipients: tuple[str, ...]
+    """As mailed. An entry that was looked up for one recipient may tell that one only."""
+    return_path: str | None = None
+    """Local part of the signed return path, in lower case; None where it was not signed."""
+    subject: str | None = None
+    campaign: str | None = None
+    list_id: str | None = None
+    subscriber: str | None = None
+    queue_id: str | None = None
+    source: str = "milter"
+    """`milter`, `operator`, `import`, ..."""
+    text: str | None = None
+    """The beginning of the visible text, for whoever reads the answer to it."""
+    id: int | None = None
+    """Set by the store."""
+
+
+@dataclass(frozen=True, slots=True)
 class SuppressionChange:
     """One step in the life of a suppression: who changed it, when, why, and how it stood afterwards."""
 

@@ -128,6 +128,41 @@ suppression_change = Table(
     Index(None, "address_key", "id"),
 )
 
+# What went out: a row a message, and one more for each recipient. One message of a mailing list goes to many, in one
+# transaction or in many with the same Message-ID; so whom it went to is asked of the recipient's side.
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("message_id", Text),
+    Column("envelope_sender", Text),
+    Column("return_path", Text, comment="local part of the signed return path, lower case"),
+    Column("subject", Text),
+    Column("campaign", Text),
+    Column("list_id", Text),
+    Column("subscriber", Text),
+    Column("queue_id", Text),
+    Column("source", String(32), nullable=False),
+    Column("text", Text, comment="the beginning of the visible text"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "message_id"),
+    Index(None, "return_path"),
+    Index(None, "at"),  # retention
+)
+
+journal_recipient = Table(
+    "journal_recipient",
+    metadata,
+    Column("recipient_key", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("journal_id", BigInteger, nullable=False),
+    Column("recipient", Text, nullable=False),
+    PrimaryKeyConstraint("recipient_key", "at", "journal_id"),
+    Index(None, "journal_id"),
+    sqlite_with_rowid=False,
+)
+
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
 # row and the hash before it.
 audit = Table(

@@ -6,12 +6,12 @@ constant is a string whose parameters are positional, in the order given in its 
 
 from __future__ import annotations
 
-from sqlalchemy import Dialect, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Dialect, bindparam, delete, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.expression import ClauseElement
 
-from mailback.store.schema import audit, event, suppression, suppression_change
+from mailback.store.schema import audit, event, journal, journal_recipient, suppression, suppression_change
 
 _DIALECT: Dialect = sqlite_dialect()
 
@@ -104,6 +104,84 @@ CHANGES_OF = sql(
     .order_by(suppression_change.c.id),
     "who",
 )
+
+_JOURNAL_COLUMNS = tuple(column.name for column in journal.columns if column.name != "id")
+_RECIPIENT_COLUMNS = tuple(column.name for column in journal_recipient.columns)
+
+# all columns of `journal` but the id
+INSERT_JOURNAL = sql(insert(journal).values({n: bindparam(n) for n in _JOURNAL_COLUMNS}), *_JOURNAL_COLUMNS)
+# all columns of `journal_recipient`. The same recipient twice in one transaction is one row.
+INSERT_JOURNAL_RECIPIENT = sql(
+    insert(journal_recipient).values({n: bindparam(n) for n in _RECIPIENT_COLUMNS}).on_conflict_do_nothing(),
+    *_RECIPIENT_COLUMNS,
+)
+# recipient_key, message_id -> all columns of `journal`, the recipient; the latest first
+JOURNAL_TO_RECIPIENT = sql(
+    select(journal, journal_recipient.c.recipient)
+    .join(journal, journal.c.id == journal_recipient.c.journal_id)
+    # Begun at the recipient, who got hundreds of messages, and not at the Message-ID, which a mailing list gives to a
+    # million: the trim changes nothing (an identifier has no blanks around it) and keeps that index out of the plan.
+    .where(journal_recipient.c.recipient_key == bindparam("who"), func.trim(journal.c.message_id) == bindparam("m"))
+    .order_by(journal_recipient.c.at.desc())
+    .limit(literal_column("1"))
+    .offset(literal_column("0")),
+    "who",
+    "m",
+)
+
+
+def _journal_by(column: ColumnElement[str]) -> str:
+    found = (
+        select(journal)
+        .where(column == bindparam("sought"))
+        .order_by(journal.c.id.desc())
+        .limit(bindparam("most"))
+        .offset(literal_column("0"))
+        .subquery("found")
+    )
+    return sql(
+        select(found, journal_recipient.c.recipient)
+        .outerjoin(journal_recipient, journal_recipient.c.journal_id == found.c.id)
+        .order_by(found.c.id.desc()),
+        "sought",
+        "most",
+    )
+
+
+# sought, how many -> all columns of `journal`, a recipient: a row for each, the latest message first
+JOURNAL_BY_MESSAGE_ID = _journal_by(journal.c.message_id)
+JOURNAL_BY_RETURN_PATH = _journal_by(journal.c.return_path)
+# recipient_key, since, until, how many -> the same with that recipient only
+JOURNAL_BY_RECIPIENT = sql(
+    select(journal, journal_recipient.c.recipient)
+    .select_from(journal_recipient)
+    .join(journal, journal.c.id == journal_recipient.c.journal_id)
+    .where(
+        journal_recipient.c.recipient_key == bindparam("who"),
+        journal_recipient.c.at >= bindparam("since"),
+        journal_recipient.c.at < bindparam("until"),
+    )
+    .order_by(journal_recipient.c.at.desc(), journal_recipient.c.journal_id.desc())
+    .limit(bindparam("most"))
+    .offset(literal_column("0")),
+    "who",
+    "since",
+    "until",
+    "most",
+)
+# before, how many -> ids, the oldest first
+JOURNAL_BEFORE = sql(
+    select(journal.c.id)
+    .where(journal.c.at < bindparam("before"))
+    .order_by(journal.c.at)
+    .limit(bindparam("most"))
+    .offset(literal_column("0")),
+    "before",
+    "most",
+)
+# id
+DELETE_JOURNAL_RECIPIENTS = sql(delete(journal_recipient).where(journal_recipient.c.journal_id == bindparam("n")), "n")
+DELETE_JOURNAL = sql(delete(journal).where(journal.c.id == bindparam("n")), "n")
 
 # -> sequence, hash of the last row
 AUDIT_TAIL = "SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1"

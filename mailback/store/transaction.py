@@ -10,14 +10,15 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mailback import address
 from mailback.bounce.taxonomy import Provenance
 from mailback.store import audit as trail
-from mailback.store import codec, precedence
+from mailback.store import codec, journal, precedence
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
-from mailback.store.records import Event, Suppression
+from mailback.store.records import Event, JournalEntry, Suppression
 
 _LONGEST_IDENTITY = 200
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
@@ -109,6 +110,40 @@ class Transaction:
         start = codec.ticks(since) if since else -(2**62)
         rows = self._connection.execute(sql.HISTORY, (key, start, limit)).fetchall()
         return [codec.event_of(row) for row in reversed(rows)]
+
+    def journal(self, entry: JournalEntry) -> int:
+        """Remember a message that goes out; its number."""
+        cursor = self._connection.execute(sql.INSERT_JOURNAL, codec.journal_row(entry))
+        number = cursor.lastrowid
+        assert number is not None
+        at = codec.ticks(entry.at)
+        self._connection.executemany(
+            sql.INSERT_JOURNAL_RECIPIENT,
+            ((address.key(who), at, number, codec.text(who)) for who in entry.recipients),
+        )
+        return number
+
+    def sent(self, message_id: str, key: str) -> JournalEntry | None:
+        """The latest entry by which a message went to a recipient."""
+        return journal.to_recipient(self._fetch, message_id, key)
+
+    def sent_by_id(self, message_id: str) -> JournalEntry | None:
+        """The latest entry of a Message-ID, whomever it went to."""
+        return next(iter(journal.by_message_id(self._fetch, message_id, 1)), None)
+
+    def sent_under(self, return_path: str) -> JournalEntry | None:
+        """The latest entry that went out under a signed return path (its local part)."""
+        return next(iter(journal.by_return_path(self._fetch, return_path, 1)), None)
+
+    def forget_journal(self, before: datetime, most: int) -> int:
+        """Remove up to `most` entries from before that time, the oldest first; how many there were."""
+        rows = self._fetch(sql.JOURNAL_BEFORE, (codec.ticks(before), most))
+        self._connection.executemany(sql.DELETE_JOURNAL_RECIPIENTS, rows)
+        self._connection.executemany(sql.DELETE_JOURNAL, rows)
+        return len(rows)
+
+    def _fetch(self, query: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, parameters).fetchall()
 
     def audit(self, actor: str, verb: str, subject: str, detail: Mapping[str, object] | None = None) -> None:
         """Add a line to the trail. `suppress` and `lift` do this by themselves."""

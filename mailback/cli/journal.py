@@ -1,0 +1,236 @@
+"""`mailback journal`: what went out. The milter writes it; other senders feed it here. Emits no log events."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from mailback.cli.errors import CommandError
+from mailback.cli.options import Moment, address_key, config_option, json_option, open_store
+from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
+
+if TYPE_CHECKING:
+    from mailback.store import Store, Transaction
+    from mailback.store.records import JournalEntry
+
+SHOWN = 50
+"""Rows of a table where nobody says how many."""
+
+_BATCH = 200
+_COLUMNS = (
+    Column("when (UTC)", wraps=False), Column("message-id", "dim"), Column("recipient", "cyan"), Column("sender"),
+    Column("campaign"), Column("list"), Column("subject"),
+)  # fmt: skip
+_limit_option = click.option(
+    "--limit", "-n", type=click.IntRange(min=0), help=f"At most so many. Default: {SHOWN}; with --json all."
+)
+
+
+@click.group()
+def journal() -> None:
+    """What went out: add, find, list."""
+
+
+@journal.command()
+@config_option
+@click.option("--message-id", metavar="ID", help="Message-ID of the message, with or without angle brackets.")
+@click.option("--sender", metavar="ADDRESS", help="Its envelope sender.")
+@click.option("--recipient", "recipients", multiple=True, metavar="ADDRESS", help="To whom; may be given again.")
+@click.option("--subject", metavar="TEXT", help="Its subject.")
+@click.option("--campaign", metavar="ID", help="Its campaign.")
+@click.option("--list", "list_id", metavar="ID", help="Its mailing list.")
+@click.option("--subscriber", metavar="ID", help="The subscriber it went to.")
+@click.option("--at", type=Moment(-1), metavar="TIME", help="When it went out. Default: now.")
+@click.option(
+    "--json", "file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
+    help="Many at once: an object a line, as `journal list --json` writes them; - is standard input.",
+)  # fmt: skip
+def add(*, config: Path | None, file: Path | None, at: datetime | None, **given: Any) -> int:
+    """Remember mail that went out by another way than the milter, so that what comes back is believed.
+
+    Returns when it is durable. With --json a line that cannot be read is told with its number, the others are added,
+    and the exit code is 1.
+    """
+    if file is None:
+        given["at"] = iso(at or datetime.now(UTC))
+        entry = _entry(given)
+        if isinstance(entry, str):
+            raise CommandError(entry, "see: mailback journal add --help", exit_code=2)
+        with open_store(config, create=True) as store:
+            store.submit(lambda transaction: transaction.journal(entry)).result()
+        say("1 message added")
+        return 0
+    with open_store(config, create=True) as store, _reading(file) as stream:
+        added, wrong = _add_lines(store, stream)
+    say(f"{added} messages added, {wrong} not understood")
+    return 1 if wrong else 0
+
+
+def _reading(file: Path) -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8", errors="surrogateescape")
+
+
+def _add_lines(store: Store, stream: TextIO) -> tuple[int, int]:
+    wrong = 0
+
+    def good() -> Iterator[JournalEntry]:
+        nonlocal wrong
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            entry = _entry_of_line(line)
+            if isinstance(entry, str):
+                wrong += 1
+                complain(f"line {number}: {safe(entry)}; correct it and add it again")
+            else:
+                yield entry
+
+    entries = good()
+    added, before = 0, _done(0)
+    while batch := list(islice(entries, _BATCH)):
+        after = store.submit(partial(_add_all, batch))
+        added += before.result()  # one batch under way while the next is read
+        before = after
+    return added + before.result(), wrong
+
+
+def _done(count: int) -> Future[int]:
+    future: Future[int] = Future()
+    future.set_result(count)
+    return future
+
+
+def _add_all(entries: list[JournalEntry], transaction: Transaction) -> int:
+    for entry in entries:
+        transaction.journal(entry)
+    return len(entries)
+
+
+def _entry_of_line(line: str) -> JournalEntry | str:
+    try:
+        told = json.loads(line)
+    except ValueError as error:
+        return f"no JSON: {error}"
+    return _entry(told) if isinstance(told, dict) else "no JSON object"
+
+
+def _entry(told: dict[str, Any]) -> JournalEntry | str:
+    """The entry, or what is wrong with it."""
+    from mailback.address import is_address
+    from mailback.reports.original import message_id
+    from mailback.store.records import JournalEntry
+
+    recipients = told.get("recipients") or []
+    if not isinstance(recipients, list | tuple) or not recipients:
+        return "no recipient"
+    for recipient in recipients:
+        if not isinstance(recipient, str) or not is_address(recipient):
+            return f"{recipient!r} is no mail address"
+    number = told.get("message_id")
+    if number is not None and message_id(str(number)) is None:
+        return f"{number!r} is no Message-ID"
+    try:
+        at = datetime.fromisoformat(str(told["at"])) if told.get("at") else datetime.now(UTC)
+    except ValueError:
+        return f"{told['at']!r} is no time"
+    texts: dict[str, Any] = {name: str(told[name]) for name in _TEXTS if told.get(name) is not None}
+    return JournalEntry(
+        at=at if at.tzinfo else at.replace(tzinfo=UTC),
+        message_id=message_id(str(number)) if number is not None else None,
+        envelope_sender=str(told.get("sender") or told.get("envelope_sender") or ""),
+        recipients=tuple(recipients),
+        source=str(told.get("source") or "operator")[:32],
+        **texts,
+    )
+
+
+_TEXTS = ("return_path", "subject", "campaign", "list_id", "subscriber", "text")
+
+
+@journal.command()
+@config_option
+@json_option
+@click.option("--message-id", metavar="ID", help="The message of this Message-ID.")
+@click.option("--return-path", metavar="ADDRESS", help="What went out under this signed return path.")
+@click.option("--recipient", metavar="ADDRESS", help="What went to this recipient; with --message-id: whether it did.")
+@click.option("--since", type=Moment(-1), metavar="TIME", help="From then on; with --recipient.")
+@click.option("--until", type=Moment(-1), metavar="TIME", help="Before then; with --recipient.")
+@_limit_option
+def find(
+    *,
+    config: Path | None,
+    as_json: bool,
+    message_id: str | None,
+    return_path: str | None,
+    recipient: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+) -> int:
+    """Find what went out, the latest first. Exit code 1: nothing is known of it."""
+    from mailback import address
+    from mailback.reports import original
+
+    if not (message_id or return_path or recipient):
+        raise CommandError("nothing to look for", "give --message-id, --return-path or --recipient", exit_code=2)
+    with open_store(config) as store:
+        found = store.find_journal(
+            message_id=original.message_id(message_id) if message_id else None,
+            return_path=address.split(return_path)[0] or return_path if return_path else None,
+            key=address_key(recipient) if recipient else None,
+            since=since,
+            until=until,
+            limit=limit if limit is not None else SHOWN,
+        )
+    _tell(iter(found), as_json=as_json)
+    return 0 if found else 1
+
+
+@journal.command(name="list")
+@config_option
+@json_option
+@click.option("--since", type=Moment(-1), metavar="TIME", help="From then on: 2026-11-30, or a span such as 7d, 12h.")
+@click.option("--until", type=Moment(-1), metavar="TIME", help="Before then.")
+@_limit_option
+def list_(
+    *, config: Path | None, as_json: bool, since: datetime | None, until: datetime | None, limit: int | None
+) -> None:
+    """List what went out, the latest first."""
+    with open_store(config) as store:
+        shown = limit if as_json or limit is not None else SHOWN
+        _tell(store.journal(since=since, until=until, limit=shown), as_json=as_json)
+
+
+def _tell(found: Iterator[JournalEntry], *, as_json: bool) -> None:
+    if as_json:
+        for entry in found:
+            json_line(to_dict(entry))
+    else:
+        table(_COLUMNS, map(_row, found), empty="nothing is known of it")
+
+
+def _row(entry: JournalEntry) -> list[object]:
+    who = entry.recipients[0] if entry.recipients else None
+    others = f" and {len(entry.recipients) - 1} more" if len(entry.recipients) > 1 else ""
+    return [
+        when(entry.at), entry.message_id, f"{who or '-'}{others}", entry.envelope_sender, entry.campaign,
+        entry.list_id, entry.subject,
+    ]  # fmt: skip
+
+
+def to_dict(entry: JournalEntry) -> dict[str, object]:
+    """One line of `journal list --json`."""
+    plain = asdict(entry)
+    return plain | {"at": iso(entry.at), "recipients": list(entry.recipients)}
