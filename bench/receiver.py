@@ -84,15 +84,19 @@ def serve_mailback(port: int, folder: Path, workers: int) -> None:
     log.configure(settings.log)
     part = SmtpdPart(settings)
     part.open()
-    children = [child for _ in range(workers) if (child := os.fork())]
-    if len(children) < workers:
-        os._exit(part.run(say_ready))
+    children: list[int] = []
 
     def stop(*_: object) -> None:
         for child in children:
             os.kill(child, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
+    for _ in range(workers):
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os._exit(part.run(say_ready))
+        children.append(child)
     for child in children:
         os.waitpid(child, 0)
 
