@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailback import address, reports
-from mailback.bounce import rules
+from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.taxonomy import Action, Kind, Provenance
 from mailback.bounce.verdict import Verdict
@@ -185,7 +185,7 @@ class Knowledge:
         if settings.rules.directory is not None:
             directories.append(Path(settings.rules.directory))
         return cls(
-            classifier=Classifier(rules.load(directories)),
+            classifier=Classifier(rules.load(directories), model.load_serving(settings.service.state_directory)),
             handling=HandlingRules.load(directories),
             vocabulary=vocabulary.load(directories),
             names=reports.OriginalNames(
@@ -227,7 +227,7 @@ def _shipped() -> Knowledge:
     """What ships, without an operator's settings: loaded once a process."""
     directories = [rules_dir()]
     return Knowledge(
-        classifier=Classifier(rules.load(directories)),
+        classifier=Classifier(rules.load(directories), model.load_shipped()),
         handling=HandlingRules.load(directories),
         vocabulary=vocabulary.load(directories),
         names=reports.OriginalNames(),

@@ -36,6 +36,7 @@ SPECIFIC = 0.8
 GENERAL = 0.5
 """Strength below which a code is general: it leaves the vote when a specific text disagrees with it."""
 
+_TEXTS = frozenset({"text", "provider"})
 _MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stands at its beginning
 _MAX_REPORT = 8192  # of the explanation for people, which has a preamble
 _REPORT_DISCOUNT = 0.75  # the explanation is written for everybody: it names causes that were not this one
@@ -74,7 +75,9 @@ class Engagement:
 class DiagnosticModel(Protocol):
     """A learnt classifier of diagnostics; see `Classifier`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What stands in the evidence."""
 
     def vote(self, text: bytes) -> tuple[Subcategory, float] | None:
         """The likeliest cause and its probability for a prepared text, or None when it is not sure enough."""
@@ -183,7 +186,7 @@ class Classifier:
         if (not hits or hits[0].strength < GENERAL) and report.text:
             hits = sorted(hits + self._report_hits(report, context), key=_strongest)
         votes = [vote for vote in (self._status_vote(context), self._text_vote(hits, context)) if vote is not None]
-        if self._model is not None and (told := self._model.vote(data)) is not None:
+        if self._model is not None and not _settled(votes) and (told := self._model.vote(data)) is not None:
             votes.append(_Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"]))
         return votes
 
@@ -279,6 +282,15 @@ def _agreement(one: Subcategory, other: Subcategory) -> float:
     return 1.0 if one is other else _KIN if _akin(one, other) else 0.0
 
 
+def _settled(votes: list[_Vote]) -> bool:
+    """Whether code and text say the same, both specifically: then the model is not asked, it could only cost time."""
+    return (
+        len(votes) > 1
+        and all(vote.strength >= SPECIFIC for vote in votes)
+        and all(vote.says is votes[0].says for vote in votes)
+    )
+
+
 def _count(votes: list[_Vote]) -> tuple[Subcategory, float, list[_Vote]]:
     """The cause with the most support, the confidence in it, and the votes as they were counted.
 
@@ -286,9 +298,9 @@ def _count(votes: list[_Vote]) -> tuple[Subcategory, float, list[_Vote]]:
     """
     counted = _outranked(votes)
     support: dict[Subcategory, float] = {}
-    for vote in counted:
+    for vote in _deciding(counted):
         support[vote.says] = support.get(vote.says, 0.0) + vote.mass
-    total = sum(support.values())
+    total = sum(vote.mass for vote in counted)
     if not total:
         return Subcategory.UNKNOWN, _NOTHING_KNOWN, counted
     winner = max(support, key=lambda says: support[says])
@@ -299,9 +311,24 @@ def _count(votes: list[_Vote]) -> tuple[Subcategory, float, list[_Vote]]:
     return winner, min(share * (1.0 - all_err), _SUREST), counted
 
 
+def _deciding(votes: list[_Vote]) -> list[_Vote]:
+    """The votes that choose the cause; a model that is not among them still lowers the confidence.
+
+    Among causes that rules tell the model breaks ties. It turns no specific text, and a cause that it alone tells wins
+    only where every rule abstains or is general.
+    """
+    model = next((vote for vote in votes if vote.layer == "model"), None)
+    if model is None:
+        return votes
+    rules = [vote for vote in votes if vote is not model and vote.weight and vote.strength >= GENERAL]
+    told = {vote.says for vote in rules if vote.layer in _TEXTS and vote.strength >= SPECIFIC}
+    told = told or {vote.says for vote in rules}
+    return [vote for vote in votes if vote is not model] if told and model.says not in told else votes
+
+
 def _outranked(votes: list[_Vote]) -> list[_Vote]:
     """The votes, with a code that a text outranks left out or halved (it stays in the evidence)."""
-    text = next((vote for vote in votes if vote.layer in ("text", "provider")), None)
+    text = next((vote for vote in votes if vote.layer in _TEXTS), None)
     if text is None or text.strength < GENERAL:
         return votes
     return [_lowered(vote, text) if vote.layer == "status" and vote.says is not text.says else vote for vote in votes]

@@ -1,0 +1,242 @@
+"""The learnt classifier of diagnostics at run time: a linear model read from plain data, without numpy.
+
+A text becomes tokens (addresses, hosts, numbers and ids are masked or left out: they name people and machines, not
+causes), and tokens become features: words, pairs of neighbouring words, the first letters of long words, and pairs of
+characters in scripts that write no spaces. Each known feature adds its weights to some of the causes; the sums, brought
+to one scale, become probabilities. Enhanced status codes are reduced to their class: what they say is the vote of
+another layer, and a vote counted twice is no second opinion.
+
+A model is a JSON file: causes, biases, scale, and for each feature a flat list of cause numbers and weights in
+hundredths. It holds no code and is checked whole when it is read. A file whose accuracy on held-back diagnostics is
+below `GATE`, or is not told, does not serve: `load` refuses it.
+
+`mailback model train` writes such files (`mailback.learn`). Emits no log events: whoever loads a model tells what is
+wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from mailback.bounce.rulefile import RulesError
+from mailback.bounce.taxonomy import Subcategory
+from mailback.resources import config_dir
+
+FORMAT = 1
+GATE = 0.85
+"""Accuracy on held-back diagnostics below which a model does not serve."""
+MAX_FILE = 4_000_000
+"""Bytes; a larger file is no model of ours."""
+WEIGHT_UNIT = 100
+"""Weights are kept as whole hundredths."""
+
+SERVING = "serving.json"
+"""Name of the promoted model in the folder of those that were trained here."""
+
+_MAX_TEXT = 1000  # bytes that are read: the cause stands at the beginning, and the time has a bound
+_SURE_ENOUGH = 0.6  # a likelier cause than that is a vote; of what was told below it, little more than half was right
+_LEAST_KNOWN = 2  # known features: a single word is no sentence
+_STEM = 5  # letters that are kept of a longer word: enough to tell words apart, few enough to lose most endings
+_FIRST_CJK = "\u2e80"  # scripts written without spaces begin here
+_TOKEN = re.compile(r"[\w.-]+|@")
+_SEAM = re.compile(r"[.\-_]+")
+_CODE = re.compile(r"[245](?:\d\d|\.\d{1,3}\.\d{1,3})(?![.\d])")  # RFC 5321 4.2, RFC 3463; perhaps joined: 550-5.1.1
+_TRANSIENT = re.compile(r"4(?:\d\d|\.\d{1,3}\.\d{1,3})(?![.\d])")
+_LONGEST_ENDING = 6  # letters of the last label of a host name; RESOLVER.ADR.RecipientNotFound is none
+_RESERVED_ENDINGS = frozenset({"example", "invalid", "localhost", "internal", "localdomain"})
+
+
+class ModelError(RulesError):
+    """A model file that cannot serve; `problems` says why."""
+
+
+def features(text: bytes) -> Iterator[str]:
+    """The features of a prepared text (see `patterns.prepare`), in order, with repetitions."""
+    before = ""
+    for token in tokens(text):
+        yield token
+        if before:
+            yield f"{before} {token}"
+        before = token
+        if token[0] >= _FIRST_CJK:
+            for at in range(len(token) - 1):
+                yield token[at : at + 2]
+        elif len(token) > _STEM:
+            yield token[:_STEM] + "*"
+
+
+def tokens(text: bytes) -> Iterator[str]:
+    """Words and masks: `@` an address, `#host` a machine, `#4` a transient code; other numbers and ids are left out.
+
+    Codes of class 5 leave no token: nearly every refusal has one, so that it would tell nothing but whether the server
+    wrote its code down.
+    """
+    for found in _TOKEN.findall(text[:_MAX_TEXT].decode("utf-8", "ignore")):
+        if found.isalpha() or found == "@":
+            yield found
+        else:
+            yield from _unmixed(found.strip(".-_"))
+
+
+def _unmixed(token: str) -> Iterator[str]:
+    """The tokens within one that holds more than letters."""
+    if _TRANSIENT.match(token):
+        yield "#4"
+    elif "." in token and not _CODE.match(token):
+        ending = token.rpartition(".")[2]
+        if ending.isdigit() or len(ending) <= _LONGEST_ENDING or ending in _RESERVED_ENDINGS:
+            yield "#host"
+            return
+    for part in _SEAM.split(token):
+        if part.isalpha():
+            yield part
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that has passed the gate; implements `classify.DiagnosticModel`."""
+
+    name: str
+    made: str
+    """When it was trained (RFC 3339)."""
+    accuracy: float
+    """Share of the held-back diagnostics that it tells rightly."""
+    held_back: int
+    """How many these were."""
+    trained_on: int
+    causes: tuple[Subcategory, ...]
+    biases: tuple[float, ...]
+    scale: float
+    """What sums of weights are multiplied by before they become probabilities (calibration)."""
+    weights: dict[str, list[int]]
+    """By feature: the number of a cause and its weight in units of 1/`WEIGHT_UNIT`, in turn."""
+
+    def vote(self, text: bytes) -> tuple[Subcategory, float] | None:
+        """The likeliest cause and its probability for a prepared text; None when it is not sure enough."""
+        cause, probability = self.likeliest(text)
+        return None if probability < _SURE_ENOUGH or cause is Subcategory.UNKNOWN else (cause, probability)
+
+    def likeliest(self, text: bytes) -> tuple[Subcategory, float]:
+        """The likeliest cause and its probability, however unsure; `UNKNOWN` where the text says nothing of a cause."""
+        scores = self.scores(text)
+        if scores is None:
+            return Subcategory.UNKNOWN, 0.0
+        top = max(scores)
+        return self.causes[scores.index(top)], 1.0 / sum(math.exp(score - top) for score in scores)
+
+    def scores(self, text: bytes) -> list[float] | None:
+        """Logits by cause, calibrated; None for a text that it knows next to nothing of."""
+        known = self.weights
+        sums = [0] * len(self.causes)
+        hits = [found for feature in set(features(text)) if (found := known.get(feature)) is not None]
+        if len(hits) < _LEAST_KNOWN:
+            return None
+        for found in hits:
+            numbers = iter(found)
+            for cause, weight in zip(numbers, numbers, strict=True):
+                sums[cause] += weight
+        # A long text has more features, not more certainty: what counts is their mean on a square-root scale.
+        share = 1.0 / (WEIGHT_UNIT * math.sqrt(len(hits)))
+        return [self.scale * (bias + share * total) for bias, total in zip(self.biases, sums, strict=True)]
+
+
+def load(path: Path, *, gate: float = GATE) -> Model:
+    """Read a model.
+
+    Raises ModelError for a file that cannot be read, is not a model, or did not pass the gate. `gate=0` reads a
+    candidate, for evaluation.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise ModelError([f"{path}: larger than {MAX_FILE} bytes, no model is"])
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError([f"{path}: cannot be read ({error.strerror})"]) from error
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
+        raise ModelError([f"{path}: not JSON ({error})"]) from error
+    try:
+        model = from_document(document)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError([f"{path}: not a model of format {FORMAT} ({type(error).__name__}: {error})"]) from error
+    if not model.accuracy >= gate:  # so written that NaN is refused too
+        told = f"told {model.accuracy:.1%} of the held-back diagnostics rightly"
+        raise ModelError([f"{path}: {told}, a model below {gate:.0%} does not serve"])
+    return model
+
+
+def from_document(document: dict[str, Any]) -> Model:
+    """The model of a parsed file.
+
+    Raises KeyError, TypeError, ValueError or IndexError for what is none.
+    """
+    if document["format"] != FORMAT:
+        raise ValueError(f"format is {document['format']!r}")
+    causes = tuple(map(Subcategory, document["causes"]))
+    biases = tuple(map(_finite, document["biases"]))
+    if len(biases) != len(causes) or len(set(causes)) != len(causes) or not causes:
+        raise ValueError("causes and biases do not belong together")
+    if (scale := _finite(document["scale"])) <= 0:
+        raise ValueError("scale is not positive")
+    return Model(
+        name=str(document["name"]),
+        made=str(document["made"]),
+        accuracy=_finite(document["accuracy"]),
+        held_back=int(document["held_back"]),
+        trained_on=int(document["trained_on"]),
+        causes=causes,
+        biases=biases,
+        scale=scale,
+        weights=_checked(document["features"], len(causes)),
+    )
+
+
+def _finite(number: Any) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number!r} is no finite number")
+    return value
+
+
+def _checked(features: dict[str, list[int]], causes: int) -> dict[str, list[int]]:
+    """The weights, each of which belongs to a cause. Passes in C over all of them: every start waits for it."""
+    flats = features.values()
+    if not flats or not all(flats) or any(len(flat) & 1 for flat in flats):
+        raise ValueError("a feature without weights, or half a pair")
+    if set(map(type, chain.from_iterable(flats))) != {int}:
+        raise TypeError("a weight that is no whole number")
+    numbers = set(chain.from_iterable(flat[::2] for flat in flats))
+    if min(numbers) < 0 or max(numbers) >= causes:
+        raise IndexError("a weight for a cause that is none")
+    return features
+
+
+def shipped_path() -> Path:
+    """Where the model that ships lies."""
+    return config_dir() / "models" / "diagnostics.json"
+
+
+def load_shipped() -> Model | None:
+    """The model that ships; None where the installation has none.
+
+    Raises ModelError for a file that is there and cannot serve: it is damaged, and going on silently would hide that.
+    """
+    path = shipped_path()
+    return load(path) if path.is_file() else None
+
+
+def directory_of(state_directory: Path) -> Path:
+    """Where models that were trained here lie, below the service's state."""
+    return state_directory / "models"
+
+
+def load_serving(state_directory: Path) -> Model | None:
+    """The model that was promoted here, else the one that ships. Raises ModelError as `load_shipped` does."""
+    promoted = directory_of(state_directory) / SERVING
+    return load(promoted) if promoted.is_file() else load_shipped()
