@@ -61,8 +61,6 @@ socket_mode = "0666"
 workers = {workers}
 [policyd]
 listen = "127.0.0.1:{policy}"
-[log]
-level = "{level}"
 """
 
 Round = Callable[[], float]
@@ -196,9 +194,7 @@ def start_mailback(stack: ExitStack, folder: Path, asked: argparse.Namespace) ->
     fill(store_url, asked.suppressed)
     config, policy = folder / "mailback.toml", free_port()
     socket = folder / "mailback.sock"
-    config.write_text(
-        MAILBACK.format(store=store_url, socket=socket, workers=asked.workers, policy=policy, level=asked.log_level)
-    )
+    config.write_text(MAILBACK.format(store=store_url, socket=socket, workers=asked.workers, policy=policy))
     stack.enter_context(running(config))
     return f"unix:{socket}", policy
 
@@ -273,7 +269,6 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1000, help="of one round")
     parser.add_argument("--suppressed", type=int, default=100_000, help="addresses on the list")
     parser.add_argument("--workers", type=int, default=0, help="milter processes; 0 is one a core")
-    parser.add_argument("--log-level", default="info")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="a disk, not a tmpfs")
     asked = parser.parse_args()
     if reason := unavailable():

@@ -1,4 +1,4 @@
-"""One connection from the MTA: what each callback of the milter protocol is answered.
+"""One connection from the MTA: what each step of the milter protocol is answered. No socket, no clock, no thread.
 
 A message on its way out costs two answers, RCPT and DATA: neither its header nor its body is sent to us. One that comes
 in is collected, byte for byte as it stood on the wire (SMFIP_HDR_LEADSPC; line ends CRLF), given to the engine at the
@@ -9,9 +9,6 @@ Where nobody waits for an answer at RCPT (mail from sendmail(1), reports of Post
 of the message. Measured with Postfix 3.7: a temporary failure there leaves the file in maildrop or the bounced message
 in the queue, and both are tried again; a rejection there sends the mail back to its sender with the reason. A refusal
 at RCPT would have pickup(8) try the same file for ever.
-
-Callbacks of one connection may run on different threads, never at the same time, so a session holds plain state and
-takes no locks. What native code they may use, and why, is told in `mailback_milter.reading`.
 
 Log events (of the part `milter`):
 
@@ -32,48 +29,53 @@ Log events (of the part `milter`):
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import milter
 from mailback.engine import TAG_PREFIX, Disposition, Outcome, unavailable
 from mailback.envelope import Envelope, Source
 from mailback.outbound.check import Answer, clip, printable
 from mailback.service.log import get_logger, whom
 from mailback.store.errors import StoreUnavailable
+from mailback_milter import protocol
 from mailback_milter.direction import Direction, DirectionRules, Sender
+from mailback_milter.protocol import Action, Command, Stage, Step
 
 log = get_logger("milter")
 
-ACTIONS = milter.ADDHDRS | milter.CHGHDRS | milter.QUARANTINE | milter.SETSYMLIST
+_ACTIONS = Action.ADD_FIELDS | Action.CHANGE_FIELDS | Action.QUARANTINE | Action.CHOOSE_MACROS
 _STEPS = (
-    milter.P_NOUNKNOWN
-    | milter.P_NR_CONN
-    | milter.P_NR_HELO
-    | milter.P_NR_MAIL
-    | milter.P_NR_HDR
-    | milter.P_NR_EOH  # not P_NOEOH: libmilter takes a message without header fields for a protocol error then
-    | milter.P_HDR_LEADSPC
-    | milter.P_SKIP
+    Step.NO_UNKNOWN
+    | Step.NO_END_OF_HEADER
+    | Step.QUIET_CONNECT
+    | Step.QUIET_HELO
+    | Step.QUIET_MAIL
+    | Step.QUIET_HEADER
+    | Step.LEADING_SPACE
+    | Step.SKIP_ALLOWED
 )
-# The macros that we read, by the stage at which they are known; the stages not named send none.
-_MACROS = {
-    milter.M_CONNECT: "",
-    milter.M_HELO: "",
-    milter.M_ENVFROM: "i {daemon_name} {auth_authen} {client_addr} {client_name}",
-    milter.M_ENVRCPT: "",
-    milter.M_DATA: "",
-    milter.M_EOH: "",
-    milter.M_EOM: "i",
+# The macros that we read, by the stage at which they are known. All the others are turned off.
+_MACROS = (
+    (Stage.CONNECT, ""),
+    (Stage.HELO, ""),
+    (Stage.MAIL, "i {daemon_name} {auth_authen} {client_addr} {client_name}"),
+    (Stage.RECIPIENT, ""),
+    (Stage.DATA, ""),
+    (Stage.END_OF_HEADER, ""),
+    (Stage.END_OF_MESSAGE, "i"),
+)
+_QUIET = {
+    Command.CONNECT: Step.QUIET_CONNECT,
+    Command.HELO: Step.QUIET_HELO,
+    Command.MAIL: Step.QUIET_MAIL,
+    Command.HEADER: Step.QUIET_HEADER,
 }
+"""Commands that are not answered where the step was negotiated."""
+
+_TAG_PREFIX = TAG_PREFIX.encode()
 _REPLY_TEXT_MAX = 480
 """Octets; RFC 5321 section 4.5.3.1.5 allows 512 for a whole reply line."""
-
-
-class Reader(Protocol):
-    """What reads messages: `mailback_milter.reading.ReadingRoom`."""
-
-    def inbound(self, envelope: Envelope, raw: bytes) -> Outcome: ...
 
 
 class RecipientCheck(Protocol):
@@ -83,16 +85,21 @@ class RecipientCheck(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Rules:
     """What all sessions of a worker share."""
 
-    reader: Reader
     check: RecipientCheck
     directions: DirectionRules
     failure_action: str
     """`tempfail`, `accept` or `quarantine`: what becomes of a message when we fail."""
     max_message_bytes: int
-    open_sessions: set[Session] = field(default_factory=set)
+
+
+class Reading(NamedTuple):
+    """The answer at the end of a message that has to be read first: `Session.recorded` or `Session.failed` follows."""
+
+    envelope: Envelope
+    raw: bytes
 
 
 @dataclass(slots=True)
@@ -109,7 +116,7 @@ class Transaction:
     body: list[bytes] = field(default_factory=list)
     size: int = 0
     truncated: bool = False
-    forged: list[str] = field(default_factory=list)
+    forged: list[bytes] = field(default_factory=list)
     """Names of header fields that only we may set, as they stand, one for each field."""
     failed: bool = False
     """Something went wrong where no answer could be given."""
@@ -134,274 +141,298 @@ class Transaction:
 
 
 class Session:
-    """One connection; each method is a callback and returns what libmilter is to answer."""
+    """One connection. `take` is given each packet and returns what to send back."""
 
-    __slots__ = ("_client_address", "_client_name", "_daemon_name", "_door", "_helo", "_steps", "_transaction")
+    __slots__ = (
+        "_actions", "_client_address", "_client_name", "_daemon_name", "_helo", "_macros", "_queue_id", "_rules",
+        "_steps", "_transaction",
+    )  # fmt: skip
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._actions = 0
         self._steps = 0
+        self._macros: dict[int, dict[str, str]] = {}
+        self._forget_client()
+
+    def _forget_client(self) -> None:
         self._helo: str | None = None
         self._client_name: str | None = None
         self._client_address: str | None = None
         self._daemon_name: str | None = None
+        self._queue_id: str | None = None
         self._transaction: Transaction | None = None
+
+    def take(self, command: int, data: bytes) -> bytes | Reading:
+        """What one packet is answered; empty for no answer. Raises ProtocolError only.
+
+        Whatever else goes wrong here becomes the failure action, so nothing else reaches the MTA.
+        """
+        step = _DISPATCH.get(command, Session._unknown)
+        try:
+            answer = step(self, data)
+        except protocol.ProtocolError:
+            raise
+        except Exception as error:
+            return self.failed(command, error)
+        if answer == protocol.CONTINUE and self._steps & _QUIET.get(command, 0):
+            return protocol.SILENCE
+        return answer
 
     # -- the conversation, in its order -----------------------------------------------------------------------
 
-    def negotiate(self, context: milter.Context, options: list[int]) -> int:
-        """Of what the MTA offers (actions, steps and two reserved words) take what we need."""
-        actions = options[0] & ACTIONS
-        steps = options[1] & _STEPS
-        if actions & milter.SETSYMLIST:
-            for stage, names in _MACROS.items():
-                context.setsymlist(stage, names)
-            steps |= options[1] & milter.P_NOCONNECT  # all that it tells is among the macros
-        self._steps = steps
-        options[:] = [actions, steps, 0, 0]
-        self._door.open_sessions.add(self)
-        return milter.CONTINUE
+    def _negotiate(self, data: bytes) -> bytes:
+        """Of what the MTA offers take what we need."""
+        version, actions, steps = protocol.opening(data)
+        self._actions = actions & _ACTIONS
+        self._steps = steps & _STEPS
+        if not self._actions & Action.CHOOSE_MACROS:
+            return protocol.negotiated(version, self._actions, self._steps, ())
+        self._steps |= steps & Step.NO_CONNECT  # all that it tells is among the macros
+        return protocol.negotiated(version, self._actions, self._steps, _MACROS)
 
-    def connect(self, context: milter.Context, name: str, _family: int, peer: object) -> int:
+    def _macro(self, data: bytes) -> bytes:
+        command, values = protocol.macros(data)
+        self._macros[command] = values
+        return protocol.SILENCE
+
+    def _connect(self, data: bytes) -> bytes:
         """Comes only from an MTA that does not let us choose macros."""
-        self._client_name = name
-        self._client_address = str(peer[0]) if isinstance(peer, tuple) else None
-        self._daemon_name = _macro(context, "{daemon_name}")
-        return self._unanswered(milter.P_NR_CONN)
+        self._client_name, self._client_address = protocol.peer(data)
+        self._daemon_name = self._macros.pop(Command.CONNECT, {}).get("daemon_name")
+        return protocol.CONTINUE
 
-    def helo(self, _: milter.Context, name: str) -> int:
+    def _hello(self, data: bytes) -> bytes:
         """RFC 5321 section 4.1.1.1."""
-        self._helo = name
-        return self._unanswered(milter.P_NR_HELO)
+        self._helo = protocol.text(data.rstrip(b"\0"))
+        return protocol.CONTINUE
 
-    def mail(self, context: milter.Context, path: bytes, *_parameters: bytes) -> int:
+    def _mail(self, data: bytes) -> bytes:
         """RFC 5321 section 4.1.1.2; decides which way the message goes."""
+        macros = self._macros.pop(Command.MAIL, {})
         sender = Sender(
-            address=_mailbox(path),
-            queue_id=_macro(context, "i"),
-            daemon_name=_macro(context, "{daemon_name}") or self._daemon_name,
-            auth_user=_macro(context, "{auth_authen}"),
-            client_address=_macro(context, "{client_addr}") or self._client_address,
+            address=_mailbox(data),
+            queue_id=macros.get("i"),
+            daemon_name=macros.get("daemon_name") or self._daemon_name,
+            auth_user=macros.get("auth_authen"),
+            client_address=macros.get("client_addr", "").removeprefix("IPv6:") or self._client_address,
         )
-        self._client_name = _macro(context, "{client_name}") or self._client_name
-        self._transaction = Transaction(sender, self._door.directions.direction(sender))
-        return self._unanswered(milter.P_NR_MAIL)
+        self._client_name = macros.get("client_name") or self._client_name
+        self._queue_id = sender.queue_id
+        self._transaction = Transaction(sender, self._rules.directions.direction(sender))
+        return protocol.CONTINUE
 
-    def recipient(self, context: milter.Context, path: bytes, *_parameters: bytes) -> int:
+    def _recipient(self, data: bytes) -> bytes:
         """RFC 5321 section 4.1.1.3; for a message on its way out the one answer that matters."""
         transaction = self._transaction
         if transaction is None:
-            return milter.CONTINUE
-        address = _mailbox(path)
+            return protocol.CONTINUE
+        address = _mailbox(data)
         if transaction.reads:
             transaction.recipients.append(address)
-            return milter.CONTINUE
-        answer = self._door.check.answer(address, sender=transaction.sender.address)
+            return protocol.CONTINUE
+        answer = self._rules.check.answer(address, sender=transaction.sender.address)
         if answer.allowed:
             transaction.recipients.append(address)
-            return milter.CONTINUE
+            return protocol.CONTINUE
         if transaction.direction is Direction.SUBMITTED:
             transaction.refusal = transaction.refusal or answer
-            return milter.CONTINUE
+            return protocol.CONTINUE
         log.info("refused", recipient=whom(address), sender=whom(transaction.sender.address))
-        return _reply(context, answer.code, answer.enhanced, answer.text)
+        return _reply(answer.code, answer.enhanced, answer.text)
 
-    def data(self, _: milter.Context) -> int:
+    def _data(self, _: bytes) -> bytes:
         """The last moment to tell the MTA that we need not see the message."""
         transaction = self._transaction
         if transaction is None or transaction.reads or transaction.failed or transaction.refusal is not None:
-            return milter.CONTINUE
+            return protocol.CONTINUE
         self._transaction = None
-        return milter.ACCEPT
+        return protocol.ACCEPT
 
-    def header(self, _: milter.Context, name: str, value: bytes) -> int:
-        """One field; `value` keeps its leading space, and its folds with their line ends as LF."""
+    def _header(self, data: bytes) -> bytes:
+        """One field; its value keeps the leading space, and its folds with their line ends as LF."""
         transaction = self._transaction
-        if transaction is not None and transaction.reads:
-            if b"\n" in value:
-                value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-            colon = b":" if self._steps & milter.P_HDR_LEADSPC else b": "
-            line = b"%b%b%b\r\n" % (name.encode(), colon, value)
-            transaction.collect(line, transaction.head, self._door.max_message_bytes)
-            if name[: len(TAG_PREFIX)].lower() == TAG_PREFIX:
-                transaction.forged.append(name)
-        return self._unanswered(milter.P_NR_HDR)
+        if transaction is None or not transaction.reads:
+            return protocol.CONTINUE
+        name, _, value = data[:-1].partition(b"\0")
+        if b"\n" in value:
+            value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        colon = b":" if self._steps & Step.LEADING_SPACE else b": "
+        transaction.collect(b"%b%b%b\r\n" % (name, colon, value), transaction.head, self._rules.max_message_bytes)
+        if name[: len(_TAG_PREFIX)].lower() == _TAG_PREFIX:
+            transaction.forged.append(name)
+        return protocol.CONTINUE
 
-    def end_of_header(self, _: milter.Context) -> int:
-        """Nothing to do; see `_STEPS` for why it is called."""
-        return self._unanswered(milter.P_NR_EOH)
-
-    def body(self, _: milter.Context, chunk: bytes) -> int:
+    def _body(self, data: bytes) -> bytes:
         """Up to 64 kB of the body, lines ended by CRLF."""
         transaction = self._transaction
         if transaction is None or not transaction.reads:
-            return milter.CONTINUE
-        transaction.collect(chunk, transaction.body, self._door.max_message_bytes)
-        return milter.SKIP if transaction.truncated and self._steps & milter.P_SKIP else milter.CONTINUE
+            return protocol.CONTINUE
+        transaction.collect(data, transaction.body, self._rules.max_message_bytes)
+        return protocol.SKIP if transaction.truncated and self._steps & Step.SKIP_ALLOWED else protocol.CONTINUE
 
-    def end_of_message(self, context: milter.Context) -> int:
+    def _end_of_message(self, data: bytes) -> bytes | Reading:
         """The one moment at which a message can be changed; what comes in is answered once its events are committed."""
+        if data:
+            self._body(data)  # sendmail may send the last of the body with it
+        self._queue_id = self._macros.pop(Command.END_OF_MESSAGE, {}).get("i") or self._queue_id
         transaction = self._transaction
         if transaction is None:
-            return milter.CONTINUE
-        if transaction.direction is Direction.SUBMITTED and transaction.refusal and not transaction.failed:
-            return self._return_to_sender(context, transaction, transaction.refusal)
-        # Before anything can fail: whoever reads our tags behind us must be able to trust them.
-        _remove(context, transaction.forged)
+            return protocol.CONTINUE
         if transaction.failed:
-            return self._fail(context)
-        return self._read(context, transaction)
+            return self._fail(transaction)
+        if transaction.refusal is not None:
+            return self._return_to_sender(transaction, transaction.refusal)
+        if transaction.truncated:
+            log.warning("truncated", queue_id=self._queue_id, limit=self._rules.max_message_bytes)
+        return Reading(self._envelope(transaction), transaction.raw)
 
-    def abort(self, _: milter.Context) -> int:
+    def _abort(self, _: bytes) -> bytes:
         """The message is gone (RSET, a lost connection): free what was collected."""
         self._transaction = None
-        return milter.CONTINUE
+        return protocol.SILENCE
 
-    def close(self) -> int:
-        """The connection is gone."""
-        self._transaction = None
-        self._door.open_sessions.discard(self)
-        return milter.CONTINUE
+    def _new_client(self, _: bytes) -> bytes:
+        """The MTA keeps the connection for its next client (SMFIC_QUIT_NC; sendmail does)."""
+        self._forget_client()
+        self._macros.clear()
+        return protocol.SILENCE
+
+    def _silent(self, _: bytes) -> bytes:
+        return protocol.SILENCE
+
+    def _unknown(self, _: bytes) -> bytes:
+        """Steps that we have nothing to say to."""
+        return protocol.CONTINUE
 
     # -- at the end of a message ------------------------------------------------------------------------------
 
-    def _read(self, context: milter.Context, transaction: Transaction) -> int:
-        sender = transaction.sender
-        queue_id = _macro(context, "i") or sender.queue_id
-        if transaction.truncated:
-            log.warning("truncated", queue_id=queue_id, limit=self._door.max_message_bytes)
-        envelope = Envelope(
-            sender=sender.address,
+    def _envelope(self, transaction: Transaction) -> Envelope:
+        return Envelope(
+            sender=transaction.sender.address,
             recipients=tuple(transaction.recipients),
-            client_address=sender.client_address,
+            client_address=transaction.sender.client_address,
             client_name=self._client_name,
             helo=self._helo,
-            auth_user=sender.auth_user,
-            queue_id=queue_id,
+            auth_user=transaction.sender.auth_user,
+            queue_id=self._queue_id,
             source=Source.MILTER,
         )
-        outcome = self._door.reader.inbound(envelope, transaction.raw)
+
+    def recorded(self, outcome: Outcome) -> bytes:
+        """A `Reading` was read and its events are committed: the engine's outcome in the protocol's words."""
+        transaction = self._transaction
+        if transaction is None:  # aborted meanwhile
+            return protocol.CONTINUE
         log.info(
-            "recorded", queue_id=queue_id, kind=outcome.kind.value, event_id=outcome.event_id,
+            "recorded", queue_id=self._queue_id, kind=outcome.kind.value, event_id=outcome.event_id,
             disposition=outcome.disposition.value, bytes=transaction.size, notes=outcome.notes or None,
         )  # fmt: skip
-        return self._carry_out(context, transaction, outcome)
-
-    def _carry_out(self, context: milter.Context, transaction: Transaction, outcome: Outcome) -> int:
-        """The engine's outcome in the milter's words."""
-        disposition = outcome.disposition
-        if disposition is Disposition.DISCARD:
-            return milter.DISCARD
-        if disposition is Disposition.TEMPFAIL:
-            return _reply(context, outcome.smtp_code, outcome.enhanced, outcome.text)
-        if disposition is Disposition.REJECT and transaction.direction is not Direction.REPORT:
-            return _reply(context, outcome.smtp_code, outcome.enhanced, outcome.text)
+        untagged = self._remove(transaction.forged)
+        match outcome.disposition:
+            case Disposition.DISCARD:
+                return protocol.DISCARD
+            case Disposition.TEMPFAIL:
+                return _reply(outcome.smtp_code, outcome.enhanced, outcome.text)
+            case Disposition.REJECT if transaction.direction is not Direction.REPORT:
+                return _reply(outcome.smtp_code, outcome.enhanced, outcome.text)
         # A report that is rejected would be written again, for ever: it passes with its tags.
-        _add(context, outcome.add_headers, leading_space=bool(self._steps & milter.P_HDR_LEADSPC))
-        if disposition is Disposition.QUARANTINE:
-            _hold(context, outcome.text)
-        return milter.CONTINUE
+        held = self._hold(outcome.text) if outcome.disposition is Disposition.QUARANTINE else b""
+        return untagged + self._add(outcome.add_headers) + held + protocol.CONTINUE
 
-    def _return_to_sender(self, context: milter.Context, transaction: Transaction, refusal: Answer) -> int:
+    def _return_to_sender(self, transaction: Transaction, refusal: Answer) -> bytes:
         """Mail from sendmail(1) to suppressed recipients: rejected as a whole, it comes back to its sender."""
-        queue_id = transaction.sender.queue_id
         if transaction.recipients:
-            log.warning("not_refused", queue_id=queue_id, passed=len(transaction.recipients))
-            return milter.CONTINUE
-        log.info("returned", queue_id=queue_id, sender=whom(transaction.sender.address))
-        return _reply(context, refusal.code, refusal.enhanced, refusal.text)
+            log.warning("not_refused", queue_id=self._queue_id, passed=len(transaction.recipients))
+            return protocol.CONTINUE
+        log.info("returned", queue_id=self._queue_id, sender=whom(transaction.sender.address))
+        return _reply(refusal.code, refusal.enhanced, refusal.text)
 
     # -- when we fail -----------------------------------------------------------------------------------------
 
-    def failed(self, context: milter.Context, stage: str, error: Exception) -> int:
-        """The boundary: `error` came out of a callback. Applies the failure action as far as `stage` allows."""
-        queue_id = self._transaction.sender.queue_id if self._transaction else None
+    def failed(self, command: int, error: BaseException) -> bytes:
+        """`error` came out of a step. The failure action, as far as that step allows for it."""
+        told = {"step": chr(command), "queue_id": self._queue_id, "failure_action": self._rules.failure_action}
         if isinstance(error, StoreUnavailable):
-            log.error(
-                "store_unavailable", stage=stage, queue_id=queue_id, reason=error.reason, advice=error.advice,
-                failure_action=self._door.failure_action,
-            )  # fmt: skip
+            log.error("store_unavailable", **told, reason=error.reason, advice=error.advice)
         else:
-            log.exception("failed", stage=stage, queue_id=queue_id, failure_action=self._door.failure_action)
+            log.error("failed", **told, exc_info=error)
         transaction = self._transaction
-        if transaction is None:
-            return self._unanswered(_NO_REPLY.get(stage, 0))
-        transaction.failed = True
-        if stage == "eom":
-            return self._fail(context)
-        if stage == "rcpt" and transaction.direction is Direction.OUTBOUND and self._door.failure_action == "tempfail":
-            return _reply(context, 451, "4.3.0", unavailable())
-        return self._unanswered(_NO_REPLY.get(stage, 0))
+        if transaction is not None:
+            transaction.failed = True
+            if command == Command.END_OF_MESSAGE:
+                return self._fail(transaction)
+            somebody_waits = transaction.direction is Direction.OUTBOUND and command == Command.RECIPIENT
+            if somebody_waits and self._rules.failure_action == "tempfail":
+                return _reply(451, "4.3.0", unavailable())
+        return protocol.SILENCE if self._steps & _QUIET.get(command, 0) else protocol.CONTINUE
 
-    def _fail(self, context: milter.Context) -> int:
-        """The failure action at the end of a message, the one stage at which each of the three can be taken."""
-        if self._door.failure_action == "tempfail":
-            return _reply(context, 451, "4.3.0", unavailable())
-        if self._door.failure_action == "quarantine":
-            _hold(context, "Mailback could not read this message")
-        return milter.CONTINUE
+    def _fail(self, transaction: Transaction) -> bytes:
+        """The failure action at the end of a message, the one step at which each of the three can be taken."""
+        if self._rules.failure_action == "tempfail":
+            return _reply(451, "4.3.0", unavailable())
+        # Whoever reads our tags behind us must be able to trust them, most of all when we could not set any.
+        untagged = self._remove(transaction.forged)
+        held = self._hold("Mailback could not read this message") if self._rules.failure_action == "quarantine" else b""
+        return untagged + held + protocol.CONTINUE
 
-    def _unanswered(self, step: int) -> int:
-        """No answer where that was negotiated; an MTA that cannot do without gets the one that means go on."""
-        return milter.NOREPLY if self._steps & step else milter.CONTINUE
+    # -- changes ----------------------------------------------------------------------------------------------
+
+    def _remove(self, names: list[bytes]) -> bytes:
+        """Remove each field of these names. From the last: removing one renumbers those of its name behind it."""
+        if not names or not self._may(Action.CHANGE_FIELDS, "remove header fields"):
+            return b""
+        places = Counter(name.lower() for name in names)
+        removals = []
+        for name in reversed(names):
+            removals.append(protocol.remove_field(places[name.lower()], name))
+            places[name.lower()] -= 1
+        return b"".join(removals)
+
+    def _add(self, fields: tuple[tuple[str, str], ...]) -> bytes:
+        """Put fields on top of the message, in their order: each goes above the one before it."""
+        if not fields or not self._may(Action.ADD_FIELDS, "add header fields"):
+            return b""
+        space = " " if self._steps & Step.LEADING_SPACE else ""
+        return b"".join(protocol.insert_field(0, name, space + value) for name, value in reversed(fields))
+
+    def _hold(self, reason: str) -> bytes:
+        """Onto Postfix's hold queue; `postsuper -H` lets it go, a milter cannot."""
+        if not self._may(Action.QUARANTINE, "hold"):
+            return b""
+        return protocol.quarantine(clip(printable(reason), _REPLY_TEXT_MAX))
+
+    def _may(self, action: int, words: str) -> bool:
+        if self._actions & action:
+            return True
+        log.error("not_allowed", action=words, queue_id=self._queue_id)
+        return False
 
 
-_NO_REPLY = {
-    "connect": milter.P_NR_CONN,
-    "helo": milter.P_NR_HELO,
-    "mail": milter.P_NR_MAIL,
-    "header": milter.P_NR_HDR,
-    "eoh": milter.P_NR_EOH,
+_DISPATCH: dict[int, Callable[[Session, bytes], bytes | Reading]] = {
+    Command.NEGOTIATE: Session._negotiate,
+    Command.MACRO: Session._macro,
+    Command.CONNECT: Session._connect,
+    Command.HELO: Session._hello,
+    Command.MAIL: Session._mail,
+    Command.RECIPIENT: Session._recipient,
+    Command.DATA: Session._data,
+    Command.HEADER: Session._header,
+    Command.BODY: Session._body,
+    Command.END_OF_MESSAGE: Session._end_of_message,
+    Command.ABORT: Session._abort,
+    Command.QUIT_NEW_CONNECTION: Session._new_client,
+    Command.QUIT: Session._silent,
 }
 
 
-def _mailbox(path: bytes) -> str:
-    """The address of MAIL or RCPT: smtpd(8) sends it in angle brackets, cleanup(8) without."""
+def _mailbox(data: bytes) -> str:
+    """The address of MAIL or RCPT, before its parameters: smtpd(8) sends it in angle brackets, cleanup(8) without."""
+    path = data.partition(b"\0")[0]
     if path[:1] == b"<" and path[-1:] == b">":
         path = path[1:-1]
-    return path.decode("utf-8", "backslashreplace")  # never surrogates: the store could not write them
+    return protocol.text(path)
 
 
-def _macro(context: milter.Context, name: str) -> str | None:
-    """A macro's value; None when it is not set. One that is not UTF-8 counts as not set: pymilter cannot read it."""
-    try:
-        return context.getsymval(name) or None
-    except UnicodeDecodeError:
-        return None
-
-
-def _reply(context: milter.Context, code: int, enhanced: str, text: str) -> int:
-    """Set the SMTP answer. The text goes through `printable`, since libmilter takes `%` for a format."""
-    context.setreply(str(code), enhanced, clip(printable(text), _REPLY_TEXT_MAX))
-    return milter.TEMPFAIL if code < 500 else milter.REJECT
-
-
-def _remove(context: milter.Context, names: list[str]) -> None:
-    """Remove each field of these names. From the last: removing one renumbers those of its name behind it."""
-    if not names:
-        return
-    places = Counter(name.lower() for name in names)
-    try:
-        for name in names:
-            context.chgheader(name, places[name.lower()], None)
-            places[name.lower()] -= 1
-    except milter.error:
-        log.error("not_allowed", action="remove header fields")
-
-
-def _add(context: milter.Context, fields: tuple[tuple[str, str], ...], *, leading_space: bool) -> None:
-    """Put fields on top of the message, in their order."""
-    space = " " if leading_space else ""
-    try:
-        for name, value in reversed(fields):
-            context.addheader(name, space + value, 0)
-    except milter.error:
-        log.error("not_allowed", action="add header fields")
-
-
-def _hold(context: milter.Context, reason: str) -> None:
-    """Onto Postfix's hold queue; `postsuper -H` lets it go, a milter cannot."""
-    try:
-        context.quarantine(clip(printable(reason), _REPLY_TEXT_MAX))
-    except milter.error:
-        log.error("not_allowed", action="hold")
+def _reply(code: int, enhanced: str, text: str) -> bytes:
+    return protocol.reply(code, enhanced, clip(printable(text), _REPLY_TEXT_MAX))

@@ -96,9 +96,15 @@ def scene(
         config = base / "mailback.toml"
         config.write_text(CONFIG.format(store=store_url, milter=door / "milter.sock", **ports))
         mailback = RunningMailback(config)
-        for part in (world, logins, postfix, *([mailback] if started else [])):
-            part.start()
-            stack.callback(part.stop)
+        world.start()
+        stack.callback(world.stop)
+        logins.start()
+        stack.callback(logins.stop)
+        postfix.start()
+        stack.callback(postfix.stop)
+        if started:
+            mailback.start()
+            stack.callback(mailback.stop)
         yield Scene(postfix, mailback, world, config, ports["receiver"], store_url)
 
 

@@ -1,4 +1,4 @@
-"""A private Postfix: its own configuration, queue and log below one folder, loopback only, nothing of /etc/postfix used.
+"""A private Postfix: configuration, queue and log below one folder, loopback only, nothing of /etc/postfix used.
 
 Its daemons change to the user `postfix`, so it needs root. Mail goes to one destination (`Destination`), which refuses
 some recipients; there is no name service and no local delivery.
@@ -104,7 +104,8 @@ class PrivatePostfix:
         self._command("stop")
 
     def _command(self, verb: str) -> None:
-        done = subprocess.run(["postfix", "-c", self._etc, verb], capture_output=True, text=True, timeout=60)
+        command = ["postfix", "-c", str(self._etc), verb]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr + self.log()
 
     def _greets(self, port: int) -> bool:

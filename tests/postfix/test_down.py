@@ -1,4 +1,4 @@
-"""Mailback is not there: what each front then makes of the mail, as docs/postfix.md tells it, and that nothing is lost."""
+"""Mailback is not there: what each front then makes of mail, as docs/postfix.md tells it; nothing is lost."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_a_reload_under_load_refuses_nobody(stage: Scene) -> None:
             for turn in (1, 2):
                 before = set(stage.mailback.workers())
                 os.kill(stage.mailback.pid, signal.SIGHUP)
-                wait_for(lambda: stage.mailback.log().count(" reloaded ") >= turn, what=stage.mailback.log)  # noqa: B023
+                wait_for(lambda: stage.mailback.log().count(" reloaded ") >= turn, what="the reload")  # noqa: B023
                 wait_for(lambda: not before & set(stage.mailback.workers()), what="the old workers to leave")  # noqa: B023
                 enough = len(sent) + 20
                 wait_for(lambda: len(sent) >= enough or failures, what="more mail to pass")  # noqa: B023

@@ -1,0 +1,162 @@
+"""The milter protocol on the wire, version 6, as Postfix and sendmail speak it: packets, and nothing about mail.
+
+A packet is a length (four octets, of what follows), a command of one octet, and data. There is no RFC; Postfix
+describes what it speaks in MILTER_README and in its source (milter8.c), sendmail in libmilter (mfdef.h), whose names
+the constants here keep in words.
+
+Emits no log events.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+
+VERSION = 6
+PACKET_MAX = 2 << 20
+"""Octets; Postfix sends bodies by 64 kB and a header field of 100 kB at most (header_size_limit)."""
+
+
+class Command:
+    """What the MTA says."""
+
+    ABORT = ord("A")
+    BODY = ord("B")
+    CONNECT = ord("C")
+    MACRO = ord("D")
+    END_OF_MESSAGE = ord("E")
+    HELO = ord("H")
+    QUIT_NEW_CONNECTION = ord("K")
+    HEADER = ord("L")
+    MAIL = ord("M")
+    END_OF_HEADER = ord("N")
+    NEGOTIATE = ord("O")
+    QUIT = ord("Q")
+    RECIPIENT = ord("R")
+    DATA = ord("T")
+    UNKNOWN = ord("U")
+
+
+class Action:
+    """What a milter asks to be allowed (SMFIF_)."""
+
+    ADD_FIELDS = 0x01
+    CHANGE_FIELDS = 0x10
+    QUARANTINE = 0x20
+    CHOOSE_MACROS = 0x100
+
+
+class Step:
+    """How the MTA may shorten the conversation (SMFIP_): steps not told, steps that it expects no answer to."""
+
+    NO_CONNECT = 0x01
+    NO_UNKNOWN = 0x100
+    NO_END_OF_HEADER = 0x40
+    SKIP_ALLOWED = 0x400
+    QUIET_HEADER = 0x80
+    QUIET_CONNECT = 0x1000
+    QUIET_HELO = 0x2000
+    QUIET_MAIL = 0x4000
+    QUIET_BODY = 0x80000
+    LEADING_SPACE = 0x100000
+    """Header values come and go with the space after the colon."""
+
+
+class Stage:
+    """For which macros are chosen (SMFIM_)."""
+
+    CONNECT, HELO, MAIL, RECIPIENT, DATA, END_OF_MESSAGE, END_OF_HEADER = range(7)
+
+
+class ProtocolError(Exception):
+    """The peer does not speak the milter protocol."""
+
+
+def packet(command: bytes, data: bytes = b"") -> bytes:
+    """One packet."""
+    return struct.pack("!I", len(data) + 1) + command + data
+
+
+# What a milter answers.
+SILENCE = b""
+CONTINUE = packet(b"c")
+ACCEPT = packet(b"a")
+DISCARD = packet(b"d")
+SKIP = packet(b"s")
+
+
+def negotiated(version: int, actions: int, steps: int, macros: Iterable[tuple[int, str]]) -> bytes:
+    """The answer to the opening; `macros` are those wanted, by stage."""
+    chosen = b"".join(struct.pack("!I", stage) + names.encode() + b"\0" for stage, names in macros)
+    return packet(b"O", struct.pack("!III", min(version, VERSION), actions, steps) + chosen)
+
+
+def reply(code: int, enhanced: str, text: str) -> bytes:
+    """An SMTP reply of the milter's own; `text` must be one line without `%`."""
+    return packet(b"y", f"{code} {enhanced} {text}".encode() + b"\0")
+
+
+def insert_field(index: int, name: str, value: str) -> bytes:
+    """Put a header field in at a place; 0 is the top."""
+    return packet(b"i", struct.pack("!I", index) + f"{name}\0{value}\0".encode())
+
+
+def remove_field(index: int, name: bytes) -> bytes:
+    """Remove the field that is the index-th of its name, from 1."""
+    return packet(b"m", struct.pack("!I", index) + name + b"\0\0")
+
+
+def quarantine(reason: str) -> bytes:
+    """Hold the message."""
+    return packet(b"q", reason.encode() + b"\0")
+
+
+def packets(buffer: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """The complete packets of a buffer: command, data, and where the next one begins.
+
+    Raises ProtocolError for a packet that nobody sends.
+    """
+    begin = 0
+    while len(buffer) - begin >= 5:
+        length = int.from_bytes(buffer[begin : begin + 4], "big")
+        if not 0 < length <= PACKET_MAX:
+            raise ProtocolError(f"a packet of {length} octets")
+        end = begin + 4 + length
+        if end > len(buffer):
+            return
+        yield buffer[begin + 4], buffer[begin + 5 : end], end
+        begin = end
+
+
+def opening(data: bytes) -> tuple[int, int, int]:
+    """Version, actions and steps that the MTA offers."""
+    if len(data) < 12:
+        raise ProtocolError(f"an opening of {len(data)} octets")
+    version, actions, steps = struct.unpack_from("!III", data)
+    return version, actions, steps
+
+
+def strings(data: bytes) -> list[bytes]:
+    """Strings that each end with NUL."""
+    return data.split(b"\0")[:-1]
+
+
+def macros(data: bytes) -> tuple[int, dict[str, str]]:
+    """The command that a set of macros belongs to, and their values without the braces of long names."""
+    if not data:
+        raise ProtocolError("macros of no command")
+    parts = [text(part) for part in strings(data[1:])]
+    return data[0], {name.strip("{}"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
+
+
+def peer(data: bytes) -> tuple[str, str | None]:
+    """Name and IP address of the SMTP client, the latter None where it has none."""
+    name, _, rest = data.partition(b"\0")
+    if rest[:1] not in (b"4", b"6"):
+        return text(name), None
+    return text(name), text(rest[3:].partition(b"\0")[0]).removeprefix("IPv6:")
+
+
+def text(octets: bytes) -> str:
+    """As text; what is not UTF-8 is shown as `\\xff`, never as surrogates, which could not be stored."""
+    return octets.decode("utf-8", "backslashreplace")
