@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import address, reports
+from mailback import address, belief, reports, returnpath
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.taxonomy import Action, Kind, Provenance
@@ -31,6 +31,7 @@ from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.reports import Vocabulary, vocabulary
 from mailback.reports.report import DeliveryFailure, Report
+from mailback.reports.original import date
 from mailback.resources import rules_dir
 from mailback.store.ids import new_id
 from mailback.store.records import Event
@@ -140,6 +141,7 @@ class Assessment:
     events: tuple[Event, ...]
     handlings: tuple[Handling | None, ...]
     """One for each event; None where the event is about nobody."""
+    answered: belief.Answered = belief.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class Outcome:
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = field(default=())
     """One for each event, in the order of the report."""
+    restored: tuple[tuple[str, str], ...] = ()
+    """Signed recipients of the envelope, each with the address that the sender had given: whom to pass the mail on to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +176,15 @@ class Knowledge:
     names: reports.OriginalNames
     limits: Limits
     recipient_cap: int = reports.RECIPIENT_CAP
+    return_paths: returnpath.ReturnPaths | None = None
+    """None where return paths are not signed."""
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Knowledge:
         """Load the rules that ship and the operator's own.
 
-        Raises RulesError with every problem at once when a rule file is wrong, ValueError for one of the vocabularies.
+        Raises RulesError with every problem at once when a rule file is wrong, KeyFileError likewise for the keys of
+        return paths, ValueError for one of the vocabularies.
         """
         if settings is None:
             return _shipped()
@@ -195,6 +202,7 @@ class Knowledge:
             ),
             limits=settings.limits.message_limits(),
             recipient_cap=settings.limits.max_recipients,
+            return_paths=returnpath.load(settings),
         )
 
     def classify(self, raw: bytes, envelope: Envelope | None = None) -> Classification:
@@ -212,7 +220,7 @@ class Knowledge:
 
     def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
         report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
-        list_id = report.original.list_id if report.original else None
+        list_id = report.original.list_id if self.handling.tells_lists and report.original else None
         findings = []
         for failure in report.failures:
             verdict = self.classifier.verdict(failure, report)
@@ -247,11 +255,13 @@ class Engine:
     def __init__(self, settings: Settings, store: Store, knowledge: Knowledge | None = None) -> None:
         self._store = store
         self._knowledge = knowledge or Knowledge.load(settings)
+        self._belief = belief.Belief(self._knowledge.return_paths)
         self._rules = DecisionRules(
             hard_bounces_needed=settings.policy.hard_bounces_needed,
             hold_during_review=settings.policy.hold_during_review,
             min_confidence=settings.policy.min_confidence,
-            proof_needed=settings.trust.require == "always",
+            proof_needed=settings.trust.require == "always"
+            or (settings.trust.require == "auto" and self._belief.signing),
         )
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
@@ -276,7 +286,10 @@ class Engine:
             events.append(event)
             handlings.append(finding.handling if finding is not None else None)
         events[0].processing_us = (time.perf_counter_ns() - began) // 1000
-        return Assessment(classification, tuple(events), tuple(handlings))
+        original = classification.report.original
+        returned_sender = original.sender if original is not None else None
+        answered = self._belief.answered(envelope, returned_sender, date(message.header("date")))
+        return Assessment(classification, tuple(events), tuple(handlings), answered)
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
         """Hand the assessment to the store's writer; the future resolves after the group commit."""
@@ -286,7 +299,8 @@ class Engine:
         """Within the transaction: record each event, decide on it with its history, carry the decision out."""
         decisions = []
         event_ids = []
-        for event, handling in zip(assessment.events, assessment.handlings, strict=True):
+        hearing = belief.Hearing(transaction, assessment.answered)
+        for event, handling in zip(_believed(assessment, hearing), assessment.handlings, strict=True):
             decision = self._decide(transaction, event, handling)
             event.action = decision.action
             recorded = transaction.record(event)
@@ -296,7 +310,7 @@ class Engine:
                     replace(decision.suppression, event_id=recorded.event_id), actor=f"event:{recorded.event_id}"
                 )
             decisions.append(decision)
-        return _outcome(assessment.classification, tuple(decisions), event_ids[0])
+        return _outcome(assessment.classification, tuple(decisions), event_ids[0], hearing.restored())
 
     def _decide(self, transaction: Transaction, event: Event, handling: Handling | None) -> Decision:
         if handling is None:
@@ -304,6 +318,19 @@ class Engine:
         needs_history = self._rules.hard_bounces_needed > 1 and event.permanent and event.recipient_key
         history = transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
         return decide(event, handling, self._rules, history)
+
+
+def _believed(assessment: Assessment, hearing: belief.Hearing) -> Iterator[Event]:
+    """The events with their grades, each about the recipient that is proven."""
+    kind = assessment.classification.kind
+    findings = assessment.classification.findings
+    if not findings:
+        yield hearing.of_message(assessment.events[0]) if kind in _MACHINE_KINDS else assessment.events[0]
+    for event, finding in zip(assessment.events, findings, strict=False):
+        graded = hearing.of_finding(event, finding.failure)
+        if graded.recipient_key != event.recipient_key:
+            graded.identity = _identity(graded, kind, event.raw_sha256 or "")
+        yield graded
 
 
 def unavailable() -> str:
@@ -380,7 +407,12 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
-def _outcome(classification: Classification, decisions: tuple[Decision, ...], event_id: str) -> Outcome:
+def _outcome(
+    classification: Classification,
+    decisions: tuple[Decision, ...],
+    event_id: str,
+    restored: tuple[tuple[str, str], ...],
+) -> Outcome:
     kind = classification.kind
     machine = kind in _MACHINE_KINDS
     return Outcome(
@@ -395,6 +427,7 @@ def _outcome(classification: Classification, decisions: tuple[Decision, ...], ev
         event_id=event_id,
         notes=classification.notes,
         decisions=decisions,
+        restored=restored,
     )
 
 

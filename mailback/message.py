@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass
 from encodings.aliases import aliases as _python_aliases
 from functools import lru_cache
@@ -324,6 +324,11 @@ class Headers:
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._first
+
+    @property
+    def names(self) -> KeysView[str]:
+        """The names that occur, in lower case: for questions about several names at once."""
+        return self._first.keys()
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -833,12 +838,12 @@ class Part:
     @property
     def content(self) -> bytes:
         """The octets with their transfer encoding undone. What was not encoded is not kept a second time."""
-        if self._content is not None:
-            return self._content
-        content = self._decoded_body(self._end)
-        if self._encoding:
+        if self._content is None:
+            content = self._decoded_body(self._end)
+            if not self._encoding:
+                return content
             self._content = content
-        return content
+        return self._content
 
     @property
     def text(self) -> str:

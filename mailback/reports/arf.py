@@ -20,7 +20,6 @@ from mailback.reports import addresses, dsn
 from mailback.reports import original as originals
 from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
-from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Original, Report
 
 _PART = "message/feedback-report"
@@ -62,9 +61,9 @@ _ORIGINAL_WHOM = (
 
 def read(facts: Facts) -> Report | None:
     """A feedback report, in its own part or in a text."""
-    for part in facts.message.parts:
-        if part.type == _PART:
-            return _of_fields(dsn.fields_of(part.content), facts)
+    if _PART in facts.types:
+        part = next(part for part in facts.message.parts if part.type == _PART)
+        return _of_fields(dsn.fields_of(part.content), facts)
     if not _may_be_complaint(facts):
         return None
     text = explanation(facts)
@@ -75,7 +74,7 @@ def read(facts: Facts) -> Report | None:
 
 def _may_be_complaint(facts: Facts) -> bool:
     said = facts.words
-    if says(facts.subject, said.complaint_subjects):
+    if "complaint_subjects" in facts.subject_says:
         return True
     if "multipart/report" in facts.types and "feedback-report" in facts.get("content-type"):
         return True
@@ -165,9 +164,9 @@ def _of_provider(facts: Facts, text: str) -> Report | None:
     whom = _of_original_fields(headers) if headers is not None else []
     if not whom and original is not None and len(original.recipients) == 1:
         whom = list(original.recipients)
-    if facts.answers or (part is None and not says(facts.subject, facts.words.complaint_subjects)):
+    if facts.answers or (part is None and "complaint_subjects" not in facts.subject_says):
         return None
-    report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", explanation=lambda: text, original=original)
+    report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", explanation=lambda: text, returned=lambda: original)
     _add(report, Subcategory.SPAM_COMPLAINT, whom, facts)
     return report
 

@@ -50,6 +50,8 @@ _DECIDING_FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """(field, pieces of its value of which one must be there; none: the field alone is enough)."""
 
+_DECIDING_NAMES = frozenset(name for name, _ in _DECIDING_FIELDS)
+
 _SUPPORTING_FIELDS = (
     "x-auto-response-suppress",
     "x-ms-exchange-inbox-rules-loop",
@@ -64,7 +66,7 @@ _PERIOD_CAP = 6000  # characters of the text looked at
 def read(facts: Facts) -> Report | None:
     """An automatic answer, or the bounce that one amounts to."""
     said = facts.words
-    certain = not facts.answers and facts.subject.startswith(said.auto_subjects)
+    certain = not facts.answers and facts.automatic
     certain = certain or _declared(facts)
     if not certain and not _supported(facts):
         return None
@@ -85,7 +87,7 @@ def _report(facts: Facts, text: str, said: Words) -> Report:
         dialect="rfc3834",
         explanation=lambda: text,
         cause=_cause(facts, lower, said),
-        original=originals.of_message(facts.message, facts.names),
+        returned=lambda: originals.of_message(facts.message, facts.names),
     )
     if report.cause is Subcategory.LEFT_ORGANISATION:
         report.moved_to = _other_address(facts, text)
@@ -109,6 +111,8 @@ def _declared(facts: Facts) -> bool:
     if facts.get("auto-submitted").startswith(("auto-replied", "vacation")) and not facts.daemon:
         return True
     headers = facts.message.headers
+    if headers.names.isdisjoint(_DECIDING_NAMES):
+        return False
     for name, pieces in _DECIDING_FIELDS:
         if name in headers:
             value = facts.get(name)
@@ -121,13 +125,13 @@ def _supported(facts: Facts) -> bool:
     """Any sign that a machine may have sent this; text has to decide then."""
     if facts.null_sender or facts.get("auto-submitted").startswith("auto-"):
         return True
-    return not facts.answers and any(name in facts.message.headers for name in _SUPPORTING_FIELDS)
+    return not facts.answers and not facts.message.headers.names.isdisjoint(_SUPPORTING_FIELDS)
 
 
 def _plausible(facts: Facts, lower: str, said: Words) -> bool:
     """Whether subject and text support each other; an answer to the null sender needs no more than being one."""
     automatic = facts.null_sender or facts.get("auto-submitted").startswith("auto-")
-    weak = says(facts.subject, said.auto_weak_subjects)
+    weak = "auto_weak_subjects" in facts.subject_says
     told = says(lower, said.auto_texts)
     if automatic and not facts.daemon:
         in_answer = "in-reply-to" in facts.message.headers or "x-auto-response-suppress" in facts.message.headers
@@ -171,7 +175,7 @@ def _gone(facts: Facts, text: str, lower: str, said: Words) -> Report | None:
         failures=[failure],
         dialect="mailbox-gone",
         explanation=lambda: text,
-        original=originals.of_message(facts.message, facts.names),
+        returned=lambda: originals.of_message(facts.message, facts.names),
     )
 
 

@@ -10,6 +10,7 @@ only one; the recipient that our own variable envelope return path encodes.
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
 from mailback.bounce.taxonomy import Kind
 from mailback.message import Part, html_to_text
@@ -17,7 +18,6 @@ from mailback.reports import addresses, diagnostic, dsn, legacy, reasons
 from mailback.reports import original as originals
 from mailback.reports.facts import Facts
 from mailback.reports.legacy import Reading, Standing
-from mailback.reports.phrases import says
 from mailback.reports.reasons import Reasons
 from mailback.reports.report import DeliveryFailure, Original, Report
 
@@ -33,16 +33,17 @@ def read_structured(facts: Facts) -> Report | None:
     report = Report(
         kind=_kind_of_actions(failures),
         failures=failures,
-        reporting_mta=dsn.reporting_mta(told),
+        reporting_mta=failures[0].reporting_mta,
         dialect="rfc3464",
         explanation=lambda: explanation(facts),
+        returned=lambda: originals.complete(originals.of_message(facts.message, facts.names), told),
         fields=told,
         truncated=truncated,
     )
-    report.original = originals.complete(originals.of_message(facts.message, facts.names), told)
-    if any(_lacks(failure) for failure in failures):
+    if any(map(_lacks, failures)):
         _fill_from_text(report, legacy.read(report.text, facts.dialects, facts.ours), facts)
-    report.failures = _one_each(failure for failure in report.failures if failure.recipient)
+    if len(failures) > 1 or not failures[0].recipient:
+        report.failures = _one_each(failures)
     return report
 
 
@@ -75,7 +76,7 @@ def _lacks(failure: DeliveryFailure) -> bool:
         return True
     if failure.action not in {"failed", "delayed"}:
         return False
-    if not failure.diagnostic or failure.diagnostic.isdigit():
+    if failure.diagnostic == "" or failure.diagnostic.isdigit():
         return True  # sendmail tells the exit code of a program (`X-Unix; 255`)
     return failure.status is None or (failure.smtp_code is None and failure.status[1:] == ".0.0")
 
@@ -105,7 +106,7 @@ def _fill_from_text(report: Report, reading: Reading, facts: Facts) -> None:
 def _name(nameless: list[DeliveryFailure], report: Report, reading: Reading, facts: Facts) -> None:
     """Find recipients for records that name a program, a folder or nobody; what finds none keeps its odd name."""
     known = {failure.recipient.lower() for failure in report.failures if addresses.is_full(failure.recipient)}
-    found = [address for address in whom(facts, reading, report.original) if address.lower() not in known]
+    found = [address for address in whom(facts, reading, report) if address.lower() not in known]
     for failure, address in zip(nameless, found, strict=False):
         failure.recipient = address
         report.notes.append("a recipient was taken from the text, as its own fields name none")
@@ -114,11 +115,13 @@ def _name(nameless: list[DeliveryFailure], report: Report, reading: Reading, fac
             failure.recipient = found[0]
 
 
-def _one_each(failures: object) -> list[DeliveryFailure]:
+def _one_each(failures: list[DeliveryFailure]) -> list[DeliveryFailure]:
     """One record a recipient; of two the one that says more (a server may report each attempt)."""
     told: dict[str, DeliveryFailure] = {}
-    for failure in failures:  # type: ignore[attr-defined]
+    for failure in failures:
         key = failure.recipient.lower()
+        if not key:
+            continue
         before = told.get(key)
         if before is None or (not before.diagnostic and failure.diagnostic):
             told[key] = failure
@@ -164,29 +167,37 @@ def read_text(facts: Facts) -> Report | None:
     text = explanation(facts)
     embedded = dsn.looks_like_fields(text)
     reading = legacy.read(text, facts.dialects, facts.ours)
-    kind = _kind_of_words(facts, reading, listed=listed or embedded)
+    text_says = facts.vocabulary.texts.told(reading.text[:_WORDS_CAP].lower())
+    kind = _kind_of_words(facts, reading, text_says, listed=listed or embedded)
     if kind is None:
         return None
     if not (listed or embedded or _from_machine(facts) or _has_evidence(reading, facts)):
         return None
-    original = originals.of_message(facts.message, facts.names) or originals.of_block(
-        reading.returned.encode("utf-8", "surrogateescape"), facts.names
-    )
     report = Report(
         kind=kind,
-        original=original,
-        dialect=facts.dialects.server(reading.text, {"x-mailer": facts.get("x-mailer")}) or "text",
+        dialect=facts.dialects.server(text_says, facts.get("x-mailer")) or "text",
         explanation=lambda: reading.text,
+        returned=lambda: originals.complete(_original(facts, reading), report.fields),
         reporting_mta=facts.sender.rpartition("@")[2] or None if facts.daemon else None,
     )
     if embedded:
-        report.fields, report.failures, report.truncated = dsn.read(text, facts.cap)
-        report.original = originals.complete(original, report.fields)
-        report.failures = _one_each(f for f in report.failures if addresses.is_full(f.recipient))
+        report.fields, failures, report.truncated = dsn.read(text, facts.cap)
+        report.failures = _one_each([failure for failure in failures if addresses.is_full(failure.recipient)])
         _fill_from_text(report, reading, facts)
     if not report.failures:
         _add_failures(report, facts, reading)
     return report if report.failures or facts.daemon or listed else None
+
+
+_WORDS_CAP = 8000  # characters of the explanation in which words are looked for that tell a kind
+
+
+def _original(facts: Facts, reading: Reading) -> Original | None:
+    """What the report returns of our message in a part of its own, else in its text."""
+    found = originals.of_message(facts.message, facts.names)
+    if found is None and reading.returned:
+        found = originals.of_block(reading.returned.encode("utf-8", "surrogateescape"), facts.names)
+    return found
 
 
 def _from_machine(facts: Facts) -> bool:
@@ -206,29 +217,26 @@ def _may_be_report(facts: Facts) -> bool:
         return True
     if facts.answers:
         return False
-    subject = facts.subject
-    dialects = facts.dialects
-    return says(subject, dialects.failed_subjects + dialects.delayed_subjects) or (
-        facts.null_sender and facts.message.headers.get("in-reply-to") is None
-    )
+    if not facts.subject_says.isdisjoint(("failed_subjects", "delayed_subjects")):
+        return True
+    return facts.null_sender and "in-reply-to" not in facts.message.headers.names
 
 
-def _kind_of_words(facts: Facts, reading: Reading, *, listed: bool) -> Kind | None:
+def _kind_of_words(facts: Facts, reading: Reading, text_says: Set[str], *, listed: bool) -> Kind | None:
     """Bounce, delay or delivered by subject and text; None when neither says any of it."""
-    dialects, subject = facts.dialects, facts.subject
-    if says(subject, dialects.delayed_subjects):
+    subject_says = facts.subject_says
+    if "delayed_subjects" in subject_says:
         return Kind.DELAY
-    lower = reading.text[:8000].lower()
-    if not says(lower, dialects.permanent_texts) and says(lower, dialects.delayed_texts):
+    if "delayed_texts" in text_says and "permanent_texts" not in text_says:
         return Kind.DELAY
-    if says(subject, dialects.delivered_subjects):
+    if "delivered_subjects" in subject_says:
         return Kind.DELIVERED
-    if listed or says(subject, dialects.failed_subjects):
+    if listed or "failed_subjects" in subject_says:
         return Kind.BOUNCE
     if facts.daemon or "multipart/report" in facts.types or originals.returned_part(facts.message) is not None:
-        if says(lower, dialects.failed_texts):
+        if "failed_texts" in text_says:
             return Kind.BOUNCE
-        if says(lower, dialects.delivered_texts):
+        if "delivered_texts" in text_says:
             return Kind.DELIVERED
         if any(m.standing <= Standing.DIALOGUE for m in reading.mentions) and diagnostic.codes(reading.text).smtp_code:
             return Kind.BOUNCE
@@ -242,7 +250,7 @@ def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
     reasons_told = Reasons(reading, every)
     by_address = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
     action = {Kind.BOUNCE: "failed", Kind.DELAY: "delayed"}.get(report.kind, "delivered")
-    addressees = whom(facts, reading, report.original)
+    addressees = whom(facts, reading, report)
     report.truncated = len(addressees) > facts.cap
     for address in addressees[: facts.cap]:
         mention = by_address.get(address.lower()) or (every[0] if every and len(addressees) == 1 else None)
@@ -260,16 +268,16 @@ def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
             report.notes.append("the text names no recipient: taken from elsewhere in the message")
 
 
-def whom(facts: Facts, reading: Reading, original: Original | None) -> list[str]:
+def whom(facts: Facts, reading: Reading, report: Report) -> list[str]:
     """The recipients that a report is about, from the best evidence there is."""
     listed = addresses.of_header(facts.message.headers.get("x-failed-recipients") or "")
     if listed:
         return listed
-    returned_to = list(original.recipients) if original else []
     told = legacy.recipients(reading)
     standing = told[0].standing if told else None
     if standing is not None and standing <= Standing.OWN:
         return [mention.address for mention in told]
+    returned_to = list(report.original.recipients) if report.original else []
     mentioned = [m.address for m in told] if standing in {Standing.OBJECT, Standing.MENTIONED} else []
     both = {address.lower() for address in mentioned} & {address.lower() for address in returned_to}
     if both:

@@ -20,9 +20,9 @@ def read(facts: Facts) -> Report | None:
     """A demand to confirm, or the notice of a mailing list that a moderator has the message."""
     said = facts.words
     headers = facts.message.headers
-    certain = any(name in headers for name in said.challenge_headers)
-    challenge = says(facts.subject, said.challenge_subjects)
-    moderation = says(facts.subject, said.moderation_subjects)
+    certain = not headers.names.isdisjoint(said.challenge_headers)
+    challenge = "challenge_subjects" in facts.subject_says
+    moderation = "moderation_subjects" in facts.subject_says
     if not certain and (facts.answers or not (challenge or moderation)):
         return None
     text = explanation(facts)
@@ -37,5 +37,5 @@ def read(facts: Facts) -> Report | None:
         kind=Kind.CHALLENGE,
         dialect="moderation" if moderation else "challenge",
         explanation=lambda: text,
-        original=originals.of_message(facts.message, facts.names),
+        returned=lambda: originals.of_message(facts.message, facts.names),
     )

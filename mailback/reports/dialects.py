@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ class Server:
     name: str
     text: tuple[str, ...]
     """Phrases of the explanation; one is enough. Lower case."""
-    header: tuple[tuple[str, str], ...]
-    """(field name, phrase) pairs, lower case; one is enough."""
+    mailer: str
+    """A phrase of its X-Mailer field, lower case; empty where it has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,11 @@ class Dialects:
         """True for addresses of machines and help desks."""
         return address.lower().startswith(self.roles)
 
-    def server(self, text: str, header: dict[str, str]) -> str | None:
-        """The name of the dialect, for the evidence; None when it is not known."""
-        start = text[:3000].lower()
+    def server(self, told: Set[str], mailer: str) -> str | None:
+        """The name of the dialect, for the evidence: by the servers whose phrases the text has, and by X-Mailer."""
         for server in self.servers:
-            for phrase in server.text:
-                if phrase in start:
-                    return server.name
-            for name, phrase in server.header:
-                if phrase in header.get(name, ""):
-                    return server.name
+            if server.name in told or (server.mailer and server.mailer in mailer):
+                return server.name
         return None
 
 
@@ -175,7 +170,7 @@ def _build(data: dict[str, Any]) -> Dialects:
             Server(
                 name=server["name"],
                 text=_lower(server.get("text", [])),
-                header=tuple((name.lower(), phrase.lower()) for name, phrase in server.get("header", {}).items()),
+                mailer=server.get("header", {}).get("x-mailer", "").lower(),
             )
             for server in data["server"]
         ),

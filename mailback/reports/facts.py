@@ -87,6 +87,16 @@ class Facts:
         """Decoded, lower case, white space collapsed, without the mark of an answer."""
         return self._subject[0]
 
+    @_Once
+    def subject_says(self) -> frozenset[str]:
+        """The lists of phrases of which one stands in the subject, by the names of `Dialects` and `Words`."""
+        return self.vocabulary.subjects.told(self.subject)
+
+    @_Once
+    def automatic(self) -> bool:
+        """The subject begins as only automatic answers do."""
+        return "auto_subjects" in self.subject_says and self.subject.startswith(self.words.auto_subjects)
+
     @property
     def answers(self) -> bool:
         """The subject says that this is an answer or a forwarded message."""
@@ -108,7 +118,7 @@ class Facts:
         """The From address or name is one that only mail servers use, or a field is there that only they set."""
         if _is_daemon(self.get("from"), self.sender.lower(), self.dialects):
             return True
-        return any(name in self.message.headers for name in self.dialects.machine_headers)
+        return not self.message.headers.names.isdisjoint(self.dialects.machine_headers)
 
     @_Once
     def ours(self) -> tuple[str, ...]:

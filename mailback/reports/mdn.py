@@ -24,7 +24,11 @@ def read(facts: Facts) -> Report | None:
         part = next(part for part in facts.message.parts if part.type in _TYPES)
         return _of_fields(dsn.fields_of(part.content), facts)
     said = facts.words
-    if not facts.answers and facts.subject.startswith(said.receipt_subjects):
+    if (
+        "receipt_subjects" in facts.subject_says
+        and not facts.answers
+        and facts.subject.startswith(said.receipt_subjects)
+    ):
         text = explanation(facts)
         lower = text[:4000].lower()
         if says(lower, said.receipt_texts):
@@ -33,11 +37,19 @@ def read(facts: Facts) -> Report | None:
 
 
 def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
+    return Report(
+        kind=Kind.DISPOSITION,
+        dialect="mdn",
+        explanation=lambda: explanation(facts),
+        returned=lambda: _original(told, facts),
+        fields=told,
+    )
+
+
+def _original(told: dsn.Fields, facts: Facts) -> Original | None:
     original = originals.of_message(facts.message, facts.names)
     message_id = originals.message_id(told.get("original-message-id", [""])[0])
     if message_id:
         original = original or Original()
         original.message_id = original.message_id or message_id
-    return Report(
-        kind=Kind.DISPOSITION, dialect="mdn", explanation=lambda: explanation(facts), fields=told, original=original
-    )
+    return original

@@ -25,6 +25,9 @@ _JSON_CAP = 1 << 20
 _FOLDED = re.compile(r"!?\r?\n ?")
 """How gateways break the one long line of JSON."""
 
+_TLSRPT = frozenset({"application/tlsrpt+gzip", "application/tlsrpt+json"})
+"""RFC 8460 section 6.4 and 6.5."""
+
 _PACKED = (
     "application/zip",
     "application/gzip",
@@ -38,10 +41,9 @@ _PACKED = (
 
 def read_report(facts: Facts) -> Report | None:
     """DMARC and TLS reports by their types and subjects, postmaster notices by theirs."""
-    content_type = facts.get("content-type")
-    if "tlsrpt" in content_type or any("tlsrpt" in name for name in facts.types):
+    if "tls-report-domain" in facts.message.headers.names or "tlsrpt" in facts.get("content-type"):
         return _report("tlsrpt", facts)
-    if "tls-report-domain" in facts.message.headers:
+    if not facts.types.isdisjoint(_TLSRPT):
         return _report("tlsrpt", facts)
     if facts.answers:
         return None
@@ -51,7 +53,7 @@ def read_report(facts: Facts) -> Report | None:
     if "dmarc" in subject and not facts.types.isdisjoint(_PACKED):
         return _report("dmarc", facts)
     said = facts.words
-    if says(subject, said.notice_subjects) and _from_machine(facts):
+    if "notice_subjects" in facts.subject_says and _from_machine(facts):
         text = explanation(facts)[:8000].lower()
         if says(text, said.notice_texts):
             return _report("notice", facts)

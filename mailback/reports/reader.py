@@ -17,7 +17,6 @@ from mailback.message import Message
 from mailback.reports import addresses, arf, autoreply, bounces, challenge, mdn, notices
 from mailback.reports.facts import Facts
 from mailback.reports.original import DEFAULT, OriginalNames
-from mailback.reports.phrases import says
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.reports.vocabulary import Vocabulary, shipped
 from mailback.reports.words import Words
@@ -78,15 +77,15 @@ def _bounce_that_lists(facts: Facts) -> Report | None:
 
 def _bounce_before_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that say who they are; what looks like an automatic answer waits its turn."""
-    if (facts.answers and not facts.null_sender) or facts.subject.startswith(facts.words.auto_subjects):
+    if (facts.answers and not facts.null_sender) or facts.automatic:
         return None
-    says_so = facts.null_sender and says(facts.subject, facts.dialects.failed_subjects)
+    says_so = facts.null_sender and "failed_subjects" in facts.subject_says
     return bounces.read_text(facts) if facts.daemon or says_so else None
 
 
 def _bounce_after_answer(facts: Facts) -> Report | None:
     """Free-text bounces of servers that hide behind an ordinary address."""
-    if facts.answers or facts.subject.startswith(facts.words.auto_subjects):
+    if facts.answers or facts.automatic:
         return None
     return bounces.read_text(facts)
 
@@ -125,9 +124,9 @@ def _unsubscribes(address: str, words: Words) -> bool:
 def _unclaimed(facts: Facts) -> Kind:
     """A person's mail, or anything else: bulk mail, what is not mail at all, what a program wrote."""
     headers = facts.message.headers
-    if not any(name in headers for name in _FIELDS_OF_MAIL) or not facts.sender:
+    if headers.names.isdisjoint(_FIELDS_OF_MAIL) or not facts.sender:
         return Kind.OTHER
-    if any(name in headers for name in _BULK_FIELDS) or facts.get("precedence") in _BULK_PRECEDENCE:
+    if not headers.names.isdisjoint(_BULK_FIELDS) or facts.get("precedence") in _BULK_PRECEDENCE:
         return Kind.OTHER
     if facts.get("auto-submitted").startswith("auto-") or facts.daemon:
         return Kind.OTHER

@@ -6,12 +6,14 @@ Log events: none. Wrong files raise ValueError, which names file and key: `confi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from mailback.reports import dialects, words
 from mailback.reports.dialects import Dialects
+from mailback.reports.phrases import Phrases
 from mailback.reports.words import Words
 from mailback.resources import rules_dir
 
@@ -21,6 +23,10 @@ class Vocabulary(NamedTuple):
 
     dialects: Dialects
     words: Words
+    subjects: Phrases
+    """The lists `..._subjects` of both, by the names of their fields."""
+    texts: Phrases
+    """The lists `..._texts` of the dialects, and what gives each server away, by its name."""
 
 
 def load(directories: Sequence[Path]) -> Vocabulary:
@@ -28,7 +34,21 @@ def load(directories: Sequence[Path]) -> Vocabulary:
 
     Raises ValueError for a wrong file and FileNotFoundError where no directory has one.
     """
-    return Vocabulary(dialects.load(directories), words.load(directories))
+    known, machines = dialects.load(directories), words.load(directories)
+    return Vocabulary(known, machines, _subjects(known, machines), _texts(known))
+
+
+def _subjects(known: Dialects, machines: Words) -> Phrases:
+    return Phrases(_lists(known, "_subjects") | _lists(machines, "_subjects"))
+
+
+def _texts(known: Dialects) -> Phrases:
+    return Phrases(_lists(known, "_texts") | {server.name: server.text for server in known.servers})
+
+
+def _lists(words: Dialects | Words, ending: str) -> dict[str, tuple[str, ...]]:
+    """The lists of phrases whose names end so."""
+    return {field.name: getattr(words, field.name) for field in fields(words) if field.name.endswith(ending)}
 
 
 @lru_cache(maxsize=1)
