@@ -17,7 +17,6 @@ Field = tuple[str, bytes]
 _MAX_HEADER_OCTETS = 1024 * 1024
 _MAX_FIELDS = 2_000
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _FIELD = re.compile(rb"([!-9;-~]++)([ \t]*+):([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
 _MBOX_LINE = re.compile(rb">?From [^\n]*+\n")
 _SPACES = re.compile(rb"[ \t]{2,}+|\t")
@@ -124,7 +123,7 @@ def with_crlf(data: bytes) -> bytes:
     """`data` with every line end as CRLF."""
     if data.count(b"\n") == data.count(b"\r\n"):
         return data
-    return _BARE_LF.sub(b"\r\n", data)
+    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def unfolded(value: bytes) -> bytes:

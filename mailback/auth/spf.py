@@ -9,6 +9,7 @@ Imported by the first message that needs it: pyspf takes 100 ms. Emits no log ev
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import Any, Final
 
@@ -46,6 +47,17 @@ class _Query(pyspf.query):  # type: ignore[misc]
             if self.void_lookups > _VOID_LIMIT:
                 raise pyspf.PermError(f"more than {_VOID_LIMIT} look-ups that find nothing")
         return [(value,) for value in values] if qtype == "TXT" else list(values)
+
+    def validated_ptrs(self) -> list[str]:
+        """The names of the client that lead back to it; DNS errors on the way are no matches (section 5.5)."""
+        found: list[str] = []
+        with contextlib.suppress(pyspf.TempError):
+            names = self.dns_ptr(self.i)[: pyspf.MAX_PTR]
+            for name in names:
+                with contextlib.suppress(pyspf.TempError):
+                    if self.cidrmatch(self.dns_a(name, self.A), self.cidrmax):
+                        found.append(name)
+        return found
 
     def dns_spf(self, domain: str) -> str | None:
         record: str | None = super().dns_spf(domain)
