@@ -30,8 +30,8 @@ from mailback.message import LIMITS, Limits, Message, parse
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.reports import Vocabulary, vocabulary
-from mailback.reports.report import DeliveryFailure, Report
 from mailback.reports.original import date
+from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 from mailback.store.ids import new_id
 from mailback.store.records import Event
@@ -163,7 +163,7 @@ class Outcome:
     decisions: tuple[Decision, ...] = field(default=())
     """One for each event, in the order of the report."""
     restored: tuple[tuple[str, str], ...] = ()
-    """Signed recipients of the envelope, each with the address that the sender had given: whom to pass the mail on to."""
+    """Signed recipients of the envelope, each with the address that the sender had given, to pass the mail on to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailback import address
+
+if TYPE_CHECKING:
+    from mailback.settings import Settings
 
 LONGEST_LOCAL = 64
 """Octets of a local part, RFC 5321 section 4.5.3.1.1."""
@@ -70,6 +73,10 @@ _REFERENCE_OCTETS = 10
 _BODY_OCTETS = 30  # 48 letters
 _MOST_WRAPPINGS = 5
 _LONGEST_ADDRESS = 1000
+
+
+REFUSAL = "this return path was not given out by us, or too long ago: no mail of ours is answered here"
+"""What a door tells who sends a bounce to an address that is not signed, with 550 5.7.1."""
 
 
 class Standing(Enum):
@@ -492,9 +499,16 @@ class ReturnPaths:
         """What an address is worth now."""
         return verify(path, self.keys, on=_day(at), max_age_days=self.max_age_days)
 
-    def concern(self, path: str) -> bool:
-        """Whether an address lies in the bounce domain, so that only a signed one can be expected there."""
-        return address.domain(path) == self.domain
+    def refuses(self, path: str, at: datetime | None = None) -> Standing | None:
+        """Why mail from the null sender to an address answers no mail of ours; None where it may.
+
+        Only addresses in the bounce domain are told apart; `postmaster` takes mail from anybody (RFC 5321 section
+        4.5.1).
+        """
+        if address.domain(path) != self.domain or address.split(path)[0].lower() == "postmaster":
+            return None
+        standing = self.verify(path, at).standing
+        return None if standing is Standing.SIGNED else standing
 
     def _is_exempt(self, recipient: str) -> bool:
         return address.key(recipient) in self.exempt or address.domain(recipient) in self.exempt
@@ -502,3 +516,19 @@ class ReturnPaths:
 
 def _day(at: datetime | None) -> date:
     return (at or datetime.now(UTC)).astimezone(UTC).date()
+
+
+def load(settings: Settings) -> ReturnPaths | None:
+    """What the settings ask for; None where signing is off. Raises KeyFileError with every problem of the key file."""
+    signing, mail = settings.signing, settings.mail
+    if signing.secret_file is None or mail.bounce_domain is None:
+        return None
+    domain = address.domain_key(mail.bounce_domain)
+    ours = frozenset(map(address.domain_key, mail.sending_domains))
+    return ReturnPaths(
+        Keys.load(signing.secret_file),
+        domain,
+        signing.max_age_days,
+        senders=ours | {domain} if ours else ours,
+        exempt=frozenset(map(address.key, signing.exempt_recipients)),
+    )

@@ -21,7 +21,7 @@ _ALWAYS = 2**62
 
 
 def to_recipient(fetch: Fetch, message_id: str, key: str) -> JournalEntry | None:
-    """The latest entry by which this message went to this recipient (`address.key`); tells that recipient only."""
+    """The first entry by which this message went to this recipient (`address.key`); tells that recipient only."""
     rows = fetch(sql.JOURNAL_TO_RECIPIENT, (key, message_id))
     return codec.journal_of(rows[0][:-1], (rows[0][-1],)) if rows else None
 

@@ -115,14 +115,14 @@ INSERT_JOURNAL_RECIPIENT = sql(
     insert(journal_recipient).values({n: bindparam(n) for n in _RECIPIENT_COLUMNS}).on_conflict_do_nothing(),
     *_RECIPIENT_COLUMNS,
 )
-# recipient_key, message_id -> all columns of `journal`, the recipient; the latest first
+# recipient_key, message_id -> all columns of `journal`, the recipient; the earliest
 JOURNAL_TO_RECIPIENT = sql(
     select(journal, journal_recipient.c.recipient)
     .join(journal, journal.c.id == journal_recipient.c.journal_id)
     # Begun at the recipient, who got hundreds of messages, and not at the Message-ID, which a mailing list gives to a
     # million: the trim changes nothing (an identifier has no blanks around it) and keeps that index out of the plan.
     .where(journal_recipient.c.recipient_key == bindparam("who"), func.trim(journal.c.message_id) == bindparam("m"))
-    .order_by(journal_recipient.c.at.desc())
+    .order_by(journal_recipient.c.at)
     .limit(literal_column("1"))
     .offset(literal_column("0")),
     "who",

@@ -124,7 +124,7 @@ class Transaction:
         return number
 
     def sent(self, message_id: str, key: str) -> JournalEntry | None:
-        """The latest entry by which a message went to a recipient."""
+        """The first entry by which a message went to a recipient; a report cannot be older than that."""
         return journal.to_recipient(self._fetch, message_id, key)
 
     def sent_by_id(self, message_id: str) -> JournalEntry | None:

@@ -1,0 +1,170 @@
+"""Belief before action: grade each claim of a report by what the return path, the journal and the reporter show.
+
+`Belief.answered` looks at the addresses a message came to; it is pure and belongs to the first half of the walk.
+`Hearing` runs within the store's transaction, asks the journal, and gives each event its grade, the recipient that is
+proven, and the reason as evidence, which `mailback explain` shows. The rules of grading are in `mailback.provenance`.
+
+Emits no log events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mailback import address
+from mailback.bounce.taxonomy import Kind, Provenance
+from mailback.envelope import Envelope
+from mailback.provenance import Claim, Grade, Proofs, Reporter, Returned, Sending, grade
+from mailback.reports.report import DeliveryFailure
+from mailback.returnpath import ReturnPaths, Verified
+
+if TYPE_CHECKING:
+    from mailback.store.records import Event, JournalEntry
+    from mailback.store.transaction import Transaction
+
+_MOST_PATHS = 50
+"""Recipients of one incoming message that are looked at; a bounce has one (RFC 3464 section 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The addresses of ours that a message came back to or returns, and what else is known beforehand."""
+
+    paths: tuple[Verified, ...] = ()
+    """Best first: signed ones, then what is expired or wrong."""
+    envelope: tuple[tuple[str, Verified], ...] = ()
+    """The envelope's recipients that are signed."""
+    written_at: datetime | None = None
+    """When the report says that it was written."""
+    reporter: Reporter | None = None
+    returned: Returned | None = None
+
+
+NOTHING = Answered()
+
+
+class Belief:
+    """What belief needs to know for good: the keys of return paths, where they are signed."""
+
+    def __init__(self, paths: ReturnPaths | None) -> None:
+        self._paths = paths
+
+    @property
+    def signing(self) -> bool:
+        """Whether our return paths are signed, so that a report can be expected to prove itself."""
+        return self._paths is not None
+
+    def answered(self, envelope: Envelope, returned_sender: str | None, written_at: datetime | None) -> Answered:
+        """Look at the addresses a message came to, and at the return path that it returns of ours."""
+        if self._paths is None:
+            return Answered(written_at=written_at)
+        verify, at = self._paths.verify, envelope.received_at
+        came_to = [(path, verify(path, at)) for path in envelope.recipients[:_MOST_PATHS]]
+        found = [verified for _, verified in came_to]
+        if returned_sender:
+            found.append(verify(returned_sender, at))
+        found.sort(key=lambda verified: not verified.signed)
+        return Answered(
+            paths=tuple(found),
+            envelope=tuple((path, verified) for path, verified in came_to if verified.signed),
+            written_at=written_at,
+        )
+
+
+class Hearing:
+    """One report before the journal, within the store's transaction."""
+
+    def __init__(self, transaction: Transaction, answered: Answered) -> None:
+        self._transaction = transaction
+        self._answered = answered
+        self._known: dict[str, JournalEntry | None] = {}
+        self._given_out: dict[str, str | None] = {}
+
+    def of_finding(self, event: Event, failure: DeliveryFailure) -> Event:
+        """The event with its grade and the reason, about the recipient that is proven, where one is."""
+        told = (failure.original_recipient, failure.recipient, failure.final_recipient)
+        claimed = tuple(dict.fromkeys(address.key(who) for who in told if who))
+        path, given_out_for = self._path_for(claimed)
+        if event.kind is Kind.COMPLAINT and given_out_for is not None and path is not None and path.signed:
+            # Providers black out the recipient (RFC 6650 section 4.4): then the marker in our own mail tells it.
+            claimed = tuple(dict.fromkeys((*claimed, given_out_for)))
+        claim = Claim(claimed, failure.last_attempt or self._answered.written_at)
+        proofs = Proofs(
+            return_path=path,
+            return_path_recipient=given_out_for,
+            sending=self._sending(event.original_message_id, claimed),
+            returned=self._answered.returned,
+            reporter=self._answered.reporter,
+        )
+        graded = grade(claim, proofs)
+        return _believed(event, graded, self._spelling(graded.recipient, told))
+
+    def of_message(self, event: Event) -> Event:
+        """A message without a finding, an auto-reply for instance: whose answer it is, where the return path tells."""
+        for path in self._answered.paths:
+            who = self._recipient_of(path) if path.signed else None
+            if who is not None:
+                because = "came to the return path that was given out for this recipient"
+                return _believed(event, Grade(Provenance.SIGNED, because, who), who)
+        return event
+
+    def restored(self) -> tuple[tuple[str, str], ...]:
+        """Each signed address of the envelope with the one that the sender had given; for passing mail on."""
+        found = []
+        for path, verified in self._answered.envelope:
+            sender = verified.sender or self._sender_of(verified)
+            if sender:
+                found.append((path, sender))
+        return tuple(found)
+
+    def _path_for(self, claimed: Iterable[str]) -> tuple[Verified | None, str | None]:
+        """The return path that speaks about these recipients, else the best there is; and whom it was given out for."""
+        told = [(path, self._recipient_of(path)) for path in self._answered.paths]
+        names = set(claimed)
+        return next((pair for pair in told if pair[0].signed and pair[1] in names), told[0] if told else (None, None))
+
+    def _recipient_of(self, path: Verified) -> str | None:
+        if path.recipient is not None or not path.names_recipient or path.return_path is None:
+            return path.recipient
+        if path.return_path not in self._given_out:
+            entry = self._transaction.sent_under(path.return_path)
+            recipients = entry.recipients if entry is not None else ()
+            self._given_out[path.return_path] = address.key(recipients[0]) if len(recipients) == 1 else None
+        return self._given_out[path.return_path]
+
+    def _sender_of(self, path: Verified) -> str | None:
+        entry = self._transaction.sent_under(path.return_path) if path.return_path else None
+        return entry.envelope_sender if entry is not None else None
+
+    def _sending(self, message_id: str | None, claimed: Iterable[str]) -> Sending | None:
+        if message_id is None:
+            return None
+        if message_id not in self._known:
+            self._known[message_id] = self._transaction.sent_by_id(message_id)
+        known = self._known[message_id]
+        if known is None:
+            return None
+        for who in claimed:
+            entry = self._transaction.sent(message_id, who)
+            if entry is not None:
+                return Sending(entry.at, who)
+        return Sending(known.at, None)
+
+    def _spelling(self, key: str | None, told: Iterable[str | None]) -> str | None:
+        """The proven recipient as the report writes it, else as look-ups compare it."""
+        return next((who for who in told if who and address.key(who) == key), key)
+
+
+def _believed(event: Event, graded: Grade, recipient: str | None) -> Event:
+    evidence: dict[str, object] = {
+        "layer": "provenance", "rule": graded.provenance.value, "says": graded.provenance.value, "text": graded.because,
+    }  # fmt: skip
+    found = replace(event, provenance=graded.provenance, evidence=[*event.evidence, evidence])
+    if recipient is not None:
+        found.recipient = recipient
+        found.recipient_key = address.key(recipient)
+        found.domain = address.domain(recipient) or None
+    return found
