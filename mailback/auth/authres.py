@@ -22,6 +22,7 @@ FIELD: Final = "Authentication-Results"
 
 _TOKEN_WORD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,255}")
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_HOST = re.compile(r"[a-z0-9._-]{1,255}")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 _NEEDS_ESCAPE = re.compile(r'(["\\])')
 _LINE = 76
@@ -34,8 +35,8 @@ _MAX_RESULTS = 100
 
 
 def is_authserv_id(name: str) -> bool:
-    """Whether `name` can stand for a server without quoting, as the names of hosts do."""
-    return _TOKEN_WORD.fullmatch(name) is not None
+    """Whether `name` can stand for a server without quoting, as the name of a host in lower case can."""
+    return _HOST.fullmatch(name) is not None
 
 
 def write(told: Authentication) -> str:
@@ -76,7 +77,8 @@ def _dkim(told: Dkim) -> list[str]:
 
 
 def _dmarc(told: Dmarc) -> list[str]:
-    properties = [("header.from", told.domain), ("policy.dmarc", told.policy)]
+    # `policy.dmarc` is what applies after `sp` and `pct`, by its entry in IANA's registry.
+    properties = [("header.from", told.domain), ("policy.dmarc", told.disposition)]
     return _words("dmarc", told.result, told.reason, properties)
 
 
@@ -194,7 +196,7 @@ def _authentication(name: str, told: tuple[MethodResult, ...]) -> Authentication
     reason = f"told by {name}"
     spf = [_read_spf(each, word, reason) for each, word in _of("spf", told)]
     dmarc = [
-        Dmarc(word, _domain(each, "header.from"), each.properties.get("policy.dmarc", "")[:20], reason=reason)
+        Dmarc(word, _domain(each, "header.from"), disposition=_disposition(each), reason=reason)
         for each, word in _of("dmarc", told)
     ]
     arc = [Arc(word, reason=reason) for _, word in _of("arc", told)]
@@ -230,6 +232,11 @@ def _read_spf(told: MethodResult, result: Result, reason: str) -> Spf:
     identity = "mailfrom" if told.properties.get("smtp.mailfrom") else "helo"
     value = told.properties.get(f"smtp.{identity}", "")
     return Spf(result, _domain(told, f"smtp.{identity}"), identity, value if "@" in value else "", reason)
+
+
+def _disposition(told: MethodResult) -> str:
+    asked = told.properties.get("policy.dmarc", "").lower()
+    return asked if asked in ("none", "quarantine", "reject") else ""
 
 
 def _domain(told: MethodResult, name: str) -> str:

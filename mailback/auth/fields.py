@@ -18,7 +18,7 @@ _MAX_HEADER_OCTETS = 1024 * 1024
 _MAX_FIELDS = 2_000
 
 _FIELD = re.compile(rb"([!-9;-~]++)([ \t]*+):([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
-_MBOX_LINE = re.compile(rb">?From [^\n]*+\n")
+_MBOX_LINE = re.compile(rb">?From (?![ \t]*+:)[^\n]*+\n")  # `From : x` is a field, and some readers show it
 _SPACES = re.compile(rb"[ \t]{2,}+|\t")
 _FOLD = re.compile(rb"\r?\n")
 _CLOSING_LINES = re.compile(rb"(?:\n\r)*+")  # of a body that is read backwards
