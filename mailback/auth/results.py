@@ -92,7 +92,7 @@ class Arc:
 
 
 _UNCHECKED: Final = Result.NONE
-_LONGEST_SIGNATURES_TOLD = 10
+_MOST_TOLD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Authentication:
             "spf": {"result": self.spf.result.value, "domain": self.spf.domain, "identity": self.spf.identity},
             "dkim": [
                 {"result": each.result.value, "domain": each.domain, "selector": each.selector}
-                for each in self.dkim[:_LONGEST_SIGNATURES_TOLD]
+                for each in self.dkim[:_MOST_TOLD]
             ],
             "dmarc": {
                 "result": self.dmarc.result.value,
@@ -139,7 +139,7 @@ class Authentication:
             },
         }
         if self.arc.result is not Result.NONE:
-            told["arc"] = {"result": self.arc.result.value, "sealers": list(self.arc.sealers)}
+            told["arc"] = {"result": self.arc.result.value, "sealers": list(self.arc.sealers[:_MOST_TOLD])}
         return told
 
     def _proven(self) -> Iterator[str]:
