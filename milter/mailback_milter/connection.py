@@ -22,7 +22,7 @@ from mailback.envelope import Envelope
 from mailback.service.log import get_logger
 from mailback_milter import protocol
 from mailback_milter.protocol import Command
-from mailback_milter.session import Reading, Rules, Session
+from mailback_milter.session import Reading, Rules, Sending, Session
 
 log = get_logger("milter")
 
@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, rules: Rules, engine: Walk[A], connections: Connections, timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._session = Session(rules)
+        self._outgoing = rules.outgoing
         self._engine = engine
         self._connections = connections
         self._timeout_s = timeout_s
@@ -104,8 +105,8 @@ class Connection(asyncio.Protocol):
                     self._transport.close()
                     break
                 answer = self._session.take(command, data)
-                if isinstance(answer, Reading):
-                    self._reading = self._loop.create_task(self._read(answer))
+                if not isinstance(answer, bytes):
+                    self._reading = self._loop.create_task(self._end(answer))
                     break
                 answers.append(answer)
         except protocol.ProtocolError as error:
@@ -116,10 +117,13 @@ class Connection(asyncio.Protocol):
         if said := b"".join(answers):
             self._transport.write(said)
 
-    async def _read(self, reading: Reading) -> None:
+    async def _end(self, ending: Reading | Sending) -> None:
         """Answer the end of a message, and go on with what has come since."""
         try:
-            answer = self._session.recorded(await self._inbound(reading))
+            if isinstance(ending, Reading):
+                answer = self._session.recorded(await self._inbound(ending))
+            else:
+                answer = self._session.sent(await self._remembered(ending))
         except Exception as error:
             answer = self._session.failed(Command.END_OF_MESSAGE, error)
         self._reading = None
@@ -128,6 +132,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(answer)
         self._transport.resume_reading()
         self._consume()
+
+    async def _remembered(self, sending: Sending) -> str | None:
+        """The return path of a message that goes out, once the journal's entry is committed."""
+        assert self._outgoing is not None
+        await asyncio.wrap_future(self._outgoing.remember(sending.entry))
+        return sending.return_path
 
     async def _inbound(self, reading: Reading) -> Outcome:
         if len(reading.raw) > READ_ON_LOOP_MAX:

@@ -90,15 +90,20 @@ class MilterPart:
 
     def _rules(self, store: Store) -> Rules:
         from mailback.outbound.check import Check
+        from mailback.outbound.outgoing import Outgoing
         from mailback_milter.direction import DirectionRules
         from mailback_milter.session import Rules
 
+        assert self._knowledge is not None
         milter, mail = self._settings.milter, self._settings.mail
+        paths = self._knowledge.return_paths
         return Rules(
             check=Check(store),
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,
             max_message_bytes=milter.max_message_bytes,
+            outgoing=Outgoing.of(self._settings, store, paths),
+            return_paths=paths,
         )
 
 

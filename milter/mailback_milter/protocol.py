@@ -41,8 +41,11 @@ class Action:
     """What a milter asks to be allowed (SMFIF_)."""
 
     ADD_FIELDS = 0x01
+    ADD_RECIPIENT = 0x04
+    REMOVE_RECIPIENT = 0x08
     CHANGE_FIELDS = 0x10
     QUARANTINE = 0x20
+    CHANGE_SENDER = 0x40
     CHOOSE_MACROS = 0x100
 
 
@@ -104,6 +107,16 @@ def insert_field(index: int, name: str, value: str) -> bytes:
 def remove_field(index: int, name: bytes) -> bytes:
     """Remove the field that is the index-th of its name, from 1."""
     return packet(b"m", struct.pack("!I", index) + name + b"\0\0")
+
+
+def change_sender(address: str) -> bytes:
+    """Another envelope sender. Parameters are left out: the message keeps those of MAIL, RET and ENVID among them."""
+    return packet(b"e", f"<{address}>".encode() + b"\0")
+
+
+def replace_recipient(old: str, new: str) -> bytes:
+    """Another recipient in the place of one; `old` as it was said at RCPT."""
+    return packet(b"-", f"<{old}>".encode() + b"\0") + packet(b"+", f"<{new}>".encode() + b"\0")
 
 
 def quarantine(reason: str) -> bytes:

@@ -1,9 +1,13 @@
 """One connection from the MTA: what each step of the milter protocol is answered. No socket, no clock, no thread.
 
-A message on its way out costs two answers, RCPT and DATA: neither its header nor its body is sent to us. One that comes
-in is collected, byte for byte as it stood on the wire (SMFIP_HDR_LEADSPC; line ends CRLF), given to the engine at the
-end, and tagged. What the MTA need not wait for is negotiated to go without an answer, what we do not need is negotiated
-away, and macros are asked for by name (SMFIF_SETSYMLIST), so `milter_*_macros` in main.cf need no change.
+A message on its way out is answered at RCPT, and at its end, once the journal's entry is committed; of its body we are
+sent the beginning only. Where there is no journal, it is answered at DATA, and nothing of it is sent to us. With signed
+return paths it leaves under another envelope sender.
+
+A message that comes in is collected, byte for byte as it stood on the wire (SMFIP_HDR_LEADSPC; line ends CRLF), given
+to the engine at the end, and tagged. What the MTA need not wait for is negotiated to go without an answer, what we do
+not need is negotiated away, and macros are asked for by name (SMFIF_SETSYMLIST), so `milter_*_macros` in main.cf need
+no change.
 
 Where nobody waits for an answer at RCPT (mail from sendmail(1), reports of Postfix itself) there is none but at the end
 of the message. Measured with Postfix 3.7: a temporary failure there leaves the file in maildrop or the bounced message
@@ -14,6 +18,9 @@ Log events (of the part `milter`):
 
     recorded            A message came in and its events are committed. Nothing to do.
     refused             A recipient was refused because it is suppressed; `mailback explain ADDRESS` says why.
+    backscatter         Mail from the null sender to an address in the bounce domain was refused at RCPT: it is not one
+                        that we gave out (`standing`: unsigned, wrong, expired), so no mail of ours is answered. Nothing
+                        to do; many that are expired or wrong: docs/belief.md.
     returned            Mail from sendmail(1) went back to its sender: all its recipients are suppressed.
     not_refused         A suppressed recipient of sendmail(1) mail passed, since others of that mail are not suppressed.
                         Route through the socketmap if that matters: docs/postfix.md.
@@ -22,8 +29,8 @@ Log events (of the part `milter`):
     store_unavailable   The store could not commit or answer; `milter.failure_action` was applied, by default a 451, so
                         that the peer keeps the mail. The `reason`, and what to do (`advice`), stand in the event.
     failed              A defect: `milter.failure_action` was applied. Report it with the traceback.
-    not_allowed         The MTA does not let us do `action` (tag, untag or hold): the message went without. Look for
-                        what speaks the milter protocol in the place of Postfix.
+    not_allowed         The MTA does not let us do `action` (tag, untag, hold, sign, restore): the message went without.
+                        Look for what speaks the milter protocol in the place of Postfix.
 """
 
 from __future__ import annotations
@@ -36,14 +43,19 @@ from typing import NamedTuple, Protocol
 from mailback.engine import TAG_PREFIX, Disposition, Outcome, unavailable
 from mailback.envelope import Envelope, Source
 from mailback.outbound.check import Answer, clip, printable
+from mailback.outbound.outgoing import BODY_READ, Outgoing
+from mailback.returnpath import REFUSAL, ReturnPaths
 from mailback.service.log import get_logger, whom
 from mailback.store.errors import StoreUnavailable
+from mailback.store.records import JournalEntry
 from mailback_milter import protocol
 from mailback_milter.direction import Direction, DirectionRules, Sender
 from mailback_milter.protocol import Action, Command, Stage, Step
 
 log = get_logger("milter")
 
+_RESTORING = Action.ADD_RECIPIENT | Action.REMOVE_RECIPIENT
+_SIGNING = Action.CHANGE_SENDER | _RESTORING
 _ACTIONS = Action.ADD_FIELDS | Action.CHANGE_FIELDS | Action.QUARANTINE | Action.CHOOSE_MACROS
 _STEPS = (
     Step.NO_UNKNOWN
@@ -93,6 +105,22 @@ class Rules:
     failure_action: str
     """`tempfail`, `accept` or `quarantine`: what becomes of a message when we fail."""
     max_message_bytes: int
+    outgoing: Outgoing | None = None
+    """What is done with mail that goes out, apart from the check of its recipients."""
+    return_paths: ReturnPaths | None = None
+    """None where return paths are not signed."""
+
+    @property
+    def actions(self) -> int:
+        """What we ask to be allowed."""
+        return _ACTIONS | (_SIGNING if self.return_paths is not None else 0)
+
+
+class Sending(NamedTuple):
+    """The answer at the end of a message that goes out: `Session.sent` follows once the entry is committed."""
+
+    entry: JournalEntry
+    return_path: str | None
 
 
 class Reading(NamedTuple):
@@ -163,7 +191,7 @@ class Session:
         self._queue_id: str | None = None
         self._transaction: Transaction | None = None
 
-    def take(self, command: int, data: bytes) -> bytes | Reading:
+    def take(self, command: int, data: bytes) -> bytes | Reading | Sending:
         """What one packet is answered; empty for no answer. Raises ProtocolError only.
 
         Whatever else goes wrong here becomes the failure action, so nothing else reaches the MTA.
@@ -184,7 +212,7 @@ class Session:
     def _negotiate(self, data: bytes) -> bytes:
         """Of what the MTA offers take what we need."""
         version, actions, steps = protocol.opening(data)
-        self._actions = actions & _ACTIONS
+        self._actions = actions & self._rules.actions
         self._steps = steps & _STEPS
         if not self._actions & Action.CHOOSE_MACROS:
             return protocol.negotiated(version, self._actions, self._steps, ())
@@ -229,22 +257,42 @@ class Session:
             return protocol.CONTINUE
         address = _mailbox(data)
         if transaction.reads:
-            transaction.recipients.append(address)
-            return protocol.CONTINUE
+            return self._backscatter(transaction, address) or self._accepted(transaction, address)
         answer = self._rules.check.answer(address, sender=transaction.sender.address)
         if answer.allowed:
-            transaction.recipients.append(address)
-            return protocol.CONTINUE
+            return self._accepted(transaction, address)
         if transaction.direction is Direction.SUBMITTED:
             transaction.refusal = transaction.refusal or answer
             return protocol.CONTINUE
         log.info("refused", recipient=whom(address), sender=whom(transaction.sender.address))
         return _reply(answer.code, answer.enhanced, answer.text)
 
+    def _accepted(self, transaction: Transaction, address: str) -> bytes:
+        transaction.recipients.append(address)
+        return protocol.CONTINUE
+
+    def _backscatter(self, transaction: Transaction, address: str) -> bytes | None:
+        """The refusal of a bounce to an address that we did not give out; None for anything else.
+
+        Never of a report that this Postfix wrote itself: nobody would hear it, see `_return_to_sender`.
+        """
+        paths = self._rules.return_paths
+        if paths is None or transaction.sender.address or transaction.direction is not Direction.INBOUND:
+            return None
+        standing = paths.refuses(address)
+        if standing is None:
+            return None
+        log.info(
+            "backscatter", recipient=whom(address), standing=standing.value, client=transaction.sender.client_address
+        )
+        return _reply(550, "5.7.1", REFUSAL)
+
     def _data(self, _: bytes) -> bytes:
         """The last moment to tell the MTA that we need not see the message."""
         transaction = self._transaction
         if transaction is None or transaction.reads or transaction.failed or transaction.refusal is not None:
+            return protocol.CONTINUE
+        if self._rules.outgoing is not None and transaction.recipients:
             return protocol.CONTINUE
         self._transaction = None
         return protocol.ACCEPT
@@ -252,7 +300,7 @@ class Session:
     def _header(self, data: bytes) -> bytes:
         """One field; its value keeps the leading space, and its folds with their line ends as LF."""
         transaction = self._transaction
-        if transaction is None or not transaction.reads:
+        if transaction is None or not (transaction.reads or self._remembers):
             return protocol.CONTINUE
         name, _, value = data[:-1].partition(b"\0")
         if b"\n" in value:
@@ -266,12 +314,25 @@ class Session:
     def _body(self, data: bytes) -> bytes:
         """Up to 64 kB of the body, lines ended by CRLF."""
         transaction = self._transaction
-        if transaction is None or not transaction.reads:
+        if transaction is None:
             return protocol.CONTINUE
+        if not transaction.reads:
+            return self._beginning(transaction, data)
         transaction.collect(data, transaction.body, self._rules.max_message_bytes)
         return protocol.SKIP if transaction.truncated and self._steps & Step.SKIP_ALLOWED else protocol.CONTINUE
 
-    def _end_of_message(self, data: bytes) -> bytes | Reading:
+    def _beginning(self, transaction: Transaction, data: bytes) -> bytes:
+        """The first piece of the body of a message that goes out is all that is looked at."""
+        outgoing = self._rules.outgoing
+        if outgoing is not None and outgoing.reads_body and not transaction.body:
+            transaction.body.append(data[:BODY_READ])
+        return protocol.SKIP if self._steps & Step.SKIP_ALLOWED else protocol.CONTINUE
+
+    @property
+    def _remembers(self) -> bool:
+        return self._rules.outgoing is not None and self._rules.outgoing.reads_header
+
+    def _end_of_message(self, data: bytes) -> bytes | Reading | Sending:
         """The one moment at which a message can be changed; what comes in is answered once its events are committed."""
         if data:
             self._body(data)  # sendmail may send the last of the body with it
@@ -282,7 +343,11 @@ class Session:
         if transaction.failed:
             return self._fail(transaction)
         if transaction.refusal is not None:
-            return self._return_to_sender(transaction, transaction.refusal)
+            refused = self._return_to_sender(transaction, transaction.refusal)
+            if refused is not None:
+                return refused
+        if not transaction.reads:
+            return self._send(transaction)
         if transaction.truncated:
             log.warning("truncated", queue_id=self._queue_id, limit=self._rules.max_message_bytes)
         return Reading(self._envelope(transaction), transaction.raw)
@@ -338,13 +403,37 @@ class Session:
                 return _reply(outcome.smtp_code, outcome.enhanced, outcome.text)
         # A report that is rejected would be written again, for ever: it passes with its tags.
         held = self._hold(outcome.text) if outcome.disposition is Disposition.QUARANTINE else b""
-        return untagged + self._add(outcome.add_headers) + held + protocol.CONTINUE
+        restored = self._restore(outcome.restored)
+        return untagged + self._add(outcome.add_headers) + restored + held + protocol.CONTINUE
 
-    def _return_to_sender(self, transaction: Transaction, refusal: Answer) -> bytes:
-        """Mail from sendmail(1) to suppressed recipients: rejected as a whole, it comes back to its sender."""
+    def _send(self, transaction: Transaction) -> bytes | Sending:
+        """A message goes out: remembered first, where it is to be, and under the return path that is signed for it."""
+        outgoing = self._rules.outgoing
+        if outgoing is None:
+            return protocol.CONTINUE
+        sender, recipients = transaction.sender.address, transaction.recipients
+        return_path = outgoing.sign(sender, recipients)
+        if not outgoing.reads_header:
+            return self.sent(return_path)
+        entry = outgoing.entry(
+            sender, recipients, transaction.raw, return_path=return_path, queue_id=self._queue_id
+        )  # fmt: skip
+        return Sending(entry, return_path)
+
+    def sent(self, return_path: str | None) -> bytes:
+        """A message may go, under this return path where it is another than its sender gave."""
+        if return_path is None or not self._may(Action.CHANGE_SENDER, "sign the return path"):
+            return protocol.CONTINUE
+        return protocol.change_sender(return_path) + protocol.CONTINUE
+
+    def _return_to_sender(self, transaction: Transaction, refusal: Answer) -> bytes | None:
+        """Mail from sendmail(1) to suppressed recipients: rejected as a whole, it comes back to its sender.
+
+        None where it passes, because others of its recipients are not suppressed.
+        """
         if transaction.recipients:
             log.warning("not_refused", queue_id=self._queue_id, passed=len(transaction.recipients))
-            return protocol.CONTINUE
+            return None
         log.info("returned", queue_id=self._queue_id, sender=whom(transaction.sender.address))
         return _reply(refusal.code, refusal.enhanced, refusal.text)
 
@@ -396,6 +485,12 @@ class Session:
         space = " " if self._steps & Step.LEADING_SPACE else ""
         return b"".join(protocol.insert_field(0, name, space + value) for name, value in reversed(fields))
 
+    def _restore(self, recipients: tuple[tuple[str, str], ...]) -> bytes:
+        """Deliver to whom the sender had named as the return path, and not to the signed address."""
+        if not recipients or not self._may(_RESTORING, "restore the recipient"):
+            return b""
+        return b"".join(protocol.replace_recipient(signed, original) for signed, original in recipients)
+
     def _hold(self, reason: str) -> bytes:
         """Onto Postfix's hold queue; `postsuper -H` lets it go, a milter cannot."""
         if not self._may(Action.QUARANTINE, "hold"):
@@ -403,13 +498,13 @@ class Session:
         return protocol.quarantine(clip(printable(reason), _REPLY_TEXT_MAX))
 
     def _may(self, action: int, words: str) -> bool:
-        if self._actions & action:
+        if self._actions & action == action:
             return True
         log.error("not_allowed", action=words, queue_id=self._queue_id)
         return False
 
 
-_DISPATCH: dict[int, Callable[[Session, bytes], bytes | Reading]] = {
+_DISPATCH: dict[int, Callable[[Session, bytes], bytes | Reading | Sending]] = {
     Command.NEGOTIATE: Session._negotiate,
     Command.MACRO: Session._macro,
     Command.CONNECT: Session._connect,

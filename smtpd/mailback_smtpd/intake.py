@@ -127,9 +127,10 @@ class Intake:
             recipients=envelope.recipients,
             at=envelope.received_at,
         )
+        restored = dict(outcome.restored)
         return Outgoing(
             sender=envelope.sender,
-            recipients=envelope.recipients,
+            recipients=tuple(restored.get(recipient, recipient) for recipient in envelope.recipients),
             content=content.rewritten(
                 canonical,
                 outcome.add_headers,

@@ -103,6 +103,7 @@ class SmtpdPart:
                 hostname=hostname,
             ),
             tls=self._tls,
+            return_paths=self._knowledge.return_paths if self._knowledge is not None else None,
         )
 
     async def _accept(self, door: Door, stop: asyncio.Event, ready: Callable[[], None]) -> None:

@@ -21,6 +21,9 @@ Log events:
     forbidden_command   a client spoke HTTP, or ended a line with a bare LF; disconnected: often an attack
     tls_failed          a TLS handshake failed; `error` says why
     relay_denied        a recipient outside `smtpd.domains`, from a client outside `trusted_clients`
+    backscatter         mail from the null sender to an address in the bounce domain was refused: it is not one that we
+                        gave out (`standing`: unsigned, wrong, expired), so no mail of ours is answered. Nothing to
+                        do; many that are expired or wrong: docs/belief.md
     many_recipients     a message from the null sender to several recipients: allowed, yet a DSN has one as a rule
     session_failed      a fault of our own, with its traceback; the client was answered 421. Please report it.
 """
@@ -38,6 +41,7 @@ from aiosmtpd.smtp import SMTP, syntax
 
 from mailback import address
 from mailback.envelope import Envelope, Source
+from mailback.returnpath import REFUSAL, ReturnPaths
 from mailback.service.log import get_logger, whom
 from mailback.settings import SmtpdSettings
 from mailback_smtpd.intake import Arrival, Intake
@@ -80,6 +84,8 @@ class Door:
     """Recipient domains taken from anybody, as `mailback.address.domain` writes them."""
     intake: Intake
     tls: ssl.SSLContext | None = None
+    return_paths: ReturnPaths | None = None
+    """None where return paths are not signed."""
     sessions: set[Receiver] = field(default_factory=set)
     draining: bool = False
     trusted: Networks = field(init=False)
@@ -520,7 +526,9 @@ class Receiver(SMTP):
             path = forward_path(argument)
         except PathSyntax as wrong:
             return await self.answer(Reply(501, "5.1.3", str(wrong)))
-        refusal = self._not_for_utf8(path, envelope.smtp_utf8) or self._no_such_recipient(path)
+        refusal = (
+            self._not_for_utf8(path, envelope.smtp_utf8) or self._no_such_recipient(path) or self._backscatter(path)
+        )
         if refusal is not None:
             return await self.answer(refusal)
         if len(envelope.rcpt_tos) >= self.door.settings.max_recipients:
@@ -535,6 +543,17 @@ class Receiver(SMTP):
             return None
         log.info("relay_denied", client=self._client, recipient=whom(path.address))
         return Reply(554, "5.7.1", "relay access denied")
+
+    def _backscatter(self, path: Path) -> Reply | None:
+        """The refusal of a bounce to an address that we did not give out, before its content is sent."""
+        paths, envelope = self.door.return_paths, self.envelope
+        if paths is None or envelope is None or envelope.mail_from:
+            return None
+        standing = paths.refuses(path.address)
+        if standing is None:
+            return None
+        log.info("backscatter", client=self._client, recipient=whom(path.address), standing=standing.value)
+        return Reply(550, "5.7.1", REFUSAL)
 
     @syntax("DATA")
     async def smtp_DATA(self, argument: str | None) -> None:  # noqa: N802

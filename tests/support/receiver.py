@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import uvloop
 
 from mailback import address
 from mailback.engine import Engine, Knowledge
+from mailback.returnpath import ReturnPaths
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback_smtpd.destination import destination
@@ -93,6 +95,7 @@ class RunningReceiver:
         lmtp: bool = False,
         unix: bool = False,
         engine: Callable[[Settings, Store, Knowledge], Engine] = Engine,
+        return_paths: ReturnPaths | None = None,
     ) -> None:
         self.inbox = folder / "inbox"
         text = f'[store]\nurl = "sqlite:///{folder}/mailback.db"\n'
@@ -101,6 +104,8 @@ class RunningReceiver:
             text += f'next_hop = "maildir:{self.inbox}"\n'
         if "bounces_to" not in smtpd:
             text += f'bounces_to = "maildir:{folder}/bounces"\n'
+        if return_paths is not None:
+            text = text.replace("[mail]\n", f'[mail]\nbounce_domain = "{return_paths.domain}"\n')
         self.settings = Settings.loads(text + smtpd, files=False)
         self.store = Store.open(self.settings.store.url)
         self.store.upgrade()
@@ -108,7 +113,9 @@ class RunningReceiver:
         self._clients: list[Client] = []
         self._path = str(folder / "smtpd.sock") if unix else None
         self.port = 0
-        self.door: Door = self._thread.run(self._start(engine(self.settings, self.store, Knowledge.load()), lmtp=lmtp))
+        knowledge = replace(Knowledge.load(), return_paths=return_paths)
+        self.door: Door = self._thread.run(self._start(engine(self.settings, self.store, knowledge), lmtp=lmtp))
+        self.door.return_paths = return_paths
 
     async def _start(self, engine: Engine, *, lmtp: bool) -> Door:
         chosen = self.settings.smtpd
