@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -200,6 +201,9 @@ def _upgrade(settings: Settings) -> None:
     path = sqlite_path(settings.store.url)
     if path is not None:
         make_folder(path.parent, user, group)
+    # Imported as whoever started us: the interpreter may lie where the service's user cannot look.
+    for module in ("alembic.command", "alembic.runtime.migration", "mailback.store.upgrade"):
+        import_module(module)
     privileges.drop(user, group)
     store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s)
     try:
