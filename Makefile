@@ -111,13 +111,13 @@ $(STAMPS)/run: pyproject.toml $(STAMPS)/run-packages
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/run $(STAMPS)/test-packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,learn,test]'
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,learn,test,lint]'
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test $(STAMPS)/bench-packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,learn,test,bench]'
 	@touch $@

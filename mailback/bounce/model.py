@@ -19,9 +19,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
+from itertools import chain, pairwise
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -57,46 +58,44 @@ class ModelError(RulesError):
     """A model file that cannot serve; `problems` says why."""
 
 
-def features(text: bytes) -> Iterator[str]:
-    """The features of a prepared text (see `patterns.prepare`), in order, with repetitions."""
-    before = ""
-    for token in tokens(text):
-        yield token
-        if before:
-            yield f"{before} {token}"
-        before = token
-        if token[0] >= _FIRST_CJK:
-            for at in range(len(token) - 1):
-                yield token[at : at + 2]
-        elif len(token) > _STEM:
-            yield token[:_STEM] + "*"
+def features(text: bytes) -> set[str]:
+    """The features of a prepared text (see `patterns.prepare`)."""
+    found = set(words := tokens(text))
+    found.update([f"{one} {next_one}" for one, next_one in pairwise(words)])
+    for word in words:
+        if len(word) > _STEM and word[0] < _FIRST_CJK:
+            found.add(word[:_STEM] + "*")
+        elif word[0] >= _FIRST_CJK:
+            found.update(map(add, word, word[1:]))
+    return found
 
 
-def tokens(text: bytes) -> Iterator[str]:
+def tokens(text: bytes) -> list[str]:
     """Words and masks: `@` an address, `#host` a machine, `#4` a transient code; other numbers and ids are left out.
 
     Codes of class 5 leave no token: nearly every refusal has one, so that it would tell nothing but whether the server
     wrote its code down.
     """
+    told: list[str] = []
     for found in _TOKEN.findall(text[:_MAX_TEXT].decode("utf-8", "ignore")):
         if found.isalpha() or found == "@":
-            yield found
+            told.append(found)
         else:
-            yield from _unmixed(found.strip(".-_"))
+            told += _unmixed(found.strip(".-_"))
+    return told
 
 
-def _unmixed(token: str) -> Iterator[str]:
-    """The tokens within one that holds more than letters."""
+@lru_cache(maxsize=4096)
+def _unmixed(token: str) -> tuple[str, ...]:
+    """The tokens within one that holds more than letters; codes and the names of our own hosts come again and again."""
+    before: tuple[str, ...] = ()
     if _TRANSIENT.match(token):
-        yield "#4"
+        before = ("#4",)
     elif "." in token and not _CODE.match(token):
         ending = token.rpartition(".")[2]
         if ending.isdigit() or len(ending) <= _LONGEST_ENDING or ending in _RESERVED_ENDINGS:
-            yield "#host"
-            return
-    for part in _SEAM.split(token):
-        if part.isalpha():
-            yield part
+            return ("#host",)
+    return before + tuple(part for part in _SEAM.split(token) if part.isalpha())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ class Model:
         """Logits by cause, calibrated; None for a text that it knows next to nothing of."""
         known = self.weights
         sums = [0] * len(self.causes)
-        hits = [found for feature in set(features(text)) if (found := known.get(feature)) is not None]
+        hits = [found for feature in features(text) if (found := known.get(feature)) is not None]
         if len(hits) < _LEAST_KNOWN:
             return None
         for found in hits:
@@ -163,7 +162,7 @@ def load(path: Path, *, gate: float = GATE) -> Model:
         raise ModelError([f"{path}: not JSON ({error})"]) from error
     try:
         model = from_document(document)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ModelError([f"{path}: not a model of format {FORMAT} ({type(error).__name__}: {error})"]) from error
     if not model.accuracy >= gate:  # so written that NaN is refused too
         told = f"told {model.accuracy:.1%} of the held-back diagnostics rightly"
@@ -174,7 +173,7 @@ def load(path: Path, *, gate: float = GATE) -> Model:
 def from_document(document: dict[str, Any]) -> Model:
     """The model of a parsed file.
 
-    Raises KeyError, TypeError, ValueError or IndexError for what is none.
+    Raises what a value of the wrong form gives (KeyError, TypeError, ValueError, ...) for what is none.
     """
     if document["format"] != FORMAT:
         raise ValueError(f"format is {document['format']!r}")

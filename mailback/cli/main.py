@@ -47,6 +47,8 @@ COMMANDS: dict[str, Place] = {
     "events": Place("events", "events", "Tell what happened, the latest first."),
     "journal": Place("journal", "journal", "What went out: add, find, list."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
+    "rules": Place("rules", "rules", "The rules of bounces: unmatched, test, lint."),
+    "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),
     "config": Place("config", "config", "Check and show the configuration."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),

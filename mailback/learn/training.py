@@ -22,15 +22,12 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mailback.bounce import model
 from mailback.bounce.taxonomy import Subcategory
 from mailback.learn.evaluation import accuracy
 from mailback.learn.samples import Sample
-
-if TYPE_CHECKING:
-    import numpy
 
 FOLDS = 5
 STRENGTH = 30.0
@@ -97,14 +94,19 @@ def _fit(samples: Sequence[Sample]) -> dict[str, Any]:
     columns = {feature: n for n, feature in enumerate(sorted({f for sample in samples for f in sample.features}))}
     regression = LogisticRegression(C=STRENGTH, max_iter=_MAX_ITERATIONS)
     regression.fit(_matrix(samples, columns), [sample.target.value for sample in samples])
-    biases = regression.intercept_ - regression.intercept_.mean()
+    weights, biases = regression.coef_, regression.intercept_ - regression.intercept_.mean()
+    if len(regression.classes_) == 2:  # scikit-learn then keeps one row, that of the second cause against the first
+        weights, biases = (
+            [-weights[0] / 2, weights[0] / 2],
+            [-regression.intercept_[0] / 2, regression.intercept_[0] / 2],
+        )
     return {
         "format": model.FORMAT,
         "causes": [str(cause) for cause in regression.classes_],
         "biases": [round(float(bias), 2) for bias in biases],
         "scale": 1.0,
         "features": {
-            feature: flat for feature, column in columns.items() if (flat := _kept(regression.coef_[:, column]))
+            feature: flat for feature, column in columns.items() if (flat := _kept([row[column] for row in weights]))
         },
     }
 
@@ -124,7 +126,7 @@ def _matrix(samples: Sequence[Sample], columns: dict[str, int]) -> Any:
     return csr_matrix((values, places, ends), shape=(len(samples), len(columns)))
 
 
-def _kept(weights: numpy.ndarray[Any, Any]) -> list[int]:
+def _kept(weights: Sequence[float]) -> list[int]:
     """The weights of one feature that matter, as cause number and hundredths."""
     strongest = sorted(range(len(weights)), key=lambda cause: -abs(weights[cause]))[:KEPT]
     flat: list[int] = []
