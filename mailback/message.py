@@ -552,8 +552,16 @@ _PARAMETER = re.compile(
     r'([^\s=;"]++)(?:[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^;\s]*+(?:[ \t]++(?![^\s=;"]++=)[^;\s]++)*+)))?+',
     re.DOTALL,
 )
+_MAX_TYPE = 200
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _EXTENDED_NAME = re.compile(r"([^*]++)(?:\*([0-9]{1,4}+))?+(\*)?+\Z")
+
+
+@lru_cache(maxsize=1024)
+def _declared_type(content_type: str) -> str:
+    """The type that a Content-Type begins with, lower case; empty where it is none. Few differ but for the boundary."""
+    declared = _TYPE.match(content_type)
+    return f"{declared[1]}/{declared[2]}".lower() if declared else ""
 
 
 def _parameters(value: str) -> dict[str, str]:
@@ -793,8 +801,8 @@ class Part:
         """`text/plain`, `message/delivery-status`, ...; lower case. Where no Content-Type can be read: text/plain, or
         message/rfc822 in a digest (RFC 2046 section 5.1.5)."""
         self._content_type = self.headers.written("content-type")
-        if self._content_type and (declared := _TYPE.match(self._content_type)):
-            self.type = f"{declared[1]}/{declared[2]}".lower()
+        if self._content_type:
+            self.type = _declared_type(self._content_type[:_MAX_TYPE]) or implied_type
         self._data = data
         self._end = end
         self._reading = reading

@@ -2,7 +2,7 @@ r"""The small language that rule patterns are written in: what `re` and hypersca
 
 A pattern is matched against UTF-8 bytes that were lower-cased and had their white space folded to single spaces.
 
-    abc  \.  \(       the character itself (a backslash before punctuation); letters match in either case
+    abc  \.  \(       the character itself (a backslash before punctuation); letters are lower-cased
     .                 one byte
     \d  \w  \b        an ASCII digit, an ASCII word character, a word boundary
     [abc0-9] [éè]     one character out of a set;  [^ab]  one byte that is not in a set of ASCII characters

@@ -173,16 +173,18 @@ def read_text(facts: Facts) -> Report | None:
         return None
     if not (listed or embedded or _from_machine(facts) or _has_evidence(reading, facts)):
         return None
+    told, failures, truncated = dsn.read(text, facts.cap) if embedded else ({}, [], False)
     report = Report(
         kind=kind,
+        failures=_one_each([failure for failure in failures if addresses.is_full(failure.recipient)]),
         dialect=facts.dialects.server(text_says, facts.get("x-mailer")) or "text",
         explanation=lambda: reading.text,
-        returned=lambda: originals.complete(_original(facts, reading), report.fields),
+        returned=lambda: originals.complete(_original(facts, reading), told),
         reporting_mta=facts.sender.rpartition("@")[2] or None if facts.daemon else None,
+        fields=told,
+        truncated=truncated,
     )
     if embedded:
-        report.fields, failures, report.truncated = dsn.read(text, facts.cap)
-        report.failures = _one_each([failure for failure in failures if addresses.is_full(failure.recipient)])
         _fill_from_text(report, reading, facts)
     if not report.failures:
         _add_failures(report, facts, reading)

@@ -19,7 +19,8 @@ a host name. Begins with a literal, for which a text is searched many times fast
 _CODE_BEFORE = re.compile(r"(?:^|[^\w.#/:@+-])([245][0-5][0-9])[\s\-]{1,2}(?:#|\(#|\[)?$")
 """A reply code right before its status code: `550 5.1.1`, `550-5.7.26`, `550 #5.1.0`."""
 
-_CODE = re.compile(r"(?<![\w.#/@+-])[245][0-5]\d(?=[\s\-:,;\"'>)\]]|$)")
+_CODE = re.compile(r"[245](?<![\w.#/@+-][245])[0-5]\d(?=[\s\-:,;\"'>)\]]|$)")
+"""What must not stand before it is asked second: a text is searched faster for a set than for an assertion."""
 _INTRODUCES = frozenset(":;<>('\"[")
 _SAYS = (
     "said", "says", "reason", "error", "code", "response", "reply", "replied", "answer", "returned", "status", "with",
@@ -27,8 +28,8 @@ _SAYS = (
 )  # fmt: skip
 """Words right before a reply code."""
 
-_AGAIN = re.compile(r"(?:(?<=\s)|^)([245][0-5]\d)-(?:([245]\.\d\.\d{1,3})\s)?")
-_SPACE = re.compile(r"\s+")
+_AGAIN = re.compile(r"-(?:(?<=\s[245][0-5]\d-)|(?<=^[245][0-5]\d-))(?:([245]\.\d\.\d{1,3})\s)?")
+"""The hyphen of a reply that goes on, with the status code after it; the reply code is the three digits before it."""
 _CAP = 4000  # characters; a diagnostic is at most a few hundred, a hostile one anything
 
 
@@ -125,14 +126,15 @@ def tidy(text: str) -> str:
     >>> tidy("550-5.7.1 Mail refused, see 550 5.7.1 https://example.com/help")
     '550 5.7.1 Mail refused, see https://example.com/help'
     """
-    text = _SPACE.sub(" ", text[: _CAP * 2]).strip()[:_CAP]
-    first = _AGAIN.search(text) if "-" in text else None
+    text = " ".join(text[: _CAP * 2].split())[:_CAP]
+    first = _AGAIN.search(text)
     if first is None:
         return text
-    code, status = first[1], first[2]
+    begins = first.start() - 3
+    code, status = text[begins : begins + 3], first[1]
     lead = f"{code} {status} " if status else f"{code} "
     again = re.compile(
         rf"(?:(?<=\s)|^){code}[- ](?:{re.escape(status)}(?:\s|$))?" if status else rf"(?:(?<=\s)|^){code}[- ]"
     )
-    head, tail = text[: first.start()], text[first.start() :]
+    head, tail = text[:begins], text[begins:]
     return f"{head}{lead}{again.sub('', tail)}".rstrip()

@@ -39,7 +39,7 @@ class Dialects:
     """Everything the free-text reader knows of servers and languages."""
 
     returned: re.Pattern[str]
-    """Lines after which the returned message stands."""
+    """Lines after which the returned message stands, in lower case."""
     labels: dict[str, str]
     """Lower-case label -> `recipient`, `sender` or `summary`."""
     objects: frozenset[str]
@@ -147,9 +147,9 @@ def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
 def _build(data: dict[str, Any]) -> Dialects:
     labels = {name.lower(): role for role, names in data["labels"].items() for name in names}
     words = data["words"]
-    returned = "|".join(data["returned"]["lines"])
+    returned = _LETTER.sub(lambda found: found[1] or found[2].lower(), "|".join(data["returned"]["lines"]))
     return Dialects(
-        returned=re.compile(rf"\n[ \t\-=_*>|+#.]{{0,80}}+(?:{returned})[^\n]*", re.MULTILINE | re.IGNORECASE),
+        returned=re.compile(rf"\n[ \t\-=_*>|+#.]{{0,80}}+(?:{returned})[^\n]*", re.MULTILINE),
         labels=labels,
         objects=frozenset(_lower(words["objects"])),
         object_endings=_lower(words["object_endings"]),
@@ -175,6 +175,10 @@ def _build(data: dict[str, Any]) -> Dialects:
             for server in data["server"]
         ),
     )
+
+
+_LETTER = re.compile(r"(\\.)|(\w)")
+r"""An escape such as `\S`, which must stay as it is, or a letter."""
 
 
 def _lower(values: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 from mailback.message import Message, Part, decode_words
 from mailback.reports import addresses, diagnostic
-from mailback.reports.original import date
 from mailback.reports.report import DeliveryFailure
 
 STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
@@ -170,34 +169,26 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # All lines in one call, but for reports so long that a tuple a line would take hundreds of megabytes.
+    lines = _LINES.findall(text) if len(text) < _LONG else (match.groups("") for match in _LINES.finditer(text))
     name, values = "", [""]
-    for line in text.split("\n"):
-        if not line or line.isspace():
+    for told, value, other in lines:
+        if told:
+            if name:
+                yield name, _value(values)
+            name, values = _NAMES.get(told) or told.lower(), [value]
+        elif other and not other.isspace():
+            if name and len(values) < _FOLDS_CAP:
+                values.append(other)
+        else:
             if name:
                 yield name, _value(values)
                 name = ""
             yield "", ""
-            continue
-        told, colon, value = line.partition(":")
-        known = (_NAMES.get(told) or _field_name(told)) if colon else None
-        if known is None:
-            if name and len(values) < _FOLDS_CAP:
-                values.append(line.strip()[:_LINE_CAP])
-            continue
-        if name:
-            yield name, _value(values)
-        name, values = known, [value.strip()[:_LINE_CAP]]
-    if name:
-        yield name, _value(values)
 
 
-def _field_name(told: str) -> str | None:
-    """The lower-case name, None where what stands before the colon is no field name (RFC 5322 section 2.2)."""
-    stripped = told.rstrip(" \t")
-    return stripped.lower() if _NAME.fullmatch(stripped) else None
-
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,60}")
+_LINES = re.compile(r"([A-Za-z][A-Za-z0-9_-]{1,60}+)[ \t]*+:([^\n]*+)\n?|([^\n]*+)\n?")
+_LONG = 262_144  # characters
 _NAMES = {
     name: name.lower()
     for name in (
@@ -210,8 +201,8 @@ _NAMES = {
 
 
 def _value(lines: list[str]) -> str:
-    value = " ".join(lines) if len(lines) > 1 else lines[0]
-    return value[:_LINE_CAP]
+    value = lines[0] if len(lines) == 1 else " ".join([line.strip()[:_LINE_CAP] for line in lines])
+    return value.strip()[:_LINE_CAP]
 
 
 def _failure(group: Fields, of_message: Fields) -> DeliveryFailure:
@@ -232,7 +223,6 @@ def _failure(group: Fields, of_message: Fields) -> DeliveryFailure:
         diagnostic_type=kind,
         reporting_mta=_mta(_first(of_message, "reporting-mta")),
         remote_mta=_mta(_first(group, "remote-mta")),
-        last_attempt=date(_first(group, "last-attempt-date")),
         fields=group,
     )
 
@@ -249,11 +239,15 @@ def _address(group: Fields, name: str) -> str:
 
 def _action(value: str, status: str | None) -> str:
     """RFC 3464 section 2.3.3; where the field is missing or garbled, the class of the status tells."""
-    word = re.match(r"[\s\"']*([A-Za-z-]*)", value)
-    action = ACTIONS.get(word[1].lower()) if word else None
-    if action:
+    if (action := ACTIONS.get(value)) is not None:
+        return action
+    word = _ACTION.match(value)
+    if word and (action := ACTIONS.get(word[1].lower())) is not None:
         return action
     return "delivered" if status is not None and status[0] == "2" else "failed"
+
+
+_ACTION = re.compile(r"[\s\"']*([A-Za-z-]*)")
 
 
 def _diagnostic(group: Fields) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from mailback.bounce.taxonomy import Kind, Subcategory
+from mailback.reports.dates import date
 
 
 @dataclass(slots=True)
@@ -36,9 +37,13 @@ class DeliveryFailure:
     """Set where the report itself names the cause (a feedback type, an auto-reply); else the classifier decides."""
     moved_to: str | None = None
     """The new address that the text suggests (`address_moved`, `left_organisation`)."""
-    last_attempt: datetime | None = None
     fields: dict[str, list[str]] = field(default_factory=dict)
     """Every per-recipient field, by lower-case name, in the order of the report."""
+
+    @property
+    def last_attempt(self) -> datetime | None:
+        """When the reporting server last tried, where the report tells it."""
+        return date((self.fields.get("last-attempt-date") or [""])[0])
 
     @property
     def mailed(self) -> str:

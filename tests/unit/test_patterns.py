@@ -239,9 +239,9 @@ class TestCache:
         assert self.build(blocked / "below").found(b"mailbox full") == [0]
 
     def test_keeps_only_the_newest_few(self, tmp_path: Path) -> None:
-        for n in range(7):
+        for n in range(15):
             PatternSet([dialect.parse(f"pattern {n}")], engine="hyperscan", cache=tmp_path)
-        assert len(list(tmp_path.iterdir())) == 4
+        assert len(list(tmp_path.iterdir())) == 12
 
 
 def test_looking_an_address_up_imports_no_patterns() -> None:
