@@ -48,6 +48,11 @@ class Destination:
         with self._lock:
             return [content for _, recipients, content in self._messages if recipient in recipients]
 
+    def return_paths(self, recipient: str) -> list[str]:
+        """The envelope senders of the messages that one recipient got."""
+        with self._lock:
+            return [sender for sender, recipients, _ in self._messages if recipient in recipients]
+
 
 class _Login(socketserver.StreamRequestHandler):
     """The server's half of Dovecot's authentication protocol, version 1.1: PLAIN with one password for everybody."""
