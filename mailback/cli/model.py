@@ -201,11 +201,18 @@ def _listed(config: Path | None) -> Iterator[dict[str, object]]:
     directory = _directory(config)
     promoted = directory / runtime.SERVING
     serving = promoted.read_bytes() if promoted.is_file() else None
-    files = [(SHIPPED, runtime.shipped_path())] if runtime.shipped_path().is_file() else []
-    files += [(path.stem, path) for path in sorted(directory.glob("*.json")) if path != promoted]
-    for name, path in files:
-        serves = name == SHIPPED if serving is None else path.read_bytes() == serving
-        yield {"name": name, "file": str(path), **_state(path, serves=serves)}
+    if runtime.shipped_path().is_file():
+        yield _row(SHIPPED, runtime.shipped_path(), serves=serving is None)
+    trained = [path for path in sorted(directory.glob("*.json")) if path != promoted]
+    copied = [path for path in trained if path.read_bytes() == serving]
+    for path in trained:
+        yield _row(path.stem, path, serves=path in copied)
+    if serving is not None and not copied:  # the file that was promoted is gone, or was trained anew
+        yield _row(promoted.stem, promoted, serves=True)
+
+
+def _row(name: str, path: Path, *, serves: bool) -> dict[str, object]:
+    return {"name": name, "file": str(path), **_state(path, serves=serves)}
 
 
 def _state(path: Path, *, serves: bool) -> dict[str, object]:
@@ -233,7 +240,9 @@ def promote(*, config: Path | None, name: str) -> None:
     if name == SHIPPED:
         serving.unlink(missing_ok=True)
     else:
-        path = _path(config, name)
+        path = _directory(config) / f"{name}.json"
+        if "/" in name or not path.is_file():
+            raise CommandError(f"no model {name!r} was trained here", "see: mailback model list", exit_code=2)
         runtime.load(path)  # the gate
         temporary = serving.with_suffix(".new")
         temporary.write_bytes(path.read_bytes())
