@@ -18,7 +18,8 @@ from tests.support.server import wait_for
 
 LETTER = (
     "From: News <news@sender.test>\r\nTo: reader\r\nSubject: The November issue\r\n"
-    "Message-ID: <{number}@sender.test>\r\nList-Id: Weekly <weekly.sender.test>\r\n\r\nGood morning,\r\n\r\nhere are the news.\r\n"
+    "Message-ID: <{number}@sender.test>\r\nList-Id: Weekly <weekly.sender.test>\r\n"
+    "\r\nGood morning,\r\n\r\nhere are the news.\r\n"
 )
 
 
