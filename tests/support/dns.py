@@ -66,6 +66,8 @@ class DnsServer:
         self.questions: list[Question] = []
         self.negative_ttl = negative_ttl
         self.loops_answered = loops_answered
+        self.tcp_drip_s = 0.0
+        """A pause after each octet of an answer over TCP."""
         self._errors: dict[tuple[str, str], tuple[str, float]] = {}
         self._udp, self._tcp = _sockets(self)
         self.port = int(self._udp.server_address[1])
@@ -84,7 +86,7 @@ class DnsServer:
 
     def err(self, name: str, how: str, *, kind: str = "", delay_s: float = 0.0) -> None:
         """Let questions for `name` (`*` for all) fail: `servfail`, `refused`, `drop`, `truncate` (over UDP only),
-        `empty`, `garbage`, or `delay`."""
+        `empty`, `garbage`, `delay`, or `spoofed` (forgeries arrive before the answer, over UDP)."""
         self._errors[name.lower(), kind] = how, delay_s
 
     def asked(self, name: str, kind: str | None = None) -> int:
@@ -108,9 +110,7 @@ class DnsServer:
         name = asked.name.to_text(omit_final_dot=True).lower()
         kind = dns.rdatatype.to_text(asked.rdtype)
         self.questions.append(Question(name, kind, transport))
-        how, delay_s = next(
-            (found for key in ((name, kind), (name, ""), ("*", "")) if (found := self._errors.get(key))), ("", 0.0)
-        )
+        how, delay_s = self._error(name, kind)
         time.sleep(delay_s)
         if how == "drop":
             return None
@@ -125,6 +125,23 @@ class DnsServer:
             self._answer(response, asked.name, asked.rdtype)
         limit = max(query.payload, 512) if transport == "udp" else 65535
         return response.to_wire(max_size=limit, prepend_length=False) if _fits(response, limit) else _cut(query)
+
+    def forgeries(self, wire: bytes) -> list[bytes]:
+        """What an attacker off the path sends before the answer comes, where a name is to be `spoofed`."""
+        query = dns.message.from_wire(wire)
+        name = query.question[0].name
+        if self._error(name.to_text(omit_final_dot=True).lower(), "")[0] != "spoofed":
+            return []
+        forged = dns.message.make_response(query, recursion_available=True)
+        forged.answer.append(dns.rrset.from_text(name, 300, "IN", "TXT", '"forged"'))
+        forged.id ^= 1
+        other = dns.message.make_response(dns.message.make_query("other.test.", "TXT", id=query.id))
+        other.answer.append(dns.rrset.from_text("other.test.", 300, "IN", "TXT", '"forged"'))
+        return [forged.to_wire(), b"junk", other.to_wire()]
+
+    def _error(self, name: str, kind: str) -> tuple[str, float]:
+        keys = ((name, kind), (name, ""), ("*", ""))
+        return next((found for key in keys if (found := self._errors.get(key))), ("", 0.0))
 
     def _answer(self, response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> None:
         seen: list[dns.name.Name] = []
@@ -183,6 +200,8 @@ class _UdpQuestion(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         wire, sock = self.request
+        for forgery in self.server.dns.forgeries(wire):
+            sock.sendto(forgery, self.client_address)
         reply = self.server.dns.reply(wire, "udp")
         if reply is not None:
             with contextlib.suppress(OSError):  # closed meanwhile
@@ -198,7 +217,13 @@ class _TcpQuestion(socketserver.BaseRequestHandler):
             (length,) = struct.unpack("!H", self._exactly(2))
             reply = self.server.dns.reply(self._exactly(length), "tcp")
             if reply is not None:
-                self.request.sendall(struct.pack("!H", len(reply)) + reply)
+                self._send(struct.pack("!H", len(reply)) + reply)
+
+    def _send(self, data: bytes) -> None:
+        step = 1 if self.server.dns.tcp_drip_s else len(data)
+        for at in range(0, len(data), step):
+            self.request.sendall(data[at : at + step])
+            time.sleep(self.server.dns.tcp_drip_s)
 
     def _exactly(self, octets: int) -> bytes:
         data = b""
