@@ -59,12 +59,18 @@ class Authenticator:
         return Authentication(self.authserv_id, checked, signatures, policy, arc.verify(signed, lookups.txt))
 
     def upstream(self, message: Message) -> Authentication | None:
-        """What a trusted server before us found out; None when no such server is configured or left a field."""
-        return authres.trusted(message.headers.get_all(authres.FIELD), self._trusted) if self._trusted else None
+        """What a trusted server before us found out; None when no such server is configured or left a field.
+
+        Ask only for mail that came from that server: from elsewhere, anybody may have written the field.
+        """
+        return authres.trusted(_written(message), self._trusted) if self._trusted else None
 
     def forged(self, message: Message) -> tuple[int, ...]:
         """Which Authentication-Results fields to remove because they bear our name, as `authres.forged` counts."""
-        return authres.forged(message.headers.get_all(authres.FIELD), self.authserv_id)
+        plain = authres.forged(_written(message), self.authserv_id)
+        # A reader after us may decode what has no business there (RFC 2047 section 5).
+        decoded = authres.forged(message.headers.get_all(authres.FIELD), self.authserv_id)
+        return tuple(sorted({*plain, *decoded}))
 
     def _spf(self, envelope: Envelope, lookups: Lookups) -> Spf:
         from mailback.auth.spf import evaluate
@@ -88,3 +94,8 @@ class Authenticator:
         """A header that could not have been signed: whatever it claims is in error, and nobody is its author."""
         claimed = (Dkim(Result.PERMERROR, reason=why),) if dkim.FIELD.encode() in raw[:65536].lower() else ()
         return Authentication(self.authserv_id, checked, claimed, Dmarc(Result.PERMERROR, reason=why), Arc(Result.NONE))
+
+
+def _written(message: Message) -> list[str]:
+    """The Authentication-Results fields as they stand: whoever could write in encoded words could pose as anybody."""
+    return [value.decode("utf-8", "replace") for value in message.headers.raw_all(authres.FIELD)]

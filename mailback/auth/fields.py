@@ -7,6 +7,7 @@ all signatures. Line ends become CRLF, since what a door hands over may have LF.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -34,12 +35,13 @@ class HeaderError(ValueError):
 class SignedMessage:
     """The fields and the body of a message, for as many signatures as it has."""
 
-    __slots__ = ("_bodies", "_body", "_places", "_relaxed", "fields")
+    __slots__ = ("_bodies", "_body", "_digests", "_places", "_relaxed", "fields")
 
     def __init__(self, fields: Sequence[Field], body: bytes) -> None:
         self.fields = fields
         self._body = body
         self._bodies: dict[str, bytes] = {}
+        self._digests: dict[str, bytes] = {}
         self._relaxed: dict[int, bytes] = {}
         self._places: dict[str, list[int]] = {}
         for place, (name, _) in enumerate(fields):
@@ -58,6 +60,12 @@ class SignedMessage:
             make = _relaxed_body if canonicalization == RELAXED else _simple_body
             self._bodies[canonicalization] = make(with_crlf(self._body))
         return self._bodies[canonicalization]
+
+    def body_digest(self, canonicalization: str) -> bytes:
+        """The SHA-256 of the canonical body; worked out once, since a message may have many signatures."""
+        if canonicalization not in self._digests:
+            self._digests[canonicalization] = hashlib.sha256(self.body(canonicalization)).digest()
+        return self._digests[canonicalization]
 
     def selected(self, names: Iterable[str], canonicalization: str) -> list[bytes]:
         """The fields that a signature lists, in its order and canonical form.

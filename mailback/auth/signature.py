@@ -129,17 +129,19 @@ def _base64(encoded: str, tag: str) -> bytes:
 def check_body(signature: Signature, message: SignedMessage) -> None:
     """Compare the body with `bh=` (RFC 6376 section 3.7). Raises RefusedError.
 
-    `l=` may leave the end of the body unsigned, where anybody can then write: such a signature does not count.
+    `l=` may leave the end of the body unsigned, where anybody can then write: such a signature does not count,
+    whatever it signs of the rest.
     """
-    body = message.body(signature.body_canonicalization)
-    length = _length(signature.tags.get("l"))
-    if length is not None and length > len(body):
-        raise RefusedError(Result.FAIL, "the body is shorter than l= says")
-    signed = body if length is None else body[:length]
-    if hashlib.sha256(signed).digest() != _base64(signature.tags.get("bh", ""), "bh="):
+    wanted = _base64(signature.tags.get("bh", ""), "bh=")
+    told = _length(signature.tags.get("l"))
+    if told is not None:
+        unsigned = len(message.body(signature.body_canonicalization)) - told
+        if unsigned > 0:
+            raise RefusedError(Result.POLICY, f"l= leaves {unsigned} octets of the body unsigned")
+        if unsigned < 0:
+            raise RefusedError(Result.FAIL, "the body is shorter than l= says")
+    if message.body_digest(signature.body_canonicalization) != wanted:
         raise RefusedError(Result.FAIL, "the body was changed")
-    if len(signed) < len(body):
-        raise RefusedError(Result.POLICY, f"l= leaves {len(body) - len(signed)} octets of the body unsigned")
 
 
 def _length(told: str | None) -> int | None:

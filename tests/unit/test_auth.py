@@ -128,6 +128,13 @@ def test_an_upstream_is_believed_only_where_configured(server: DnsServer, authen
     assert strict.upstream(parsed) is None
 
 
+def test_an_encoded_name_is_not_the_name_of_a_trusted_server(authenticator: Authenticator) -> None:
+    posing = b"Authentication-Results: =?us-ascii?q?edge.our.test=3B?= dkim=pass header.d=victim.test\r\n"
+    assert authenticator.upstream(message.parse(posing + REPORT)) is None
+    ours = posing.replace(b"edge", b"mx")
+    assert authenticator.forged(message.parse(ours + REPORT)) == (1,)
+
+
 def test_fields_that_bear_our_name_are_to_be_removed(authenticator: Authenticator) -> None:
     raw = b"Authentication-Results: a.test; none\r\nAuthentication-Results: MX.our.test;\r\n dkim=pass\r\n" + REPORT
     assert authenticator.forged(message.parse(raw)) == (2,)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import time
 
 import dkim as dkimpy  # type: ignore[import-untyped]
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mailback.auth import dkim
 from mailback.auth.fields import HeaderError, SignedMessage, split, split_fields
@@ -163,6 +166,50 @@ def test_of_several_fields_the_lowest_is_signed_first() -> None:
     )
     assert one(header + b"Received: three\r\n" + mail).result is Result.PASS
     assert one(header + mail.replace(b"Received: one", b"Received: two")).result is Result.FAIL
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 1000),
+        st.integers(0, 3),
+        st.sampled_from(
+            [b"", b" ", b"\t", b"\r\n", b"\r\n ", b";", b"=", b"a", b":", b"\n", b"\0", b"\xff", b"From: x\r\n"]
+        ),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(EDITS, st.sampled_from(sorted(KEYS)), st.sampled_from(["simple/simple", "relaxed/relaxed", "simple/relaxed"]))
+@settings(max_examples=200, deadline=None)
+def test_what_passes_here_passes_with_dkimpy_and_the_other_way_round(
+    edits: list[tuple[int, int, bytes]], kind: str, canonicalization: str
+) -> None:
+    """Each edit takes some octets out and puts others in. dkimpy raises on `Name :`, which RFC 5322 has as obsolete."""
+    key = KEYS[kind]()
+    raw = signed(MAIL, key, canonicalization=canonicalization)
+    for at, gone, put in edits:
+        raw = raw[: at % len(raw)] + put + raw[at % len(raw) + gone :]
+    assume(raw.endswith(b"\n"))  # it keeps white space at the end of a last line without line end
+    try:
+        ours = [each.result for each in check(raw, key)][:1] == [Result.PASS]
+    except HeaderError:
+        ours = False
+    try:
+        theirs = dkimpy.DKIM(raw).verify(dnsfunc=lambda name, timeout: _record(key, name))
+    except dkimpy.MessageFormatError:
+        theirs = None
+    except Exception:  # it chokes on some of these with whatever comes
+        theirs = False
+    if theirs is None:
+        assert not ours or re.search(rb"\n[!-9;-~]+[ \t]+:", raw)
+    elif not (theirs and b"\r" in raw.replace(b"\r\n", b"")):  # it takes a lone CR for white space
+        assert ours == theirs
+
+
+def _record(key: SigningKey, name: bytes) -> bytes | None:
+    return key.record.encode() if name == b"s1._domainkey.sender.test." else None
 
 
 # --- Signatures that do not count -------------------------------------------------------------------------------------
@@ -369,11 +416,45 @@ def test_a_key_table_does_not_take_what_is_no_key() -> None:
 
 
 def test_an_rsa_key_without_its_wrapping_is_read() -> None:
-    import base64
-
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     bare = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
     octets = bare.public_bytes(Encoding.DER, PublicFormat.PKCS1)
     assert read_key(b"p=" + base64.b64encode(octets)).bits == 1024
+
+
+def _der(tag: int, *content: bytes) -> bytes:
+    body = b"".join(content)
+    length = bytes([len(body)]) if len(body) < 128 else b"\x82" + len(body).to_bytes(2, "big")
+    return bytes([tag]) + length + body
+
+
+def _public(modulus: int, exponent: int) -> bytes:
+    """A SubjectPublicKeyInfo of numbers that no library would make."""
+    numbers = (_der(2, n.to_bytes(n.bit_length() // 8 + 1, "big")) for n in (modulus, exponent))
+    rsa_encryption = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"
+    return _der(48, _der(48, _der(6, rsa_encryption), _der(5)), _der(3, b"\x00", _der(48, *numbers)))
+
+
+HOSTILE_KEYS = {
+    "16384 bits": (16384, 65537),
+    "40000 bits": (40000, 65537),
+    "huge exponent of 8192 bits": (8192, (1 << 8191) + 1),
+    "huge exponent": (2048, (1 << 2047) + 1),
+    "exponent 1": (2048, 1),
+    "exponent 2": (2048, 2),
+    "64 bits": (64, 3),
+}
+
+
+@pytest.mark.parametrize("which", HOSTILE_KEYS)
+def test_a_hostile_key_costs_no_time_and_verifies_nothing(which: str) -> None:
+    modulus_bits, exponent = HOSTILE_KEYS[which]
+    modulus = (1 << modulus_bits - 1) | 1
+    record = b"v=DKIM1; p=" + base64.b64encode(_public(modulus, exponent))
+    raw = signed(MAIL, rsa_key())
+    started = time.process_time()
+    told = one(raw, SigningKey(b"", b"", record.decode()))
+    assert time.process_time() - started < 0.5
+    assert told.result in (Result.FAIL, Result.PERMERROR, Result.POLICY)

@@ -136,6 +136,22 @@ def test_a_truncated_answer_is_asked_for_again_over_tcp(server: DnsServer, resol
     assert {q.transport for q in server.questions} == {"udp", "tcp"}
 
 
+def test_an_answer_that_drips_over_tcp_does_not_hold_a_thread(server: DnsServer) -> None:
+    server.add("big.test", "TXT", long_txt("x" * 3000))
+    server.tcp_drip_s = 0.02
+    lookups = Resolver([server.address], timeout_s=0.4, budget_s=0.6).lookups()
+    started = time.monotonic()
+    with pytest.raises(UnansweredError):
+        lookups.txt("big.test")
+    assert time.monotonic() - started < 1.0
+
+
+def test_an_answer_forged_from_off_the_path_is_passed_over(server: DnsServer, resolver: Resolver) -> None:
+    server.add("a.test", "TXT", txt("true"))
+    server.err("a.test", "spoofed")
+    assert resolver.lookups().txt("a.test") == (b"true",)
+
+
 def test_an_answer_of_60_kb_is_refused_and_not_kept_in_memory(server: DnsServer, resolver: Resolver) -> None:
     for number in range(20):
         server.add("huge.test", "TXT", long_txt(f"{number}".ljust(3000, "x")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import subprocess
@@ -59,9 +60,11 @@ def _downloaded(folder: Path) -> Path:
     if path.is_file():
         return path
     wanted = f"pyspf=={importlib.metadata.version('pyspf')}"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "-d", str(folder)]
-    done = subprocess.run([*pip, wanted], check=False, capture_output=True, timeout=180)
-    for archive in folder.glob("*.tar.gz") if done.returncode == 0 else ():
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries=1", "--timeout=15"]
+    source = ["--no-deps", "--no-binary", ":all:", "-d", str(folder), wanted]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run([*pip, *source], check=False, capture_output=True, timeout=120)
+    for archive in folder.glob("*.tar.gz"):
         with tarfile.open(archive) as packed:
             member = next((m for m in packed.getmembers() if m.name.endswith("/" + VECTORS)), None)
             content = packed.extractfile(member) if member else None
