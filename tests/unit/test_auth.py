@@ -105,11 +105,11 @@ def test_a_message_by_a_forwarder_has_its_chain(server: DnsServer, authenticator
 
 def test_dead_dns_costs_the_budget_and_gives_temporary_errors() -> None:
     with silent_port() as dead:
-        resolver = Resolver([f"127.0.0.1:{dead.getsockname()[1]}"], timeout_s=0.3, budget_s=0.6)
+        resolver = Resolver([f"127.0.0.1:{dead.getsockname()[1]}"], timeout_s=10.0, budget_s=0.6)
         authenticator = Authenticator(resolver, "mx.our.test")
         started = time.monotonic()
         told = check(authenticator, report())
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < 3.0
     assert {told.spf.result, told.dkim[0].result, told.dmarc.result} == {Result.TEMPERROR}
     assert told.domains == ()
     assert told.header().count("=temperror") == 3

@@ -102,7 +102,7 @@ def test_a_dead_server_costs_a_message_its_budget_and_no_more() -> None:
         for number in range(20):
             with pytest.raises(UnansweredError):
                 lookups.txt(f"n{number}.test")
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < 3.0
 
 
 def test_one_dead_server_of_two_does_not_keep_the_answer_from_us(server: DnsServer) -> None:
@@ -143,7 +143,7 @@ def test_an_answer_that_drips_over_tcp_does_not_hold_a_thread(server: DnsServer)
     started = time.monotonic()
     with pytest.raises(UnansweredError):
         lookups.txt("big.test")
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 3.0
 
 
 def test_an_answer_forged_from_off_the_path_is_passed_over(server: DnsServer, resolver: Resolver) -> None:

@@ -47,7 +47,7 @@ def vectors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     import yaml  # type: ignore[import-untyped]
 
     told = os.environ.get(VECTORS_FILE)
-    cache = request.config.cache
+    cache = getattr(request.config, "cache", None)  # a plugin, which may be switched off
     folder = Path(cache.mkdir("spf-vectors")) if cache else tmp_path_factory.mktemp("spf-vectors")
     path = Path(told) if told else _downloaded(folder)
     if not path.is_file():
@@ -244,8 +244,8 @@ def test_what_a_domain_publishes_as_explanation_is_not_repeated(server: DnsServe
 
 def test_a_dead_dns_server_gives_a_temporary_error_within_the_budget() -> None:
     with silent_port() as dead:
-        resolver = Resolver([f"127.0.0.1:{dead.getsockname()[1]}"], timeout_s=0.3, budget_s=0.5)
+        resolver = Resolver([f"127.0.0.1:{dead.getsockname()[1]}"], timeout_s=10.0, budget_s=0.5)
         envelope = Envelope(sender="x@a.test", client_address="192.0.2.1")
         started = time.monotonic()
         assert spf.evaluate(envelope, resolver.lookups(), "mx").result is Result.TEMPERROR
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 3.0
