@@ -1,7 +1,7 @@
-"""What the person wrote this time: a reply without quotes, attribution lines, earlier messages, signatures, boilerplate.
+"""What the person wrote this time: a reply without quotes, attribution lines, earlier messages and boilerplate.
 
-Everything is decided line by line, at most a few lines ahead, so the work is linear in the text whatever it holds; texts
-are capped. Words that tell (verbs of attribution, header names, mobile signatures, disclaimers) are data:
+Everything is decided line by line, at most a few lines ahead, so the work is linear in the text whatever it holds;
+texts are capped. Words that tell (verbs of attribution, header names, mobile signatures, disclaimers) are data:
 `replies_body.toml`.
 
 Order: HTML becomes text with its quotations marked; history is cut at a separator, a copied header block or an
@@ -38,6 +38,7 @@ _SIGNATURE_LINES = 12
 _SHINGLE = 4  # words that must agree in a row for a line to count as ours
 
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: where a quotation of HTML begins and ends
+_MARKS = f" \t{_OPEN}{_CLOSE}"
 _BLOCKQUOTE = re.compile(r"<(/?)blockquote\b[^<>]*>?", re.IGNORECASE)
 _QUOTED = re.compile(r"[ \t]{0,3}(?:[A-Z]{0,2}[>＞]|\|(?: |$))")
 _RULE = re.compile(r"[\s_*=~\-–—─]{3,}")
@@ -128,10 +129,10 @@ def _marked(html: str) -> str:
     for line in text.split("\n"):
         if _OPEN in line or _CLOSE in line:
             depth = max(0, depth + line.count(_OPEN) - line.count(_CLOSE))
-            line = line.replace(_OPEN, "").replace(_CLOSE, "").strip()
-            if not line:
-                continue
-        lines.append(f"> {line}" if depth else line)
+            if line.strip(_MARKS):
+                lines.append(f"> {line.strip(_MARKS)}" if depth else line.strip(_MARKS))
+        else:
+            lines.append(f"> {line}" if depth else line)
     return "\n".join(lines)
 
 
@@ -309,8 +310,7 @@ def _not_ours(lines: list[str], thread: Sequence[str]) -> list[str]:
     ours: set[tuple[str, ...]] = set()
     whole: set[str] = set()
     for text in thread:
-        words = squeeze(text[:_THREAD_CAP])
-        ours.update(_shingles(words.split()))
+        ours.update(_shingles(squeeze(text[:_THREAD_CAP]).split()))
         whole.update(squeeze(line) for line in text[:_THREAD_CAP].split("\n"))
     whole.discard("")
     long = [False] * len(lines)

@@ -1,0 +1,100 @@
+"""What a person wrote is told from what stands below and between it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from mailback.message import parse
+from mailback.reply import body
+
+_OURS = "Dear Ms Orr,\n\nWould a ten minute call about the loading bay suit you on Friday?\n\nReply STOP to opt out."
+
+
+def _text(text: str, *, thread: tuple[str, ...] = (), sender: str = "") -> str:
+    return body.read(text, thread, sender=sender).text
+
+
+@pytest.mark.parametrize(
+    "attribution",
+    [
+        "On Mon, 5 Jan 2026 at 10:12, Ida Orr <ida@orr.example> wrote:",
+        "On Mon, 5 Jan 2026 at 10:12, Ida Orr\n<ida@orr.example> wrote:",
+        "Am 05.01.2026 um 10:12 schrieb Ida Orr:",
+        "Le lun. 5 janv. 2026 à 10:12, Ida Orr <ida@orr.example> a écrit :",
+        "El lun, 5 ene 2026 a las 10:12, Ida Orr (<ida@orr.example>) escribió:",
+        "Op ma 5 jan 2026 om 10:12 schreef Ida Orr <ida@orr.example>:",
+        "Il giorno lun 5 gen 2026 alle ore 10:12 Ida Orr <ida@orr.example> ha scritto:",
+        "Em seg., 5 de jan. de 2026 às 10:12, Ida Orr <ida@orr.example> escreveu:",
+        "2026年1月5日(月) 10:12 Ida Orr <ida@orr.example>:",
+    ],
+)
+def test_history_below_an_attribution_line_is_not_the_persons(attribution: str) -> None:
+    assert _text(f"Fine by me.\n\n{attribution}\n\n> May we call?\n> Ida") == "Fine by me."
+
+
+def test_history_below_copied_header_fields_is_not_the_persons() -> None:
+    history = "Von: Ida Orr\nGesendet: Montag, 5. Januar 2026 10:12\nAn: Jo Bell\nBetreff: Anruf\n\nDürfen wir anrufen?"
+    assert _text(f"Ja, gern.\n\n{history}") == "Ja, gern."
+
+
+def test_answers_between_quoted_lines_stay() -> None:
+    text = "On 5 Jan 2026, Ida Orr wrote:\n> How many seats?\nTwelve.\n> From when?\nMay."
+    assert _text(text).split() == ["Twelve.", "May."]
+
+
+def test_a_sentence_about_writing_is_no_attribution() -> None:
+    assert _text("On Monday I wrote to your colleague.\nNobody answered.").endswith("Nobody answered.")
+
+
+def test_our_own_words_unmarked_below_are_not_the_persons() -> None:
+    assert _text(f"Friday is good.\n\n{_OURS}", thread=(_OURS,)) == "Friday is good."
+
+
+def test_an_answer_in_one_of_our_own_words_stays() -> None:
+    assert _text("STOP", thread=(_OURS,)) == "STOP"
+
+
+@pytest.mark.parametrize(
+    "below",
+    ["-- \nJo Bell\nHead of Yards", "Sent from my iPhone", "Von meinem iPhone gesendet", "Envoyé de mon iPhone"],
+)
+def test_signatures_are_not_what_was_said(below: str) -> None:
+    assert _text(f"Not this year.\n\n{below}") == "Not this year."
+
+
+def test_the_writers_name_at_the_end_is_not_what_was_said() -> None:
+    assert _text("Not this year.\n\nJo Bell\n+44 20 7946 0000", sender="Jo Bell") == "Not this year."
+
+
+def test_nothing_but_history_leaves_nothing() -> None:
+    read = body.read("On Mon, 5 Jan 2026 at 10:12, Ida Orr <ida@orr.example> wrote:\n> May we call?")
+    assert (read.text, read.quoted) == ("", True)
+
+
+def test_a_quotation_of_html_is_told_from_the_new_text() -> None:
+    page = b"<p>No thanks.</p><blockquote><p>Shall we call?</p></blockquote>"
+    message = parse(b"Content-Type: text/html; charset=utf-8\r\n\r\n" + page)
+    assert body.read(body.visible(message)).text == "No thanks."
+
+
+_HOSTILE = {
+    "spaces": " " * 100_000,
+    "attributions": "On Mon, 5 Jan 2026 Ann <a@b.example> wrote\n" * 2300,
+    "one attribution": "On Mon, 5 Jan 2026 Ann <a@b.example> wrote " * 2300,
+    "nested quotes": "\n".join(">" * (depth % 400) + " x" for depth in range(500)),
+    "one long line": "a" * 100_000,
+    "header fields": "From: x\n" * 12_500,
+    "openers": "On 1\n" * 20_000,
+    "angles": "<" * 100_000,
+    "delimiters": "-- \n" * 25_000,
+}
+
+
+@pytest.mark.parametrize("name", list(_HOSTILE))
+def test_hostile_text_costs_linear_time(name: str) -> None:
+    text = _HOSTILE[name]
+    began = time.process_time()
+    body.read(text, [text])
+    assert time.process_time() - began < 0.3

@@ -1,0 +1,89 @@
+"""The day of return is told where words say so, in the order and year that the writer means, else not at all."""
+
+from __future__ import annotations
+
+import time
+from datetime import date, datetime, timedelta, timezone
+
+import pytest
+
+from mailback.reply import dates, language
+
+_SENT = datetime(2026, 3, 9, 9, 0, tzinfo=timezone(timedelta(hours=1)))  # a Monday
+_IN_CHICAGO = _SENT.astimezone(timezone(timedelta(hours=-6)))
+
+
+@pytest.mark.parametrize(
+    ("spoken", "text", "day"),
+    [
+        ("en", "I am away and will be back on 23 March.", date(2026, 3, 23)),
+        ("en", "I am out until March 23, 2026.", date(2026, 3, 23)),
+        ("en", "Out of office through 20 March.", date(2026, 3, 21)),
+        ("en", "I return on Thursday.", date(2026, 3, 12)),
+        ("en", "I am away and back on 5 January.", date(2027, 1, 5)),
+        ("de", "Ich bin bis einschließlich 20.03.2026 nicht im Haus.", date(2026, 3, 21)),
+        ("de", "Ab dem 23. März bin ich wieder im Büro.", date(2026, 3, 23)),
+        ("fr", "Je suis absente, de retour le 23 mars.", date(2026, 3, 23)),
+        ("es", "Estoy de vacaciones y vuelvo el 23 de marzo.", date(2026, 3, 23)),
+        ("it", "Sono in ferie, rientro il 23 marzo.", date(2026, 3, 23)),
+        ("nl", "Ik ben afwezig t/m 20 maart.", date(2026, 3, 21)),
+        ("pl", "Jestem na urlopie, wracam 23 marca.", date(2026, 3, 23)),
+        ("sv", "Jag är tillbaka den 23 mars.", date(2026, 3, 23)),
+        ("ja", "3月23日に出社いたします。", date(2026, 3, 23)),
+    ],
+)
+def test_the_day_is_told_in_the_writers_language(spoken: str, text: str, day: date) -> None:
+    assert dates.return_date(text, _SENT, spoken) == day
+
+
+@pytest.mark.parametrize(("sent", "day"), [(_SENT, date(2026, 5, 4)), (_IN_CHICAGO, date(2026, 4, 5))])
+def test_order_of_day_and_month_follows_the_writers_clock(sent: datetime, day: date) -> None:
+    assert dates.return_date("Back on 4/5.", sent, "en") == day
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I am on leave without a date of return.",
+        "I am away. Our spring sale runs on 23 March.",
+        "I am away. Call 020 7946 0123, room 4/5.",
+        "My office hours are 9-5.",
+    ],
+)
+def test_no_cue_gives_no_date(text: str) -> None:
+    assert dates.return_date(text, _SENT, "en") is None
+
+
+@pytest.mark.parametrize("text", ["1 " * 50_000, "back on 3 to " * 8000, "until " * 16_000, "23 march " * 11_000])
+def test_hostile_text_costs_linear_time(text: str) -> None:
+    began = time.process_time()
+    dates.return_date(text, _SENT, "en")
+    assert time.process_time() - began < 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("could you send me the price please", "en"),
+        ("bitte schicken sie mir keine mails mehr", "de"),
+        ("merci de me retirer de la liste", "fr"),
+        ("no estoy interesado, gracias por el correo", "es"),
+        ("não tenho interesse, obrigado", "pt"),
+        ("non sono interessato, grazie", "it"),
+        ("geen interesse, bedankt voor je mail", "nl"),
+        ("dziękuję, nie jestem zainteresowany", "pl"),
+        ("nej tack, vi är inte intresserade", "sv"),
+        ("配信を停止してください", "ja"),
+        ("请不要再发邮件", "zh"),
+    ],
+)
+def test_the_language_is_told_from_a_line(text: str, told: str) -> None:
+    assert language.detect(text) == told
+
+
+def test_the_conversation_decides_where_the_answer_is_in_no_language() -> None:
+    assert language.detect("+1", ["haben wir ihre adresse noch richtig"]) == "de"
+
+
+def test_nothing_to_tell_by_is_no_language() -> None:
+    assert language.detect("12345") is None
