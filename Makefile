@@ -20,9 +20,8 @@ BIN    := $(VENV)/bin
 STAMPS := .stamps
 TESTS  ?= tests
 
-# What the milter compiles against, and what the tests and measurements run. Each package with its reason:
-# build-essential python3-dev libmilter-dev: pymilter is C; python3-venv: Debian ships Python without it.
-RUN_PACKAGES  := build-essential python3-dev python3-venv libmilter-dev
+# Each package with its reason. python3-venv: Debian ships Python without it.
+RUN_PACKAGES  := python3-venv
 # postfix (and its table types): the tests talk to a real one; swaks: an SMTP client of its own;
 # systemd: systemd-analyze checks the units.
 TEST_PACKAGES := postfix postfix-sqlite postfix-cdb swaks systemd
@@ -107,17 +106,17 @@ $(STAMPS)/bench-packages: $(STAMPS)/test-packages
 $(STAMPS)/run: pyproject.toml $(STAMPS)/run-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Mailback needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/run $(STAMPS)/test-packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,learn,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,test]'
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,learn,test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,test,lint]'
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test $(STAMPS)/bench-packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[milter,learn,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,test,bench]'
 	@touch $@

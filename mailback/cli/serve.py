@@ -17,7 +17,6 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +29,6 @@ if TYPE_CHECKING:
     from mailback.service.supervisor import Part
     from mailback.settings import Settings
 
-NO_PYMILTER = CommandError(
-    "the milter needs pymilter, which is not installed",
-    "pip install 'mailback[milter]' (it is licensed under the GPL and compiles against libmilter-dev, "
-    "which is why it is not installed with Mailback itself)",
-)
-
 
 def _receiver(settings: Settings) -> Part:
     from mailback_smtpd.part import SmtpdPart
@@ -44,8 +37,6 @@ def _receiver(settings: Settings) -> Part:
 
 
 def _milter(settings: Settings) -> Part:
-    if find_spec("Milter") is None:
-        raise NO_PYMILTER
     from mailback_milter.part import MilterPart
 
     return MilterPart(settings)
@@ -237,10 +228,7 @@ def serve(config: Path | None) -> int:
 @click.command()
 @config_option
 def milter(config: Path | None) -> int:
-    """Run the milter alone.
-
-    Needs pymilter: pip install 'mailback[milter]'. It is licensed under the GPL.
-    """
+    """Run the milter alone."""
     return _run(config, "milter")
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from mailback.cli.errors import CommandError
-from mailback.cli.main import run
 from mailback.cli.serve import make_folder, prepare_store
 from mailback.settings import Settings
 from tests.support.server import free_port, running, wait_for
@@ -70,18 +69,6 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
     make_folder(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o750
-
-
-def test_without_pymilter_the_command_says_what_to_install(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "Milter", None)
-    monkeypatch.setenv("MAILBACK_MILTER_LISTEN", "127.0.0.1:0")
-    for command in ("milter", "serve"):
-        assert run([command, "--config", str(config)]) == 1
-        told = capfd.readouterr().err
-        assert "pip install 'mailback[milter]'" in told
-        assert "GPL" in told
 
 
 def test_a_part_that_is_off_is_not_started_alone(config: Path) -> None:
