@@ -35,7 +35,7 @@ REASON_MAX: Final = 100
 CODE: Final = 550
 ENHANCED: Final = "5.7.1"  # RFC 3463 section 3.8: delivery not authorized, message refused
 
-_UNSAFE = re.compile(r"[^\x20-\x24\x26-\x7e]")  # all but printable ASCII; `%` too: libmilter reads it as a format
+_UNSAFE = re.compile(r"[^\x20-\x24\x26-\x7e]")  # all but printable ASCII; `%` too: an MTA may read it as a format
 _ESCAPED = re.compile(r"\\x\{[0-9A-F]*\Z|\\x?\Z")
 
 
