@@ -1,6 +1,7 @@
 """Connections for reading, in a small last-in-first-out pool. Standard library only.
 
-Between two reads a connection belongs to no thread, so any of the doors' workers may read. Each time one is taken the file is compared with the one it was opened on, so a restored database is read at once.
+Between two reads a connection belongs to no thread, so any of the doors' threads may read. Each time one is taken the
+file is compared with the one it was opened on, so a restored database is read at once.
 """
 
 from __future__ import annotations

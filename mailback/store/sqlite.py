@@ -8,8 +8,8 @@ Two kinds of connection, both on the bare driver in autocommit mode (transaction
   writer out; so readers must run as the user that owns the database. Postfix itself gets answers from the daemon or
   an exported table, never this file.
 
-`check_same_thread=False` throughout: the doors read on whichever thread is free. A connection is used by one thread at a
-time; the pool in `readers` sees to that.
+`check_same_thread=False` throughout: the doors read on whichever thread is free. A connection is used by one thread at
+a time; the pool in `readers` sees to that.
 
 The database file is never opened by anything but SQLite in this process: closing any other descriptor of the same file
 would drop SQLite's POSIX locks. Hence `stat` by path, and creation before the first connection.
