@@ -111,6 +111,9 @@ $(STAMPS)/run: pyproject.toml $(STAMPS)/run-packages
 
 $(STAMPS)/test: $(STAMPS)/run $(STAMPS)/test-packages
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,test]'
+	@# The public SPF vectors come with pyspf's source package only; they are not ours to copy.
+	@rm -rf $(STAMPS)/pyspf
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest $(STAMPS)/pyspf pyspf
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/run

@@ -15,7 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("receiver.py", "milter.py", "lookup.py", "commit.py", "policyd.py", "classify.py", "startup.py")
+SCRIPTS = (
+    "receiver.py",
+    "milter.py",
+    "lookup.py",
+    "commit.py",
+    "policyd.py",
+    "classify.py",
+    "auth.py",
+    "returnpath.py",
+    "startup.py",
+)
 
 PREFACE = """# Performance
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import os
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -22,8 +17,8 @@ from mailback.envelope import Envelope
 from tests.support.dns import DnsServer, long_txt, silent_port, txt
 
 VECTORS = "rfc7208-tests.yml"
-VECTORS_FILE = "MAILBACK_SPF_VECTORS"
-"""An environment variable: where the vectors are, for machines that may not download."""
+VECTORS_FOLDER = Path(__file__).resolve().parents[2] / ".stamps" / "pyspf"
+"""Where the Makefile puts pyspf's source package, when it installs what the tests need."""
 
 
 @pytest.fixture
@@ -42,35 +37,18 @@ def check(server: DnsServer, sender: str, client: str = "192.0.2.1", helo: str =
 
 
 @pytest.fixture(scope="module")
-def vectors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The scenarios, from the source package of the pyspf that is installed; they are not ours to copy."""
+def vectors() -> list[dict[str, Any]]:
+    """The scenarios, from pyspf's source package; they are not ours to copy."""
     import yaml  # type: ignore[import-untyped]
 
-    told = os.environ.get(VECTORS_FILE)
-    cache = getattr(request.config, "cache", None)  # a plugin, which may be switched off
-    folder = Path(cache.mkdir("spf-vectors")) if cache else tmp_path_factory.mktemp("spf-vectors")
-    path = Path(told) if told else _downloaded(folder)
-    if not path.is_file():
-        pytest.skip(f"no SPF vectors: pyspf's source package cannot be had; set {VECTORS_FILE} to their file")
-    return [scenario for scenario in yaml.safe_load_all(path.read_text()) if scenario]
-
-
-def _downloaded(folder: Path) -> Path:
-    path = folder / VECTORS
-    if path.is_file():
-        return path
-    wanted = f"pyspf=={importlib.metadata.version('pyspf')}"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries=1", "--timeout=15"]
-    source = ["--no-deps", "--no-binary", ":all:", "-d", str(folder), wanted]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run([*pip, *source], check=False, capture_output=True, timeout=120)
-    for archive in folder.glob("*.tar.gz"):
-        with tarfile.open(archive) as packed:
-            member = next((m for m in packed.getmembers() if m.name.endswith("/" + VECTORS)), None)
-            content = packed.extractfile(member) if member else None
-            if content:
-                path.write_bytes(content.read())
-    return path
+    archive = next(VECTORS_FOLDER.glob("*.tar.gz"), None)
+    if archive is None:
+        pytest.skip("the public SPF vectors come with pyspf's source package: `make test` fetches it")
+    with tarfile.open(archive) as packed:
+        member = next(m for m in packed.getmembers() if m.name.endswith(f"/{VECTORS}"))
+        content = packed.extractfile(member)
+        assert content is not None
+        return [scenario for scenario in yaml.safe_load_all(content.read()) if scenario]
 
 
 def _serve(server: DnsServer, zone: dict[str, Any]) -> None:
