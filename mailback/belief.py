@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mailback.store.records import Event, JournalEntry
     from mailback.store.transaction import Transaction
 
+_TOLD_BY_MARKER = frozenset({Kind.COMPLAINT, Kind.UNSUBSCRIBE})
+"""Kinds whose recipient the address tells that we gave out: providers black out the recipient of a complaint (RFC 6650
+section 4.4), and people unsubscribe from another address than the one that is subscribed."""
 _MOST_PATHS = 50
 """Recipients of one incoming message that are looked at; a bounce has one (RFC 3464 section 2)."""
 
@@ -87,9 +90,8 @@ class Hearing:
         """The event with its grade and the reason, about the recipient that is proven, where one is."""
         told = (failure.original_recipient, failure.recipient, failure.final_recipient)
         claimed = tuple(dict.fromkeys(address.key(who) for who in told if who))
-        path, given_out_for = self._path_for(claimed)
-        if event.kind is Kind.COMPLAINT and given_out_for is not None and path is not None and path.signed:
-            # Providers black out the recipient (RFC 6650 section 4.4): then the marker in our own mail tells it.
+        path, given_out_for = self._path_for(claimed, unsubscribes=event.kind is Kind.UNSUBSCRIBE)
+        if event.kind in _TOLD_BY_MARKER and given_out_for is not None and path is not None and path.signed:
             claimed = tuple(dict.fromkeys((*claimed, given_out_for)))
         claim = Claim(claimed, failure.last_attempt or self._answered.written_at)
         proofs = Proofs(
@@ -104,7 +106,7 @@ class Hearing:
 
     def of_message(self, event: Event) -> Event:
         """A message without a finding, an auto-reply for instance: whose answer it is, where the return path tells."""
-        for path in self._answered.paths:
+        for path in (path for path in self._answered.paths if not path.unsubscribes):
             who = self._recipient_of(path) if path.signed else None
             if who is not None:
                 because = "came to the return path that was given out for this recipient"
@@ -120,9 +122,10 @@ class Hearing:
                 found.append((path, sender))
         return tuple(found)
 
-    def _path_for(self, claimed: Iterable[str]) -> tuple[Verified | None, str | None]:
+    def _path_for(self, claimed: Iterable[str], *, unsubscribes: bool) -> tuple[Verified | None, str | None]:
         """The return path that speaks about these recipients, else the best there is; and whom it was given out for."""
-        told = [(path, self._recipient_of(path)) for path in self._answered.paths]
+        fitting = (path for path in self._answered.paths if path.unsubscribes is unsubscribes)
+        told = [(path, self._recipient_of(path)) for path in fitting]
         names = set(claimed)
         return next((pair for pair in told if pair[0].signed and pair[1] in names), told[0] if told else (None, None))
 

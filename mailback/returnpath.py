@@ -35,6 +35,10 @@ What others do to a return path is undone before it is read: SRS0 and SRS1 (send
 `prvs=` or `btv1==` of somebody else around ours, `+extension` behind it. That is safe: what is inside must prove
 itself.
 
+**Unsubscribing.** The address of a `List-Unsubscribe` field (RFC 2369, RFC 8058) is a VERP address of a form of its own
+behind the word `unsubscribe-`: a return path, which every server on the way has seen, does not unsubscribe, and the
+other way round. It counts for years, as mail is kept.
+
 Mailing lists that know their posters by the envelope sender see a new one each day. Recipients there belong in
 `signing.exempt_recipients`: their mail goes out with the return path as it is.
 
@@ -63,7 +67,6 @@ LONGEST_LOCAL = 64
 MOST_KEYS = 10
 """The key id is one digit (draft-levine-smtp-batv-01 section 4)."""
 
-_SECRET_OCTETS = 32
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAYS = 1024  # of the two letters of a token
 _PRVS_DAYS = 1000  # of the three digits of BATV
@@ -95,6 +98,8 @@ class Subject(Enum):
 
     RECIPIENT = "recipient"
     SENDER = "sender"
+    SUBSCRIBER = "subscriber"
+    """A recipient, in an address that unsubscribes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ class Verified:
     """The local part as it was given out, in lower case: what the journal knows the message by."""
     names_recipient: bool = False
     """Given out for one recipient: where `recipient` is None, the journal knows whom."""
+    unsubscribes: bool = False
+    """Given out to unsubscribe its recipient, and for nothing else."""
     day: date | None = None
     """When it was signed (VERP), or the last day on which it counts (BATV)."""
 
@@ -292,9 +299,11 @@ _FORMS = {
     "w": _Form(Subject.RECIPIENT, False),
     "s": _Form(Subject.SENDER, True),
     "t": _Form(Subject.SENDER, False),
+    "u": _Form(Subject.SUBSCRIBER, True),
+    "x": _Form(Subject.SUBSCRIBER, False),
 }
 _LETTER = {form: letter for letter, form in _FORMS.items()}
-_TOKEN = re.compile(r"([vwst])([0-9])([0-9a-v]{2})([0-9a-v]{12})([0-9a-v]{5,48})", re.IGNORECASE)
+_TOKEN = re.compile(r"([vwstux])([0-9])([0-9a-v]{2})([0-9a-v]{12})([0-9a-v]{5,48})", re.IGNORECASE)
 
 # base32hex (RFC 4648 section 7) in lower case: its letters are the digits that int(text, 32) reads.
 _DIGITS = "0123456789abcdefghijklmnopqrstuv"
@@ -309,15 +318,34 @@ _PACKABLE = re.compile(f"[{re.escape(_CHARACTERS)}]{{1,40}}")
 _UNPACKED = re.compile(f"[{re.escape(_CHARACTERS)}]{{1,40}}")
 
 
-def _token(subject: Subject, who: str, key: Key, on: date) -> str:
-    """A local part that names `who` (an `address.key`) to us alone."""
-    sealed = _PACKABLE.fullmatch(who) is not None
+def unsubscribe_address(recipient: str, keys: Keys, *, domain: str, on: date) -> str:
+    """The address of a recipient's `List-Unsubscribe` field; its local part is the token of a one-click link as well.
+
+    Where `verify` tells no recipient for it, the journal has to know whom it was given out for.
+    """
+    token = _token(Subject.SUBSCRIBER, address.key(recipient), keys.signing(on), on, LONGEST_LOCAL - len(_UNSUBSCRIBE))
+    return f"{_UNSUBSCRIBE}{token}@{domain}"
+
+
+_UNSUBSCRIBE = "unsubscribe-"
+_UNSUBSCRIBE_DAYS = 900
+"""How long an unsubscribe address counts: as long as the day in it is not mistaken for a later one."""
+
+
+def _token(subject: Subject, who: str, key: Key, on: date, room: int = LONGEST_LOCAL) -> str:
+    """A local part of at most `room` octets that names `who` (an `address.key`) to us alone."""
+    sealed = _PACKABLE.fullmatch(who) is not None and _sealed_length(who) <= room
     day = _PAIRS[(on.toordinal() - _EPOCH) % _DAYS]
     head = f"{_LETTER[_Form(subject, sealed)]}{key.id}{day}"
     content = _pack(who) if sealed else _mac(key.references, who.encode())[:_REFERENCE_OCTETS]
     tag = _tag(key, head, content)
     body = _sealed(key, head, tag, content) if sealed else content
     return head + _written(tag, _TAG_LETTERS) + _letters(body)
+
+
+def _sealed_length(who: str) -> int:
+    octets = (len(who) + 3) // 4 * 3
+    return 4 + _TAG_LETTERS + (octets * 8 + 4) // 5
 
 
 def _tag(key: Key, head: str, content: bytes) -> int:
@@ -411,6 +439,8 @@ def _unwrapped(local: str, host: str) -> tuple[str, str] | None:
         return found[2], found[1]
     if found := _FOREIGN_TAG.fullmatch(local):
         return found[1], host
+    if local[: len(_UNSUBSCRIBE)].lower() == _UNSUBSCRIBE:
+        return local[len(_UNSUBSCRIBE) :], host
     before, plus, _ = local.partition("+")
     return (before, host) if plus and _TOKEN.fullmatch(before) else None
 
@@ -436,12 +466,14 @@ def _verify_token(found: re.Match[str], keys: Keys, on: date, max_age_days: int)
         return _WRONG
     who = _unpack(content) if form.sealed else None
     age = _past(on, int(day_letters, 32), _DAYS)
+    unsubscribes = form.subject is Subject.SUBSCRIBER
     return Verified(
-        Standing.SIGNED if age <= max_age_days else Standing.EXPIRED,
-        recipient=who if form.subject is Subject.RECIPIENT else None,
+        Standing.SIGNED if age <= (_UNSUBSCRIBE_DAYS if unsubscribes else max_age_days) else Standing.EXPIRED,
+        recipient=who if form.subject is not Subject.SENDER else None,
         sender=who if form.subject is Subject.SENDER else None,
         return_path=f"{head}{tag_letters}{letters}",
-        names_recipient=form.subject is Subject.RECIPIENT,
+        names_recipient=form.subject is not Subject.SENDER,
+        unsubscribes=unsubscribes,
         day=on - timedelta(days=age),
     )
 
@@ -509,6 +541,10 @@ class ReturnPaths:
             return None
         standing = self.verify(path, at).standing
         return None if standing is Standing.SIGNED else standing
+
+    def unsubscribe_address(self, recipient: str, at: datetime | None = None) -> str:
+        """The address of a recipient's `List-Unsubscribe` field."""
+        return unsubscribe_address(recipient, self.keys, domain=self.domain, on=_day(at))
 
     def _is_exempt(self, recipient: str) -> bool:
         return address.key(recipient) in self.exempt or address.domain(recipient) in self.exempt

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import Moment, address_key, config_option, json_option, open_store
+from mailback.cli.options import Moment, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _limit_option = click.option(
 
 @click.group()
 def journal() -> None:
-    """What went out: add, find, list."""
+    """What went out: add, find, list, unsubscribe."""
 
 
 @journal.command()
@@ -196,6 +196,45 @@ def find(
         )
     _tell(iter(found), as_json=as_json)
     return 0 if found else 1
+
+
+@journal.command()
+@config_option
+@json_option
+@click.option("--list", "list_id", metavar="ID", help="The mailing list it is for; kept in the journal.")
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+def unsubscribe(*, config: Path | None, as_json: bool, list_id: str | None, addresses: tuple[str, ...]) -> None:
+    """Mint the signed address and the one-click token of recipients' List-Unsubscribe fields (RFC 8058).
+
+    Mail to that address is believed: it unsubscribes the recipient that it was given out for, and nobody else. Needs
+    signed return paths.
+    """
+    from mailback import returnpath
+    from mailback.store.records import JournalEntry
+
+    for address in addresses:
+        address_key(address)
+    paths = returnpath.load(load_settings(config))
+    if paths is None:
+        raise CommandError("return paths are not signed", "set signing.secret_file and mail.bounce_domain", exit_code=2)
+    now = datetime.now(UTC)
+    with open_store(config, create=True) as store:
+        for address in addresses:
+            minted = paths.unsubscribe_address(address, now)
+            verified = paths.verify(minted, now)
+            if verified.recipient is None:  # too long to stand in the address: the journal tells whom it is for
+                entry = JournalEntry(
+                    now, None, "", (address,), return_path=verified.return_path, list_id=list_id, source="unsubscribe"
+                )
+                store.submit(lambda transaction, entry=entry: transaction.journal(entry)).result()  # type: ignore[misc]
+            _tell_minted(address, minted, as_json=as_json)
+
+
+def _tell_minted(address: str, minted: str, *, as_json: bool) -> None:
+    if as_json:
+        json_line({"address": address, "mailto": minted, "token": minted.partition("@")[0]})
+    else:
+        say(f"{safe(address)}  <mailto:{minted}>")
 
 
 @journal.command(name="list")

@@ -45,7 +45,7 @@ COMMANDS: dict[str, Place] = {
     ),
     "suppress": Place("suppress", "suppress", "The suppression list: add, remove, list, import, export."),
     "events": Place("events", "events", "Tell what happened, the latest first."),
-    "journal": Place("journal", "journal", "What went out: add, find, list."),
+    "journal": Place("journal", "journal", "What went out: add, find, list, unsubscribe."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "rules": Place("rules", "rules", "The rules of bounces: unmatched, test, lint."),
     "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),

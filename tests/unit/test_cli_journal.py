@@ -79,6 +79,25 @@ def test_maintenance_forgets_what_is_past_the_retention(config: list[str], capsy
     assert left["recipients"] == ["new@r.test"]
 
 
+def test_an_unsubscribe_address_is_minted_for_those_who_sign_only(
+    config: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["journal", "unsubscribe", "ada@r.test", *config]) == 2
+    file, key = tmp_path / "signed.toml", tmp_path / "keys"
+    file.write_text(
+        f"store.url = 'sqlite:///{tmp_path}/mailback.db'\n"
+        f"mail.bounce_domain = 'b.test'\nsigning.secret_file = '{key}'\n"
+    )
+    chosen = ["--config", str(file)]
+    assert run(["signing", "keygen", *chosen]) == 0
+    long = "a.rather.long.name@department.receiver.test"
+    short_one, long_one = told(capsys, "journal", "unsubscribe", "ada@r.test", long, *chosen)
+    assert str(short_one["mailto"]).startswith("unsubscribe-u1")
+    token = str(long_one["token"]).removeprefix("unsubscribe-")
+    [entry] = told(capsys, "journal", "find", "--return-path", token, *chosen)
+    assert entry["recipients"] == [long]
+
+
 def test_control_characters_of_a_subject_do_not_reach_the_terminal(
     config: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from mailback.returnpath import (
     Standing,
     Verified,
     sign,
+    unsubscribe_address,
     verify,
 )
 
@@ -205,6 +206,21 @@ def test_a_sender_that_leaves_no_room_for_a_tag_is_signed_all_the_same(sender: s
 
 def test_the_same_recipient_twice_is_one() -> None:
     assert checked(signed("a@x.test", "A@X.test")).recipient == "a@x.test"
+
+
+# Unsubscribing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipient", ["ada@receiver.test", "a.rather.long.name@department.receiver.test"])
+def test_an_unsubscribe_address_names_its_recipient_and_is_no_return_path(recipient: str) -> None:
+    minted = unsubscribe_address(recipient, KEYS, domain=DOMAIN, on=TODAY)
+    assert minted.startswith("unsubscribe-")
+    assert address.is_address(minted)
+    found = checked(minted.upper(), on=TODAY + timedelta(days=800))
+    assert (found.signed, found.unsubscribes, found.names_recipient) == (True, True, True)
+    assert found.recipient == (recipient if len(recipient) < 29 else None)
+    assert not checked(signed(recipient)).unsubscribes
+    assert checked("v" + minted[len("unsubscribe-") + 1 :]).standing is Standing.WRONG
 
 
 # What stays as it is ---------------------------------------------------------------------------------------------
