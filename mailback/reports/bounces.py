@@ -231,7 +231,7 @@ def _kind_of_words(facts: Facts, reading: Reading, text_says: Set[str], *, liste
         return Kind.DELAY
     if "delayed_texts" in text_says and "permanent_texts" not in text_says:
         return Kind.DELAY
-    if "delivered_subjects" in subject_says:
+    if "delivered_subjects" in subject_says and _tells_success(facts):
         return Kind.DELIVERED
     if listed or "failed_subjects" in subject_says:
         return Kind.BOUNCE
@@ -245,6 +245,13 @@ def _kind_of_words(facts: Facts, reading: Reading, text_says: Set[str], *, liste
         if facts.daemon and facts.null_sender and (reading.returned or originals.returned_part(facts.message)):
             return Kind.BOUNCE  # a server returns our message, in words that are not known here
     return None
+
+
+def _tells_success(facts: Facts) -> bool:
+    """`Remis : ...` tells a success, `Non remis : ...` does not: what ends in a colon counts as the beginning only."""
+    subject = facts.subject
+    phrases = facts.dialects.delivered_subjects
+    return any(subject.startswith(phrase) if phrase.endswith(":") else phrase in subject for phrase in phrases)
 
 
 def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
