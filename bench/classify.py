@@ -83,6 +83,18 @@ def hostile() -> dict[str, bytes]:
         "a 500 kB line": head + b"x" * 500_000,
         "100 kB of spaces": head + b" " * 100_000 + b"550 5.1.1 User unknown",
         "50,000 lines 'On ... wrote:'": head + b"On Monday somebody wrote:\r\n> words\r\n" * 25_000,
+        "50,000 addresses in a text": head
+        + b"".join(b"someone %d <r%d@a.test> wrote\r\n" % (n, n) for n in range(50_000)),
+        "50,000 headed addresses": head + b"".join(b"<r%d@a.test>: 550 no\r\n" % n for n in range(50_000)),
+        "100,000 lines 'Final-Recipient'": report.replace(
+            marker, b"".join(b"Final-Recipient: rfc822; r%d@a.test\r\n" % n for n in range(100_000))
+        ),
+        "dialogues quoted 2,000 deep": head
+        + b"".join(b">" * n + b" RCPT TO:<x@a.test>\r\n" + b">" * n + b" 550 no\r\n" for n in range(2_000)),
+        "10 MB of HTML tables": head.replace(b"\r\n\r\n", b"\r\nContent-Type: text/html\r\n\r\n")
+        + b"<table><tr><td><table><tr><td>x@a.test</td><td>550 no</td>" * 170_000,
+        "100 kB of 'To: '": head + b"To: " * 25_000,
+        "50,000 reply codes": head + b"550-5.1.1 no " * 50_000,
     }
 
 
