@@ -6,63 +6,70 @@
 
 Exit 1 if a record is damaged: the complaints are on standard error.
 """
+
+from __future__ import annotations
+
 import collections
 import json
-import pathlib
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-INTENTS = ("interested", "question", "support", "not_now", "objection", "out_of_office", "unsubscribe",
-           "billing", "legal", "security", "referral", "meeting_booked", "unclassified")
+INTENTS = (
+    "interested", "question", "support", "not_now", "objection", "out_of_office", "unsubscribe",
+    "billing", "legal", "security", "referral", "meeting_booked", "unclassified",
+)  # fmt: skip
 STYLES = {"short", "fragment", "polite", "angry", "typo", "long", "mixed", "formal", "slang"}
 NEEDED = {"id", "language", "intent", "acceptable", "subject", "text", "style", "keyword"}
 
+Record = dict[str, Any]
 
-def held_back(record):
+
+def held_back(record: Record) -> bool:
     """True for the records that no model may learn from."""
-    return record["id"].endswith("7")
+    return bool(record["id"].endswith("7"))
 
 
-def read(folder):
+def complaints(record: Record, stem: str) -> Iterator[str]:
+    """What is wrong with one record by itself; `stem` is the name of its file."""
+    if missing := NEEDED - record.keys():
+        yield f"missing {sorted(missing)}"
+        return
+    checks = (
+        (record.keys() <= NEEDED | {"thread"}, "unknown keys"),
+        (record["language"] == stem.rstrip("0123456789"), f"language {record['language']}"),  # en2.jsonl is English too
+        ({record["intent"], *record["acceptable"]} <= set(INTENTS), "unknown intent"),
+        (record["intent"] in record["acceptable"], "the intent is not among the acceptable ones"),
+        (record["style"] in STYLES, f"unknown style {record['style']}"),
+        (isinstance(record["keyword"], bool), "keyword is not true or false"),
+        (bool(record["text"].strip() and record["subject"].strip()), "empty"),
+    )
+    yield from (told for right, told in checks if not right)
+
+
+def read(folder: Path) -> tuple[list[Record], list[str]]:
     """Every record of the folder, with the complaints about them."""
-    records, wrong, ids, texts = [], [], set(), {}
+    records: list[Record] = []
+    wrong: list[str] = []
+    seen: dict[object, str] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            where = f"{path.name}:{number}"
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                wrong.append(f"{where}: not JSON: {error}")
-                continue
-            missing, extra = NEEDED - record.keys(), record.keys() - NEEDED - {"thread"}
-            if missing or extra:
-                wrong.append(f"{where}: missing {sorted(missing)}, unknown {sorted(extra)}")
-                continue
-            if record["id"] in ids:
-                wrong.append(f"{where}: id {record['id']} twice")
-            ids.add(record["id"])
-            if record["language"] != path.stem.rstrip("0123456789"):  # en2.jsonl is English too
-                wrong.append(f"{where}: language {record['language']} in {path.name}")
-            if record["intent"] not in INTENTS or set(record["acceptable"]) - set(INTENTS):
-                wrong.append(f"{where}: unknown intent")
-            if record["intent"] not in record["acceptable"]:
-                wrong.append(f"{where}: the intent is not among the acceptable ones")
-            if record["style"] not in STYLES:
-                wrong.append(f"{where}: unknown style {record['style']}")
-            if not isinstance(record["keyword"], bool):
-                wrong.append(f"{where}: keyword is not true or false")
-            if not record["text"].strip() or not record["subject"].strip():
-                wrong.append(f"{where}: empty")
+            record = json.loads(line)
+            told = list(complaints(record, path.stem))
             text = re.sub(r"\W+", " ", record["text"].casefold()).strip() or record["text"]
-            key = (path.name, text, record.get("thread", ""))
-            if key in texts:
-                wrong.append(f"{where}: same text as {texts[key]}")
-            texts[key] = record["id"]
+            for key in (("id", record["id"]), (path.name, text, record.get("thread", ""))):
+                if key in seen:
+                    told.append(f"stands in {seen[key]} already")
+                seen[key] = record["id"]
+            wrong += [f"{path.name}:{number}: {complaint}" for complaint in told]
             records.append(record)
     return records, wrong
 
 
-def table(records):
+def table(records: list[Record]) -> None:
+    """Print the counts as Markdown."""
     languages = sorted({record["language"] for record in records})
     counts = collections.Counter((record["intent"], record["language"]) for record in records)
     print("| intent |", " | ".join(languages), "| all |")
@@ -74,8 +81,8 @@ def table(records):
     print("| **all** |", " | ".join(map(str, row)), f"| {sum(row)} |")
 
 
-def main():
-    records, wrong = read(pathlib.Path(__file__).resolve().parent)
+def main() -> int:
+    records, wrong = read(Path(__file__).resolve().parent)
     if "--split" in sys.argv[1:]:
         print("to learn from:\n")
         table([record for record in records if not held_back(record)])
@@ -83,9 +90,12 @@ def main():
         table([record for record in records if held_back(record)])
     else:
         table(records)
-    print("\n%d records; %d held back; %d with a keyword; %d with a thread; %d with more than one acceptable intent" % (
-        len(records), sum(map(held_back, records)), sum(record["keyword"] for record in records),
-        sum("thread" in record for record in records), sum(len(record["acceptable"]) > 1 for record in records)))
+    several = sum(len(record["acceptable"]) > 1 for record in records)
+    print(
+        f"\n{len(records)} records; {sum(map(held_back, records))} held back; "
+        f"{sum(record['keyword'] for record in records)} with a keyword; "
+        f"{sum('thread' in record for record in records)} with a thread; {several} with more than one acceptable intent"
+    )
     for complaint in wrong:
         print(complaint, file=sys.stderr)
     return 1 if wrong else 0

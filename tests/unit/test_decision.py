@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from mailback.policy.handling import Handling
 
 from mailback.bounce.taxonomy import Action, Kind, Provenance
 from mailback.policy.decision import DecisionRules, decide
+from mailback.policy.handling import Handling
 from mailback.store.records import Event
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
