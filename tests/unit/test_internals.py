@@ -12,17 +12,15 @@ PAGE = (ROOT / "docs" / "internals.md").read_text()
 
 def _declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + [
-        line for extra in project["optional-dependencies"].values() for line in extra
-    ]
+    lines = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
     return {re.split(r"[\[<>=;! ]", line, maxsplit=1)[0].lower() for line in lines}
 
 
 def test_every_dependency_has_its_reason_on_the_page_and_no_other() -> None:
     section = PAGE.split("## Dependencies", 1)[1].split("\n## ", 1)[0]
-    explained = set(
-        re.findall(r"^\| ([a-z][a-z0-9-]+)(?: \(extra `[a-z]+`\))? \|", section, re.MULTILINE)
-    ) - {"package"}
+    explained = set(re.findall(r"^\| ([a-z][a-z0-9-]+)(?: \(extra `[a-z]+`\))? \|", section, re.MULTILINE)) - {
+        "package"
+    }
     assert explained == _declared()
 
 
