@@ -858,7 +858,7 @@ class Part:
         """The content as text with LF, HTML with its tags, `Limits.max_text_bytes` octets at most; a container has
         none."""
         if self._text is None:
-            self._text = "" if self._is_container else self._read_text()
+            self._text = "" if self.is_container else self._read_text()
         return self._text
 
     @property
@@ -866,7 +866,7 @@ class Part:
         """The parts of a multipart, in order; empty for a leaf. A multipart in which no delimiter can be found has one
         child, text/plain, with everything."""
         if self._children is None:
-            self._children = tuple(self._split()) if self._is_container else ()
+            self._children = tuple(self._split()) if self.is_container else ()
         return self._children
 
     @property
@@ -878,7 +878,8 @@ class Part:
         return self._message
 
     @property
-    def _is_container(self) -> bool:
+    def is_container(self) -> bool:
+        """Whether it is a multipart."""
         return self.type.startswith("multipart/")
 
     @property
@@ -1014,7 +1015,7 @@ class Message:
     def parts(self) -> tuple[Part, ...]:
         """All parts, depth first, the root and other containers included, without those of attached messages."""
         if self._parts is None:
-            self._parts = _walk(self.root)
+            self._parts = _walk(self.root) if self.root.is_container else (self.root,)
         return self._parts
 
     @property
@@ -1039,7 +1040,8 @@ def _walk(root: Part) -> tuple[Part, ...]:
     while ahead:
         part = ahead.pop()
         walked.append(part)
-        ahead.extend(reversed(part.children))
+        if part.is_container:
+            ahead.extend(reversed(part.children))
     return tuple(walked)
 
 

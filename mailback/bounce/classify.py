@@ -144,6 +144,7 @@ class Classifier:
             owners += [provider.id] * len(provider.marks)
             nodes += provider.marks
         self._owners = tuple(owners)
+        self._unlimited = frozenset(number for number, owner in enumerate(owners) if _is_unlimited(owner))
         self._patterns = PatternSet(
             nodes,
             engine="re" if engine == "re" else "hyperscan" if engine == "hyperscan" else "auto",
@@ -208,7 +209,8 @@ class Classifier:
         hits = [
             _Hit(owner, number, owner.strength * discount, data)
             for number in found
-            if not isinstance(owner := self._owners[number], str) and _holds(owner, context)
+            if number in self._unlimited or _holds(self._owners[number], context)
+            if not isinstance(owner := self._owners[number], str)
         ]
         if context.status is not None and discount == 1.0:
             for provider in context.providers:
@@ -243,8 +245,15 @@ class Classifier:
         return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], words, bool(rule.statuses))
 
 
-def _holds(rule: TextRule, context: _Context) -> bool:
-    """Whether the rule's limits (provider, codes) are met."""
+def _is_unlimited(owner: TextRule | str) -> bool:
+    """Whether it is a rule that holds wherever its words stand, as nearly all do."""
+    return isinstance(owner, TextRule) and not (owner.provider or owner.statuses or owner.codes)
+
+
+def _holds(rule: TextRule | str, context: _Context) -> bool:
+    """Whether it is a rule, and its limits (provider, codes) are met."""
+    if isinstance(rule, str):
+        return False
     if rule.provider is not None and rule.provider not in context.providers:
         return False
     if rule.statuses:
@@ -306,15 +315,18 @@ def _count(votes: list[_Vote]) -> tuple[Subcategory, float, list[_Vote]]:
     support: dict[Subcategory, float] = {}
     for vote in _deciding(counted):
         support[vote.says] = support.get(vote.says, 0.0) + vote.mass
-    total = sum(vote.mass for vote in counted)
-    if not total:
-        return Subcategory.UNKNOWN, _NOTHING_KNOWN, counted
-    winner = max(support, key=lambda says: support[says])
-    share = sum(vote.mass * _agreement(vote.says, winner) for vote in counted) / total
+    winner = max(support, key=support.__getitem__, default=Subcategory.UNKNOWN)
+    total = agreed = 0.0
     all_err = 1.0
     for vote in counted:
-        all_err *= 1.0 - vote.strength * _agreement(vote.says, winner) * (vote.weight > 0)
-    return winner, min(share * (1.0 - all_err), _SUREST), counted
+        if vote.weight:
+            agreement = _agreement(vote.says, winner)
+            total += vote.mass
+            agreed += vote.mass * agreement
+            all_err *= 1.0 - vote.strength * agreement
+    if not total:
+        return Subcategory.UNKNOWN, _NOTHING_KNOWN, counted
+    return winner, min(agreed / total * (1.0 - all_err), _SUREST), counted
 
 
 def _deciding(votes: list[_Vote]) -> list[_Vote]:
@@ -366,11 +378,11 @@ def _engaged(says: Subcategory, trend: str) -> _Vote:
 
 
 def _evidence(votes: list[_Vote], counted: list[_Vote]) -> tuple[Evidence, ...]:
-    weights = {vote.layer: vote.weight for vote in counted}
-    return tuple(
-        Evidence(vote.layer, vote.rule, weights[vote.layer] * vote.strength, vote.says.value, vote.text)
-        for vote in votes
-    )[:_MAX_EVIDENCE]
+    told = [
+        Evidence(vote.layer, vote.rule, as_counted.mass, vote.says.value, vote.text)
+        for vote, as_counted in zip(votes, counted, strict=True)
+    ]
+    return tuple(told[:_MAX_EVIDENCE])
 
 
 def _verdict(

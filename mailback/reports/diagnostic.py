@@ -40,6 +40,10 @@ class Said(NamedTuple):
     status: str | None
 
 
+_ANY_CODE = re.compile(r"[245](?:[0-5]\d|\.\d\.)")
+_NOTHING_SAID = Said(None, None)
+
+
 def codes(text: str) -> Said:
     """The reply code and the most telling status code of a diagnostic.
 
@@ -47,6 +51,8 @@ def codes(text: str) -> Said:
     Said(smtp_code='550', status='5.1.1')
     """
     text = text[:_CAP]
+    if _ANY_CODE.search(text) is None:  # half of all texts asked about
+        return _NOTHING_SAID
     smtp_code = None
     told: list[str] = []
     for status, start in _statuses(text):
