@@ -1,0 +1,294 @@
+"""What a reply asks for: thirteen intents, told by phrases, with a confidence and the second-best reading.
+
+The phrases are data (`replies_intents.toml`) and are looked up by their first word, so the work grows with the words
+of the reply and not with the number of phrases. Each phrase adds its weight to its intent as a chance that it is right
+(`1 - (1-a)(1-b)`), capped; one in the subject that the person wrote counts three times. Negated requests do not count.
+A bare yes, no or ok is read by the mail that it answers.
+
+Log events: none; never raises on any string. A wrong rule file raises RulesError while loading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+from mailback.reply.rulefiles import lists
+from mailback.reply.words import fold
+from mailback.resources import rules_dir
+
+FILE = "replies_intents.toml"
+
+
+class Intent(StrEnum):
+    """What the writer wants, as routes and deadlines need it."""
+
+    INTERESTED = "interested"
+    QUESTION = "question"
+    SUPPORT = "support"
+    NOT_NOW = "not_now"
+    OBJECTION = "objection"
+    OUT_OF_OFFICE = "out_of_office"
+    UNSUBSCRIBE = "unsubscribe"
+    BILLING = "billing"
+    LEGAL = "legal"
+    SECURITY = "security"
+    REFERRAL = "referral"
+    MEETING_BOOKED = "meeting_booked"
+    UNCLASSIFIED = "unclassified"
+
+
+WEIGHTS = {"sure": 0.8, "likely": 0.5, "hint": 0.2}
+"""Chance that a phrase of that list tells its intent."""
+CAP = 0.95
+"""Words never make anything surer than this."""
+
+_READ = 4000  # characters looked at
+_HITS = 3  # phrases of one intent that count
+_GAP = 3  # words that `*` stands for
+_NEGATED = 3  # words before a phrase in which a negation turns it
+_SHORT = 4  # words of a bare answer
+_OWN_SUBJECT = 3  # how often a phrase in a subject of the person's own counts
+_UNSURE = 0.3  # confidence where no phrase was found
+_STEM = 3  # letters by which phrases that begin with a word's beginning are looked up
+
+_TOKEN = re.compile(
+    r"(?P<mail>[^\s@<>(),;:]{1,64}@[a-z0-9.-]+)|(?P<clock>\b\d{1,2}(?:[:.h]\d\d(?!\d)| ?(?:am|pm|uhr|uur|h)\b))"
+    r"|(?P<money>[€$£¥] ?\d[\d.,]*|\d[\d.,]* ?(?:€|eur\b|euros?\b|usd\b|kr\b|zl\b))|[a-z0-9][a-z0-9']*|[?!.,;:\n]"
+)
+_PICTURED = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+_CLAUSE_ENDS = frozenset("?!.,;:\n")
+_SENTENCE_ENDS = frozenset("?!.\n")
+_REPLY_SUBJECT = re.compile(r"\s*(?:re|aw|sv|antw|odp|rif|vs|r|回复|答复|返信)\s*(?:\[\d+\])?[:：]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words in order; `*` stands for a few others."""
+
+    words: tuple[str, ...]
+    intent: Intent
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A phrase that was found."""
+
+    intent: Intent
+    says: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The likeliest intent, the next, and why."""
+
+    intent: Intent
+    confidence: float
+    runner_up: Intent | None
+    runner_up_confidence: float
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRules:
+    """The phrases of `replies_intents.toml`, by first word."""
+
+    spelled: dict[str, tuple[Phrase, ...]]
+    begun: dict[str, tuple[Phrase, ...]]
+    pictured: tuple[Phrase, ...]
+    groups: dict[str, str]
+    negations: frozenset[str]
+    flips: frozenset[str]
+    short: dict[str, frozenset[str]]
+    ending: tuple[Phrase, ...]
+
+    @classmethod
+    def load(cls, directories: Sequence[Path]) -> IntentRules:
+        """Raises RulesError with every problem of the files."""
+        keys: dict[str, tuple[str, ...]] = {intent.value: tuple(WEIGHTS) for intent in Intent}
+        keys |= {"groups": ("day", "when"), "negation": ("words", "flips"), "short": ("yes", "no", "ok")}
+        told = lists(directories, FILE, keys | {"thread": ("ending",)})
+        phrases = {
+            Phrase(_words(text), intent, weight)
+            for intent in Intent
+            for strength, weight in WEIGHTS.items()
+            for text in told[f"{intent.value}.{strength}"]
+        }
+        spelled: dict[str, tuple[Phrase, ...]] = {}
+        begun: dict[str, tuple[Phrase, ...]] = {}
+        for phrase in sorted(phrases, key=lambda phrase: (-phrase.weight, phrase.words)):
+            first = phrase.words[0]
+            if not _PICTURED.search(first):
+                index, key = (begun, first[:_STEM]) if first.endswith("~") else (spelled, first)
+                index[key] = (*index.get(key, ()), phrase)
+        return cls(
+            spelled=spelled,
+            begun=begun,
+            pictured=tuple(phrase for phrase in phrases if _PICTURED.search(phrase.words[0])),
+            groups={fold(word): f"#{group}" for group in ("day", "when") for word in told[f"groups.{group}"]},
+            negations=frozenset(told["negation.words"]),
+            flips=frozenset(told["negation.flips"]),
+            short={key: frozenset(map(_bare, told[f"short.{key}"])) for key in ("yes", "no", "ok")},
+            ending=tuple(Phrase(_words(text), Intent.OBJECTION, 1.0) for text in told["thread.ending"]),
+        )
+
+
+@lru_cache(maxsize=1)
+def shipped() -> IntentRules:
+    """The file that ships, read once a process."""
+    return IntentRules.load([rules_dir()])
+
+
+def read(text: str, subject: str = "", thread: Sequence[str] = (), rules: IntentRules | None = None) -> Reading:
+    """The intent of what a person wrote; `thread` holds the texts of earlier messages, oldest first."""
+    rules = rules or shipped()
+    own_subject = "" if _REPLY_SUBJECT.match(subject) and text else subject
+    if (answer := _short_answer(text or own_subject, thread, rules)) is not None:
+        return answer
+    found = list(_found(text, rules))
+    for evidence in _found(own_subject, rules):
+        found.extend([evidence] * _OWN_SUBJECT)
+    return _weighed(found)
+
+
+def _weighed(found: Sequence[Evidence]) -> Reading:
+    wrong: dict[Intent, list[float]] = {}
+    for evidence in sorted(found, key=lambda evidence: -evidence.weight):
+        weights = wrong.setdefault(evidence.intent, [])
+        if len(weights) < _HITS:
+            weights.append(1 - evidence.weight)
+    scores = {intent: min(CAP, 1 - _product(chances)) for intent, chances in wrong.items()}
+    ranked = sorted(scores, key=lambda intent: -scores[intent])
+    if not ranked:
+        return Reading(Intent.UNCLASSIFIED, _UNSURE, None, 0.0, ())
+    second = ranked[1] if len(ranked) > 1 else None
+    return Reading(
+        ranked[0], scores[ranked[0]], second, scores[second] if second is not None else 0.0, tuple(dict.fromkeys(found))
+    )
+
+
+def _product(chances: Sequence[float]) -> float:
+    product = 1.0
+    for chance in chances:
+        product *= chance
+    return product
+
+
+def _short_answer(text: str, thread: Sequence[str], rules: IntentRules) -> Reading | None:
+    """A bare yes, no or ok; None for anything else."""
+    bare = _bare(text[:200])
+    if not bare or len(bare.split()) > _SHORT:
+        return None
+    said = next((key for key in ("no", "yes", "ok") if bare in rules.short[key]), None)
+    if said is None:
+        return None
+    ends = bool(thread) and _asks_to_end(thread[-1], rules)
+    intent, confidence = _SHORT_ANSWERS[said, ends]
+    return Reading(intent, confidence, None, 0.0, (Evidence(intent, bare, confidence),))
+
+
+_SHORT_ANSWERS = {
+    ("yes", False): (Intent.INTERESTED, 0.65),
+    ("no", False): (Intent.OBJECTION, 0.8),
+    ("ok", False): (Intent.UNCLASSIFIED, 0.5),
+    ("yes", True): (Intent.OBJECTION, 0.8),
+    ("no", True): (Intent.UNCLASSIFIED, 0.5),
+    ("ok", True): (Intent.OBJECTION, 0.6),
+}
+"""Intent and confidence by the answer, and by whether we had asked for leave to stop."""
+
+
+def _asks_to_end(text: str, rules: IntentRules) -> bool:
+    folded = fold(text[:_READ])
+    tokens = _tokens(folded)
+    if any(phrase.words[0] in folded for phrase in rules.ending if _PICTURED.search(phrase.words[0])):
+        return True
+    return any(
+        _ends(phrase.words, tokens, at, rules) is not None for at in range(len(tokens)) for phrase in rules.ending
+    )
+
+
+def _found(text: str, rules: IntentRules) -> Iterator[Evidence]:
+    """Every phrase in a text; of those that begin at one word, each intent's strongest."""
+    folded = fold(text[:_READ])
+    tokens = _tokens(folded)
+    turned: dict[Intent, int] = {}  # up to which token an intent is negated
+    for at, token in enumerate(tokens):
+        seen: set[Intent] = set()
+        for phrase in _candidates(token, rules):
+            if phrase.intent in seen or (end := _ends(phrase.words, tokens, at, rules)) is None:
+                continue
+            if phrase.intent in rules.flips and (at < turned.get(phrase.intent, 0) or _negated(tokens, at, rules)):
+                turned[phrase.intent] = max(end, turned.get(phrase.intent, 0))
+                continue
+            seen.add(phrase.intent)
+            yield Evidence(phrase.intent, " ".join(phrase.words), phrase.weight)
+    if _PICTURED.search(folded):
+        for phrase in rules.pictured:
+            if phrase.words[0] in folded:
+                yield Evidence(phrase.intent, phrase.words[0], phrase.weight)
+
+
+def _candidates(token: str, rules: IntentRules) -> Iterator[Phrase]:
+    yield from rules.spelled.get(token, ())
+    yield from rules.begun.get(token[:_STEM], ())
+    if (group := rules.groups.get(token)) is not None:
+        yield from rules.spelled.get(group, ())
+
+
+def _ends(words: Sequence[str], tokens: Sequence[str], at: int, rules: IntentRules) -> int | None:
+    """Where a phrase that begins at a token ends, or None; never beyond the sentence."""
+    gap = 0
+    for word in words:
+        if word == "*":
+            gap = _GAP
+            continue
+        for here in range(at, min(at + gap + 1, len(tokens))):
+            if _is(word, tokens[here], rules):
+                at, gap = here + 1, 0
+                break
+            if tokens[here] in _SENTENCE_ENDS:
+                return None
+        else:
+            return None
+    return at
+
+
+def _is(word: str, token: str, rules: IntentRules) -> bool:
+    if word.endswith("~"):
+        return token.startswith(word[:-1])
+    return word in (token, rules.groups.get(token))
+
+
+def _negated(tokens: Sequence[str], at: int, rules: IntentRules) -> bool:
+    for token in reversed(tokens[max(0, at - _NEGATED) : at]):
+        if token in _CLAUSE_ENDS:
+            return False
+        if token in rules.negations:
+            return True
+    return False
+
+
+def _tokens(folded: str) -> list[str]:
+    return ["@" if m["mail"] else _masked(m) for m in _TOKEN.finditer(folded)]
+
+
+def _masked(match: re.Match[str]) -> str:
+    if match["clock"]:
+        return "#clock"
+    return "#money" if match["money"] else match[0].replace("'", "")
+
+
+def _words(phrase: str) -> tuple[str, ...]:
+    return tuple(fold(phrase).replace("'", "").split())
+
+
+def _bare(text: str) -> str:
+    """An answer without punctuation and apostrophes."""
+    return " ".join(re.sub(r"[^\w\s]|_", " ", fold(text).replace("'", "")).split())
