@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import address, belief, reports, returnpath
+from mailback import address, belief, guard, reports, returnpath
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.taxonomy import Action, Kind, Provenance
@@ -30,11 +30,11 @@ from mailback.message import LIMITS, Limits, Message, parse
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.reports import Vocabulary, vocabulary
-from mailback.reports.original import date
+from mailback.reports.dates import date
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 from mailback.store.ids import new_id
-from mailback.store.records import Event
+from mailback.store.records import Event, Suppression
 
 if TYPE_CHECKING:
     from mailback.settings import Settings
@@ -256,6 +256,9 @@ class Engine:
         self._store = store
         self._knowledge = knowledge or Knowledge.load(settings)
         self._belief = belief.Belief(self._knowledge.return_paths)
+        self._guard = guard.Guard(
+            settings.policy.unproven_per_hour, settings.policy.wave_minimum, settings.policy.wave_factor
+        )
         self._rules = DecisionRules(
             hard_bounces_needed=settings.policy.hard_bounces_needed,
             hold_during_review=settings.policy.hold_during_review,
@@ -306,11 +309,22 @@ class Engine:
             recorded = transaction.record(event)
             event_ids.append(recorded.event_id)
             if (recorded.new or recorded.better) and decision.suppression is not None:
-                transaction.suppress(
-                    replace(decision.suppression, event_id=recorded.event_id), actor=f"event:{recorded.event_id}"
-                )
+                suppression = replace(decision.suppression, event_id=recorded.event_id)
+                decision = self._carried_out(transaction, event, decision, suppression)
             decisions.append(decision)
         return _outcome(assessment.classification, tuple(decisions), event_ids[0], hearing.restored())
+
+    def _carried_out(
+        self, transaction: Transaction, event: Event, decision: Decision, suppression: Suppression
+    ) -> Decision:
+        """Suppress, unless too many reports ask for the like; what became of the decision."""
+        event_id = suppression.event_id or event.id
+        held = self._guard.holds(transaction, event, suppression)
+        if held is None:
+            transaction.suppress(suppression, actor=f"event:{event_id}")
+            return decision
+        transaction.amend(event_id, Action.MANUAL_REVIEW, held)
+        return Decision(Action.MANUAL_REVIEW, held)
 
     def _decide(self, transaction: Transaction, event: Event, handling: Handling | None) -> Decision:
         if handling is None:

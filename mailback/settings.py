@@ -638,6 +638,27 @@ class PolicySettings(Section):
     min_confidence: float = Field(
         0.6, ge=0, le=1, description="Verdicts below this confidence do nothing that cannot be undone."
     )
+    unproven_per_hour: int = Field(
+        500,
+        ge=0,
+        le=1_000_000,
+        description=(
+            "Suppressions without proof that one source (client network, reporting domain) may cause in an hour; the "
+            "rest waits for a person. 0 is no limit."
+        ),
+    )
+    wave_minimum: int = Field(
+        50,
+        ge=0,
+        le=1_000_000,
+        description=(
+            "Permanent suppressions of one cause and provider in an hour from which on they may be a wave, which "
+            "freezes the rest until `mailback wave undo` or `mailback wave confirm`. 0 is never."
+        ),
+    )
+    wave_factor: float = Field(
+        5.0, ge=1, le=1000, description="How many times the provider's normal rate, over a week, makes it a wave."
+    )
 
 
 class RulesSettings(Section):

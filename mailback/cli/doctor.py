@@ -131,6 +131,9 @@ def _contents(store: Store) -> Iterator[Finding]:
         yield Finding("store", "fail", str(problem), "mailback store upgrade, or restore a backup (docs/operations.md)")
     if not problems:
         yield Finding("store", "ok", "schema, integrity and audit chain are whole")
+        for wave in store.waves(only_open=True):
+            told = f"wave {wave.id}: {wave.members} addresses of {wave.provider} ({wave.subcategory}) wait"
+            yield Finding("store", "warn", told, "mailback wave list; then mailback wave undo, or confirm")
 
 
 def _database_file(path: Path, service: ServiceSettings) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ COMMANDS: dict[str, Place] = {
     "rules": Place("rules", "rules", "The rules of bounces: unmatched, test, lint."),
     "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),
     "config": Place("config", "config", "Check and show the configuration."),
+    "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
     "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),

@@ -66,7 +66,9 @@ def maintain(config: Path | None) -> int:
     kept = timedelta(days=load_settings(config).journal.retention_days)
     with open_store(config) as database:
         path = database.path
-        forgotten = database.forget_journal(datetime.now(UTC) - kept)
+        now = datetime.now(UTC)
+        forgotten = database.forget_journal(now - kept)
+        database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
         folded = _fold(path)
         verified = database.verify_audit()
     if forgotten:

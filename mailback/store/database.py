@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import checking, journal, sqlite
+from mailback.store import checking, journal, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
 from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads
-from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Stats, Suppression
+from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Stats, Suppression, Wave
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Report, Writer
 
@@ -154,6 +154,11 @@ class Store:
         ).result():
             total += removed
         return total
+
+    def waves(self, *, only_open: bool = False) -> list[Wave]:
+        """Bursts that were frozen, the latest first."""
+        found = [waves.wave_of(row) for row in self._readers.fetch(waves.ALL_WAVES)]
+        return [wave for wave in found if wave.state == "open"] if only_open else found
 
     def explain(self, key: str) -> Explanation:
         """All that is known about one address."""

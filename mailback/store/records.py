@@ -94,6 +94,23 @@ class Suppression:
 
 
 @dataclass(frozen=True, slots=True)
+class Wave:
+    """A burst of like verdicts about one provider, beyond its normal rate."""
+
+    id: int
+    provider: str
+    subcategory: str
+    opened_at: datetime
+    closed_at: datetime | None
+    state: str
+    """`open`: new suppressions of its kind are frozen; `undone`; `confirmed`."""
+    normal: float
+    """Permanent suppressions of its kind an hour, before it."""
+    members: int
+    """Addresses that it suppressed or would have."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One message that went out, in one SMTP transaction."""
 

@@ -163,6 +163,44 @@ journal_recipient = Table(
     sqlite_with_rowid=False,
 )
 
+# How many of something there were in an hour, by what caused it: what budgets and waves are told by.
+rate = Table(
+    "rate",
+    metadata,
+    Column("cause", Text, nullable=False),
+    Column("hour", BigInteger, nullable=False, comment="hours since 1970 UTC"),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("cause", "hour"),
+    sqlite_with_rowid=False,
+)
+
+# A burst of like verdicts about one provider, and the suppressions that it made or would have made.
+wave = Table(
+    "wave",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("subcategory", String(64), nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("state", String(16), nullable=False),
+    Column("normal", Float, nullable=False, comment="permanent suppressions an hour, before"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "state", "provider", "subcategory"),
+)
+
+wave_member = Table(
+    "wave_member",
+    metadata,
+    Column("wave_id", BigInteger, nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("scope", String(200), nullable=False),
+    Column("event_id", String(26), nullable=False),
+    Column("suppression", Text, nullable=False, comment="JSON"),
+    PrimaryKeyConstraint("wave_id", "address_key", "scope"),
+    sqlite_with_rowid=False,
+)
+
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
 # row and the hash before it.
 audit = Table(

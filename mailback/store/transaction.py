@@ -6,6 +6,7 @@ A unit sees everything the units before it in the batch did. It must not keep th
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailback import address
-from mailback.bounce.taxonomy import Provenance
+from mailback.bounce.taxonomy import Action, Provenance
 from mailback.store import audit as trail
-from mailback.store import codec, journal, precedence
+from mailback.store import codec, journal, precedence, waves
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
 from mailback.store.records import Event, JournalEntry, Suppression
@@ -148,6 +149,80 @@ class Transaction:
     def audit(self, actor: str, verb: str, subject: str, detail: Mapping[str, object] | None = None) -> None:
         """Add a line to the trail. `suppress` and `lift` do this by themselves."""
         self._append_audit(codec.ticks(datetime.now(UTC)), actor, verb, subject, detail or {})
+
+    def count(self, cause: str, at: datetime) -> int:
+        """One more of `cause` in the hour of `at`; how many there are now."""
+        return waves.count(self._connection, cause, at)
+
+    def past_rate(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
+        """How many of `cause` an hour there were in the hours before; and since how many hours it is known."""
+        return waves.past_rate(self._connection, cause, at, hours)
+
+    def wave(self, provider: str, subcategory: str) -> int | None:
+        """The open wave of this kind."""
+        return waves.standing(self._connection, provider, subcategory)
+
+    def begin_wave(self, provider: str, subcategory: str, at: datetime, normal: float) -> int:
+        """Open a wave with what its hour has suppressed already; its number."""
+        number = waves.begin(self._connection, provider, subcategory, at, normal)
+        detail = {"provider": provider, "subcategory": subcategory, "normal": normal}
+        self.audit("mailback", "wave", f"wave:{number}", detail)
+        return number
+
+    def freeze(self, number: int, suppression: Suppression) -> None:
+        """Keep a suppression with its wave instead of making it."""
+        waves.add(self._connection, number, suppression)
+
+    def confirm_wave(self, number: int, actor: str) -> int | None:
+        """Make all suppressions of a wave; how many changed anything, None for a wave that there is not."""
+        if waves.find(self._connection, number) is None:
+            return None
+        changed = sum(self.suppress(member, actor) for member in waves.members(self._connection, number))
+        waves.close(self._connection, number, "confirmed")
+        self.audit(actor, "wave", f"wave:{number}", {"state": "confirmed", "changed": changed})
+        return changed
+
+    def undo_wave(self, number: int, actor: str) -> int | None:
+        """Bring back what stood before a wave; how many suppressions it had made, None for a wave that there is not."""
+        if waves.find(self._connection, number) is None:
+            return None
+        undone = sum(
+            self._take_back(member, actor, f"wave {number} undone")
+            for member in waves.members(self._connection, number)
+        )
+        waves.close(self._connection, number, "undone")
+        self.audit(actor, "wave", f"wave:{number}", {"state": "undone", "changed": undone})
+        return undone
+
+    def _take_back(self, made: Suppression, actor: str, reason: str) -> bool:
+        """Undo one suppression where it still stands as it was made, and restore the one before it."""
+        now = datetime.now(UTC)
+        key, scope = made.address_key, made.scope
+        if not any(s.scope == scope and s.event_id == made.event_id for s in self.active(key, now)):
+            return False
+        self.lift(key, scope, actor=actor, reason=reason)
+        rows = self._connection.execute(sql.CHANGES_OF, (key,)).fetchall()
+        earlier = waves.before([codec.change_of(row) for row in rows], made.event_id, scope)
+        if earlier is not None and (earlier.until is None or earlier.until > now):
+            stood = replace(
+                made, reason=earlier.reason, type=earlier.type, subcategory=earlier.subcategory, source=earlier.source,
+                since=earlier.since, until=earlier.until, event_id=earlier.event_id, suggestion=earlier.suggestion,
+            )  # fmt: skip
+            self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(stood))
+            self._tell(stood, now, actor, "restored", stood.reason)
+        return True
+
+    def amend(self, event_id: str, action: Action, note: str) -> None:
+        """Another action for an event that is recorded, and why."""
+        row = self._connection.execute("SELECT notes FROM event WHERE id = ?", (event_id,)).fetchone()
+        notes = [*json.loads(row[0]), note] if row else [note]
+        self._connection.execute(
+            "UPDATE event SET action = ?, notes = ? WHERE id = ?", (action, json.dumps(notes), event_id)
+        )
+
+    def forget_rates(self, before: datetime) -> int:
+        """Remove counts from before that time."""
+        return waves.forget_rates(self._connection, before)
 
     def mark(self) -> trail.Tail | None:
         """What `rewind` needs to undo this transaction's own memory when the writer rolls a savepoint back."""

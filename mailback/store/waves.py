@@ -1,0 +1,129 @@
+"""Rates and waves, within the store's transaction: counting by the hour, freezing, and all undone or confirmed at once.
+
+A wave remembers the suppressions it made and those that it would have made. Undoing it lifts what it made and brings
+back what stood before, as the history tells it; confirming it, also after it was undone, makes them all. Whatever a
+person or another event has changed since is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+
+from mailback.store import codec
+from mailback.store.records import Suppression, SuppressionChange, Wave
+
+_HOUR_US = 3_600_000_000
+_COUNT = (
+    "INSERT INTO rate (cause, hour, count) VALUES (?, ?, 1)"
+    " ON CONFLICT (cause, hour) DO UPDATE SET count = rate.count + 1 RETURNING count"
+)
+_PAST = "SELECT min(hour), coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour >= ? AND hour < ?"
+_WAVE = (
+    "SELECT id, provider, subcategory, opened_at, closed_at, state, normal,"
+    " (SELECT count(*) FROM wave_member WHERE wave_id = wave.id) FROM wave"
+)
+_ALREADY = (
+    "SELECT suppression.* FROM event JOIN suppression ON suppression.address_key = event.recipient_key"
+    " AND suppression.event_id = event.id WHERE event.at >= ? AND coalesce(event.provider, event.domain) = ?"
+    " AND event.subcategory = ? AND suppression.lifted_at IS NULL AND suppression.until IS NULL"
+)
+_PUT_MEMBER = (
+    "INSERT OR REPLACE INTO wave_member (wave_id, address_key, scope, event_id, suppression) VALUES (?,?,?,?,?)"
+)
+ALL_WAVES = f"{_WAVE} ORDER BY id DESC"
+
+
+def hour_of(at: datetime) -> int:
+    return codec.ticks(at) // _HOUR_US
+
+
+def count(connection: sqlite3.Connection, cause: str, at: datetime) -> int:
+    """One more in the hour of `at`; how many there are now."""
+    return int(connection.execute(_COUNT, (cause, hour_of(at))).fetchone()[0])
+
+
+def past_rate(connection: sqlite3.Connection, cause: str, at: datetime, hours: int) -> tuple[float, int]:
+    """How many an hour there were in the hours before that of `at`; and since how many hours it is known at all."""
+    now = hour_of(at)
+    first, total = connection.execute(_PAST, (cause, now - hours, now)).fetchone()
+    known = now - first if first is not None else 0
+    return (total / known if known else 0.0), known
+
+
+def forget_rates(connection: sqlite3.Connection, before: datetime) -> int:
+    return connection.execute("DELETE FROM rate WHERE hour < ?", (hour_of(before),)).rowcount
+
+
+def wave_of(row: codec.Row) -> Wave:
+    number, provider, subcategory, opened, closed, state, normal, members = row
+    return Wave(
+        number, provider, subcategory, codec.moment(opened), codec.optional_moment(closed), state, normal, members
+    )
+
+
+def find(connection: sqlite3.Connection, number: int) -> Wave | None:
+    row = connection.execute(f"{_WAVE} WHERE id = ?", (number,)).fetchone()
+    return wave_of(row) if row else None
+
+
+def standing(connection: sqlite3.Connection, provider: str, subcategory: str) -> int | None:
+    """The open wave of this kind."""
+    row = connection.execute(
+        "SELECT id FROM wave WHERE state = 'open' AND provider = ? AND subcategory = ?", (provider, subcategory)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def begin(connection: sqlite3.Connection, provider: str, subcategory: str, at: datetime, normal: float) -> int:
+    """Open a wave; what its hour has suppressed already belongs to it."""
+    number = connection.execute(
+        "INSERT INTO wave (provider, subcategory, opened_at, state, normal) VALUES (?, ?, ?, 'open', ?)",
+        (provider, subcategory, codec.ticks(at), normal),
+    ).lastrowid
+    assert number is not None
+    since = hour_of(at) * _HOUR_US
+    for row in connection.execute(_ALREADY, (since, provider, subcategory)).fetchall():
+        add(connection, number, codec.suppression_of(row))
+    return number
+
+
+def add(connection: sqlite3.Connection, number: int, suppression: Suppression) -> None:
+    connection.execute(
+        _PUT_MEMBER,
+        (number, suppression.address_key, suppression.scope, suppression.event_id or "", _written(suppression)),
+    )
+
+
+def members(connection: sqlite3.Connection, number: int) -> list[Suppression]:
+    rows = connection.execute(
+        "SELECT suppression FROM wave_member WHERE wave_id = ? ORDER BY address_key, scope", (number,)
+    ).fetchall()
+    return [_read(row[0]) for row in rows]
+
+
+def close(connection: sqlite3.Connection, number: int, state: str) -> None:
+    connection.execute(
+        "UPDATE wave SET state = ?, closed_at = ? WHERE id = ?", (state, codec.ticks(datetime.now(UTC)), number)
+    )
+
+
+def before(changes: list[SuppressionChange], event_id: str | None, scope: str) -> SuppressionChange | None:
+    """What stood in a scope before an event changed it; None where nothing did."""
+    earlier: SuppressionChange | None = None
+    for change in changes:
+        if change.scope != scope:
+            continue
+        if change.event_id == event_id and change.verb != "lifted":
+            break
+        earlier = None if change.verb == "lifted" else change
+    return earlier
+
+
+def _written(suppression: Suppression) -> str:
+    return json.dumps(codec.suppression_row(suppression))
+
+
+def _read(text: str) -> Suppression:
+    return codec.suppression_of((*json.loads(text), None, None, None))

@@ -1,0 +1,191 @@
+"""What many reports together may not do: the budget of the unproven, and waves with their way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mailback.bounce.taxonomy import Action
+from mailback.cli.main import run
+from mailback.engine import Engine
+from mailback.envelope import Envelope, Source
+from mailback.settings import Settings
+from mailback.store import Store
+from mailback.store.records import Suppression
+from tests.support.mail import dsn
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
+        opened.upgrade()
+        yield opened
+
+
+def engine_of(store: Store, **policy: float) -> Engine:
+    return Engine(Settings.model_validate({"policy": policy}), store)
+
+
+def bounce(engine: Engine, who: str, *, client: str = "203.0.113.9", at: datetime = NOON, mta: str = "") -> Action:
+    envelope = Envelope("", ("news@sender.test",), client_address=client, source=Source.SMTPD, received_at=at)
+    raw = dsn(who, message_id=f"<{who.partition('@')[0]}.{at:%d%H}@sender.test>")
+    if mta:
+        raw = raw.replace(b"Reporting-MTA: dns; mx.receiver.test", f"Reporting-MTA: dns; {mta}".encode())
+    return engine.inbound(envelope, raw).decisions[0].action
+
+
+def suppressed(store: Store) -> set[str]:
+    return {s.address for s in store.suppressions(active_at=datetime.now(UTC))}
+
+
+# The budget ------------------------------------------------------------------------------------------------------
+
+
+def test_past_its_budget_a_source_suppresses_nobody_more(store: Store) -> None:
+    engine = engine_of(store, unproven_per_hour=3)
+    actions = [bounce(engine, f"u{n}@receiver.test", mta=f"mx{n}.test") for n in range(5)]
+    assert actions == [Action.SUPPRESS_PERMANENTLY] * 3 + [Action.MANUAL_REVIEW] * 2
+    assert suppressed(store) == {f"u{n}@receiver.test" for n in range(3)}
+    last = list(store.events())[-1]
+    assert last.action is Action.MANUAL_REVIEW
+    assert any("203.0.113.0/24" in note for note in last.notes)
+
+
+def test_a_reporting_domain_has_a_budget_from_wherever_it_comes(store: Store) -> None:
+    engine = engine_of(store, unproven_per_hour=3)
+    for n in range(5):
+        bounce(engine, f"u{n}@receiver.test", client=f"198.51.{n}.7")
+    assert len(suppressed(store)) == 3
+
+
+def test_other_sources_and_the_next_hour_have_budgets_of_their_own(store: Store) -> None:
+    engine = engine_of(store, unproven_per_hour=1)
+    bounce(engine, "a@receiver.test", mta="one.test")
+    bounce(engine, "b@receiver.test", mta="two.test", client="198.51.100.1")
+    bounce(engine, "c@receiver.test", mta="one.test", at=NOON + timedelta(hours=1))
+    assert len(suppressed(store)) == 3
+
+
+def test_the_same_report_again_costs_no_budget(store: Store) -> None:
+    engine = engine_of(store, unproven_per_hour=2)
+    for _ in range(10):
+        bounce(engine, "a@receiver.test")
+    bounce(engine, "b@receiver.test")
+    assert len(suppressed(store)) == 2
+
+
+def test_an_mta_of_ours_on_this_host_is_no_source(store: Store) -> None:
+    engine = engine_of(store, unproven_per_hour=1)
+    for n in range(3):
+        bounce(engine, f"u{n}@receiver.test", client="127.0.0.1", mta=f"mx{n}.test")
+    assert len(suppressed(store)) == 3
+
+
+# Waves -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flooded(store: Store) -> Store:
+    """A day with one failure an hour, and then twenty within one: the first ten pass, then the wave freezes."""
+    engine = engine_of(store, wave_minimum=10)
+    for hour in range(30):
+        bounce(engine, f"usual{hour}@receiver.test", at=NOON - timedelta(hours=30 - hour))
+    for n in range(20):
+        bounce(engine, f"burst{n}@receiver.test")
+    return store
+
+
+BURST = {f"burst{n}@receiver.test" for n in range(20)}
+
+
+def of_burst(store: Store) -> set[str]:
+    return suppressed(store) & BURST
+
+
+def test_a_burst_far_beyond_the_normal_rate_freezes(flooded: Store) -> None:
+    [wave] = flooded.waves(only_open=True)
+    assert (wave.subcategory, wave.members, wave.normal) == ("user_unknown", 20, 1.0)
+    assert of_burst(flooded) == {f"burst{n}@receiver.test" for n in range(10)}
+
+
+def test_without_a_known_normal_rate_there_is_no_wave(store: Store) -> None:
+    engine = engine_of(store, wave_minimum=10)
+    for n in range(20):
+        bounce(engine, f"burst{n}@receiver.test")
+    assert store.waves() == []
+    assert len(of_burst(store)) == 20
+
+
+def test_undoing_a_wave_brings_back_the_state_before_and_leaves_the_rest(flooded: Store) -> None:
+    before = suppressed(flooded) - BURST
+    flooded.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    assert suppressed(flooded) == before
+    assert [wave.state for wave in flooded.waves()] == ["undone"]
+    assert flooded.verify_audit().holds
+
+
+def test_undoing_can_itself_be_undone_and_that_again(flooded: Store) -> None:
+    def tell(verb: str) -> set[str]:
+        flooded.submit(lambda transaction: getattr(transaction, f"{verb}_wave")(1, "operator:ann")).result()
+        return of_burst(flooded)
+
+    assert [tell("undo"), tell("confirm"), tell("undo"), tell("confirm")] == [set(), BURST, set(), BURST]
+
+
+def test_what_stood_before_the_wave_stands_again_as_it_was(store: Store) -> None:
+    until = datetime.now(UTC) + timedelta(days=3)
+    earlier = Suppression(
+        "burst3@receiver.test", "burst3@receiver.test", "all", "asked for a pause", None, None, "operator", NOON, until
+    )
+    store.submit(lambda transaction: transaction.suppress(earlier, "operator:ann")).result()
+    engine = engine_of(store, wave_minimum=10)
+    for hour in range(30):
+        bounce(engine, f"usual{hour}@receiver.test", at=NOON - timedelta(hours=30 - hour))
+    for n in range(20):
+        bounce(engine, f"burst{n}@receiver.test")
+    changed = store.lookup("burst3@receiver.test")
+    assert changed is not None
+    assert changed.until is None
+    store.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    assert of_burst(store) == {"burst3@receiver.test"}
+    assert store.lookup("burst3@receiver.test") == earlier
+
+
+def test_what_a_person_decided_meanwhile_is_left_alone(flooded: Store) -> None:
+    def decide(transaction: object) -> None:
+        transaction.lift("burst0@receiver.test", actor="operator:ann", reason="is back")  # type: ignore[attr-defined]
+        transaction.suppress(  # type: ignore[attr-defined]
+            Suppression(
+                "burst0@receiver.test", "burst0@receiver.test", "all", "asked", None, None, "operator", NOON, None
+            ),
+            "operator:ann",
+        )
+
+    flooded.submit(decide).result()
+    flooded.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    assert of_burst(flooded) == {"burst0@receiver.test"}
+
+
+def test_after_a_decision_bounces_of_that_kind_pass_again(flooded: Store) -> None:
+    flooded.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    assert bounce(engine_of(flooded, wave_minimum=1000), "later@receiver.test") is Action.SUPPRESS_PERMANENTLY
+
+
+def test_the_command_line_lists_undoes_and_confirms(
+    flooded: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mailback.toml"
+    file.write_text(f"store.url = 'sqlite:///{tmp_path}/mailback.db'\n")
+    config = ["--config", str(file)]
+    assert run(["wave", "list", *config]) == 0
+    assert "user_unknown" in capsys.readouterr().out
+    assert run(["wave", "undo", "1", *config]) == 0
+    assert "10 suppressions taken back" in capsys.readouterr().out
+    assert run(["wave", "confirm", "1", *config]) == 0
+    assert "20 addresses suppressed" in capsys.readouterr().out
+    assert run(["wave", "undo", "7", *config]) == 1
