@@ -77,7 +77,7 @@ class Reasons:
         block = self._text[mention.end : min(following, mention.end + 2 * _CAP)]
         for number, piece in enumerate(_BLANK_LINE.split(block, maxsplit=2)[:2]):
             told = piece.strip(_EDGES)
-            if told:
+            if any(map(str.isalnum, told)):  # not the full stop after an address that ends a sentence
                 return reason(told[:_CAP]), number == 0
         return _NOTHING, False
 
