@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mailback.reply import body, dates, language
+from mailback.reply import body, dates, intent, language
 
 _FOLDER = Path(__file__).parents[3] / "shared" / "corpus" / "replies"
 pytestmark = pytest.mark.skipif(not (_FOLDER / "sample.jsonl").is_file(), reason=f"no samples in {_FOLDER}")
@@ -58,3 +58,12 @@ def test_language_and_return_date_of_the_samples() -> None:
             sent = datetime.strptime(item["headers"]["date"], "%a, %d %b %Y %H:%M:%S %z")
             day = dates.return_date(_new_text(item), sent, item["language"])
             assert (day and day.isoformat()) in [item["return_date"], *item.get("return_date_acceptable", [])]
+
+
+def test_intent_of_the_samples() -> None:
+    items = _items()
+    acceptable = 0
+    for item in items:
+        told = intent.read(_new_text(item), item["subject"], _thread(item)).intent
+        acceptable += told in (item["label"], *item["acceptable"])
+    assert acceptable / len(items) >= 0.90
