@@ -1,9 +1,9 @@
 """The milter behind a real Postfix, beside Postfix without one and beside opendkim: `python bench/milter.py` (as root).
 
-One Postfix takes the same mail on several ports: without a milter, with opendkim verifying (a C program on the same
-libmilter), with Mailback reading what comes in (parse, classify, tag, durable commit), and with Mailback checking the
-recipients of what goes out. All mail ends in discard(8), so what is measured is smtpd(8), cleanup(8) and the milter.
-Rounds are interleaved and the median is taken.
+One Postfix takes the same mail on several ports: without a milter, with opendkim verifying (a C program on libmilter),
+with Mailback reading what comes in (parse, classify, tag, durable commit), and with Mailback checking the recipients of
+what goes out (the check alone, and with the journal's entry of each message). All mail ends in discard(8), so what is
+measured is smtpd(8), cleanup(8) and the milter. Rounds are interleaved and the median is taken.
 
 What comes in are 6 kB bounces, each about another address: the same one twice would be recorded once and flatter. They
 carry no DKIM signature, as most bounces do not, which is the cheapest case for opendkim. What goes out is sent by
@@ -37,6 +37,9 @@ from tests.support.mail import dsn
 from tests.support.server import free_port, running, wait_for
 
 SESSIONS = 20
+INBOUND = ("none", "opendkim", "mailback")
+OUTBOUND = ("none", "outbound", "journal", "policy")
+"""Ports of the one Postfix, in the order in which a round of each is sent."""
 PADDING = 5000
 """Octets of returned body, for a bounce of 6 kB in all."""
 ROUND_TIMEOUT_S = 120
@@ -61,6 +64,8 @@ socket_mode = "0666"
 workers = {workers}
 [policyd]
 listen = "127.0.0.1:{policy}"
+[journal]
+outbound = {journal}
 """
 
 Round = Callable[[], float]
@@ -187,14 +192,17 @@ def start_opendkim(stack: ExitStack, folder: Path) -> str:
     return f"unix:{socket}"
 
 
-def start_mailback(stack: ExitStack, folder: Path, asked: argparse.Namespace) -> tuple[str, int]:
+def start_mailback(stack: ExitStack, folder: Path, asked: argparse.Namespace, *, journal: bool) -> tuple[str, int]:
     """`mailback serve`; the milter's address as Postfix wants it, and the policy service's port."""
+    folder.mkdir()
+    folder.chmod(0o755)
     (folder / "state").mkdir()
     store_url = f"sqlite:///{folder / 'state' / 'mailback.db'}"
     fill(store_url, asked.suppressed)
     config, policy = folder / "mailback.toml", free_port()
     socket = folder / "mailback.sock"
-    config.write_text(MAILBACK.format(store=store_url, socket=socket, workers=asked.workers, policy=policy))
+    told = {"store": store_url, "socket": socket, "workers": asked.workers, "policy": policy}
+    config.write_text(MAILBACK.format(journal=str(journal).lower(), **told))
     stack.enter_context(running(config))
     return f"unix:{socket}", policy
 
@@ -204,13 +212,15 @@ def measure(folder: Path, asked: argparse.Namespace) -> str:
     letter = folder / "letter.eml"
     letter.write_bytes(supply.next().replace(b"\r\n", b"\n"))
     with ExitStack() as stack:
-        mailback, policy = start_mailback(stack, folder, asked)
+        mailback, policy = start_mailback(stack, folder / "mailback", asked, journal=False)
+        remembering, _ = start_mailback(stack, folder / "remembering", asked, journal=True)
         via_policy = f"check_policy_service {{ inet:127.0.0.1:{policy}, timeout=10s, default_action=DUNNO }}"
         smtpds = {
             "none": Smtpd(),
             "opendkim": Smtpd({"smtpd_milters": start_opendkim(stack, folder)}),
             "mailback": Smtpd({"smtpd_milters": mailback}),
             "outbound": Smtpd({"smtpd_milters": mailback, "milter_macro_daemon_name": "ORIGINATING"}),
+            "journal": Smtpd({"smtpd_milters": remembering, "milter_macro_daemon_name": "ORIGINATING"}),
             "policy": Smtpd({"smtpd_recipient_restrictions": "$via_policy"}),
         }
         parameters = {
@@ -231,13 +241,16 @@ def measure(folder: Path, asked: argparse.Namespace) -> str:
             return lambda: outgoing(postfix.port(name), asked.messages, letter)
 
         came_in = interleaved(asked.rounds, {name: inbound(name) for name in ("none", "opendkim", "mailback")})
-        went_out = interleaved(asked.rounds, {name: outbound(name) for name in ("none", "outbound", "policy")})
+        went_out = interleaved(
+            asked.rounds, {name: outbound(name) for name in ("none", "outbound", "journal", "policy")}
+        )
     return table(came_in, went_out, asked, supply.size)
 
 
 def table(came_in: Mapping[str, float], went_out: Mapping[str, float], asked: argparse.Namespace, size: int) -> str:
     bare, peer, ours = came_in["none"], came_in["opendkim"], came_in["mailback"]
     plain, checked, policy = went_out["none"], went_out["outbound"], went_out["policy"]
+    remembered = went_out["journal"]
     how = (
         f"Postfix to discard(8), {SESSIONS} sessions, a connection a message, unix sockets; medians of {asked.rounds} "
         f"interleaved rounds of {asked.messages} messages of {size} octets.\n"
@@ -257,6 +270,7 @@ def table(came_in: Mapping[str, float], went_out: Mapping[str, float], asked: ar
             "|---|---|---|---|",
             f"| no milter | {plain:.0f} | 1.00 | |",
             f"| Mailback, milter at RCPT | {checked:.0f} | {checked / plain:.2f} | ≥ 0.75 |",
+            f"| Mailback, milter, and the journal's entry committed | {remembered:.0f} | {remembered / plain:.2f} | |",
             f"| Mailback, policy service | {policy:.0f} | {policy / plain:.2f} | |",
             "",
         ]
@@ -268,7 +282,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=1000, help="of one round")
     parser.add_argument("--suppressed", type=int, default=100_000, help="addresses on the list")
-    parser.add_argument("--workers", type=int, default=0, help="milter processes; 0 is one a core")
+    parser.add_argument("--workers", type=int, default=1, help="milter processes; Postfix needs cores as well")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="a disk, not a tmpfs")
     asked = parser.parse_args()
     if reason := unavailable():
