@@ -302,6 +302,7 @@ class Engine:
         """Within the transaction: record each event, decide on it with its history, carry the decision out."""
         decisions = []
         event_ids = []
+        held: dict[str, None] = {}
         hearing = belief.Hearing(transaction, assessment.answered)
         for event, handling in zip(_believed(assessment, hearing), assessment.handlings, strict=True):
             decision = self._decide(transaction, event, handling)
@@ -310,21 +311,27 @@ class Engine:
             event_ids.append(recorded.event_id)
             if (recorded.new or recorded.better) and decision.suppression is not None:
                 suppression = replace(decision.suppression, event_id=recorded.event_id)
-                decision = self._carried_out(transaction, event, decision, suppression)
+                decision = self._carried_out(transaction, event, decision, suppression, held)
             decisions.append(decision)
-        return _outcome(assessment.classification, tuple(decisions), event_ids[0], hearing.restored())
+        return _outcome(assessment.classification, tuple(decisions), event_ids[0], hearing.restored(), tuple(held))
 
     def _carried_out(
-        self, transaction: Transaction, event: Event, decision: Decision, suppression: Suppression
+        self,
+        transaction: Transaction,
+        event: Event,
+        decision: Decision,
+        suppression: Suppression,
+        held: dict[str, None],
     ) -> Decision:
-        """Suppress, unless too many reports ask for the like; what became of the decision."""
+        """Suppress, unless too many reports ask for the like (then `held` is told why); what became of the decision."""
         event_id = suppression.event_id or event.id
-        held = self._guard.holds(transaction, event, suppression)
-        if held is None:
+        reason = self._guard.holds(transaction, event, suppression)
+        if reason is None:
             transaction.suppress(suppression, actor=f"event:{event_id}")
             return decision
-        transaction.amend(event_id, Action.MANUAL_REVIEW, held)
-        return Decision(Action.MANUAL_REVIEW, held)
+        held[reason] = None
+        transaction.amend(event_id, Action.MANUAL_REVIEW, reason)
+        return Decision(Action.MANUAL_REVIEW, reason)
 
     def _decide(self, transaction: Transaction, event: Event, handling: Handling | None) -> Decision:
         if handling is None:
@@ -426,6 +433,7 @@ def _outcome(
     decisions: tuple[Decision, ...],
     event_id: str,
     restored: tuple[tuple[str, str], ...],
+    held: tuple[str, ...],
 ) -> Outcome:
     kind = classification.kind
     machine = kind in _MACHINE_KINDS
@@ -439,7 +447,7 @@ def _outcome(
         add_headers=_tags(classification, _route(machine, decisions), event_id),
         remove_headers=(TAG_PREFIX,),
         event_id=event_id,
-        notes=classification.notes,
+        notes=(*classification.notes, *held),
         decisions=decisions,
         restored=restored,
     )

@@ -6,7 +6,8 @@ told 250. Whatever fails before that is a temporary failure, or the next hop's o
 so there is no queue here that could lose it. A message that comes again is the same event again.
 
 Log events:
-    received            a message was taken; `kind`, `id` (the event), `to` (where it went on to), `size`
+    received            a message was taken; `kind`, `id` (the event), `to` (where it went on to), `size`, and `notes`
+                        where there is something to note: what could not be read, a suppression held back by a wave
     refused             a message was recorded and then refused or put off by where it goes on to (`to`); `reply` is
                         what the peer was told. Look at that server or folder when it lasts.
     not_recorded        the store could not commit; the peer was answered 451 and keeps the mail. The event
@@ -152,6 +153,7 @@ class Intake:
             "recipients": len(envelope.recipients),
             "client": envelope.client_address or "local",
             "size": len(arrival.raw),
+            "notes": outcome.notes or None,
         }
         refused = next((reply for reply in replies if not reply.accepted), None)
         if refused is None:

@@ -113,6 +113,13 @@ def test_a_burst_far_beyond_the_normal_rate_freezes(flooded: Store) -> None:
     assert of_burst(flooded) == {f"burst{n}@receiver.test" for n in range(10)}
 
 
+def test_the_door_is_told_so_that_the_operator_reads_it_in_the_log(flooded: Store) -> None:
+    envelope = Envelope("", ("news@sender.test",), client_address="203.0.113.9", received_at=NOON)
+    raw = dsn("burst99@receiver.test", message_id="<burst99@sender.test>")
+    outcome = engine_of(flooded, wave_minimum=10).inbound(envelope, raw)
+    assert any("wave 1" in note for note in outcome.notes)
+
+
 def test_without_a_known_normal_rate_there_is_no_wave(store: Store) -> None:
     engine = engine_of(store, wave_minimum=10)
     for n in range(20):
