@@ -639,12 +639,13 @@ class PolicySettings(Section):
         0.6, ge=0, le=1, description="Verdicts below this confidence do nothing that cannot be undone."
     )
     unproven_per_hour: int = Field(
-        500,
+        2000,
         ge=0,
         le=1_000_000,
         description=(
             "Suppressions without proof that one source (client network, reporting domain) may cause in an hour; the "
-            "rest waits for a person. 0 is no limit."
+            "rest waits for a person. 0 is no limit. The default leaves room for the bounces of a large provider about a "
+            "large mailing; lower it where you send less."
         ),
     )
     wave_minimum: int = Field(
