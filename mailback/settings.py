@@ -644,8 +644,8 @@ class PolicySettings(Section):
         le=1_000_000,
         description=(
             "Suppressions without proof that one source (client network, reporting domain) may cause in an hour; the "
-            "rest waits for a person. 0 is no limit. The default leaves room for the bounces of a large provider about a "
-            "large mailing; lower it where you send less."
+            "rest waits for a person. 0 is no limit. The default leaves room for the bounces of a large provider about "
+            "a large mailing; lower it where you send less."
         ),
     )
     wave_minimum: int = Field(
