@@ -649,12 +649,13 @@ class PolicySettings(Section):
         ),
     )
     wave_minimum: int = Field(
-        50,
+        1000,
         ge=0,
         le=1_000_000,
         description=(
             "Permanent suppressions of one cause and provider in an hour from which on they may be a wave, which "
-            "freezes the rest until `mailback wave undo` or `mailback wave confirm`. 0 is never."
+            "freezes the rest until `mailback wave undo` or `mailback wave confirm`. 0 is never. The default lets the "
+            "dead addresses of a first large mailing pass; lower it to what your own mailings bring."
         ),
     )
     wave_factor: float = Field(
