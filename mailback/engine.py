@@ -309,6 +309,8 @@ class Engine:
             event.action = decision.action
             recorded = transaction.record(event)
             event_ids.append(recorded.event_id)
+            if recorded.new and handling is not None and handling.alert:
+                held[_alert(event)] = None
             if (recorded.new or recorded.better) and decision.suppression is not None:
                 suppression = replace(decision.suppression, event_id=recorded.event_id)
                 decision = self._carried_out(transaction, event, decision, suppression, held)
@@ -352,6 +354,11 @@ def _believed(assessment: Assessment, hearing: belief.Hearing) -> Iterator[Event
         if graded.recipient_key != event.recipient_key:
             graded.identity = _identity(graded, kind, event.raw_sha256 or "")
         yield graded
+
+
+def _alert(event: Event) -> str:
+    """What the operator is told of a fault on our own side: the address is not to blame, something of ours is."""
+    return f"alert: {event.type}/{event.subcategory} at {event.provider or event.domain}: look at our own side"
 
 
 def unavailable() -> str:

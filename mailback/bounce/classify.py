@@ -190,8 +190,9 @@ class Classifier:
             hits = sorted(hits + self._report_hits(report, context), key=_strongest)
         code, text = self._code_vote(failure.status, failure.smtp_code), self._text_vote(hits, context)
         votes = [vote for vote in (code, text) if vote is not None]
-        told_outright = text is not None and text.strength >= SPECIFIC
-        # The model turns no specific text, and costs as much as all other layers together.
+        # The model costs as much as all other layers together: where a specific text and the code agree, it is not
+        # asked. Where they do not, it turns no specific text, but its doubt rightly lowers the confidence (measured).
+        told_outright = text is not None and code is not None and text.strength >= SPECIFIC and code.says is text.says
         if self._model is not None and data and not told_outright and (told := self._model.vote(data)) is not None:
             votes.append(_Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"]))
         return votes

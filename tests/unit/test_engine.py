@@ -215,3 +215,15 @@ def test_the_operators_own_words_and_caps_reach_the_readers(store: Store, tmp_pa
     )
     Engine(settings, store).inbound(ENVELOPE, raw)
     assert len(list(store.events())) == 1
+
+
+def test_a_fault_on_our_own_side_is_told_to_the_operator_once(engine: Engine, store: Store) -> None:
+    raw = dsn(
+        "fine@receiver.test",
+        message_id="<rdns@sender.test>",
+        status="5.7.25",
+        diagnostic="550 5.7.25 The IP address sending this message does not have a PTR record",
+    )
+    assert any("reverse_dns_missing" in note for note in engine.inbound(ENVELOPE, raw).notes)
+    assert not any("alert" in note for note in engine.inbound(ENVELOPE, raw).notes)
+    assert store.lookup("fine@receiver.test") is None
