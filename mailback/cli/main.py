@@ -47,7 +47,7 @@ COMMANDS: dict[str, Place] = {
     "events": Place("events", "events", "Tell what happened, the latest first."),
     "journal": Place("journal", "journal", "What went out: add, find, list, unsubscribe."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
-    "rules": Place("rules", "rules", "The rules of bounces: what they do not name yet, what a file would change, what is wrong with one."),
+    "rules": Place("rules", "rules", "The rules of bounces: what they do not name yet, a trial of new ones, a lint."),
     "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),
     "config": Place("config", "config", "Check and show the configuration."),
     "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),

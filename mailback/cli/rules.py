@@ -48,7 +48,7 @@ _FINDINGS = (Column("rule", wraps=False), Column("what", "yellow"), Column("patt
 
 @click.group()
 def rules() -> None:
-    """The rules of bounces: what they do not name yet, what a file would change, what is wrong with one."""
+    """The rules of bounces: what they do not name yet, a trial of new ones, a lint."""
 
 
 # ---- unmatched ------------------------------------------------------------------------------------------------------
