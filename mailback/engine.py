@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from mailback import address, belief, guard, reports, returnpath
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
-from mailback.bounce.taxonomy import Action, Kind, Provenance
+from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
 from mailback.bounce.verdict import Verdict
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
@@ -111,6 +111,16 @@ class Classification:
     @property
     def kind(self) -> Kind:
         return self.report.kind
+
+    @property
+    def names_nobody(self) -> bool:
+        """A bounce that does not tell whom it is about: only a person can make something of it."""
+        return self.kind is Kind.BOUNCE and not self.findings
+
+    @property
+    def machine(self) -> bool:
+        """Whether the message has said all it has to say once it is recorded."""
+        return self.kind in _MACHINE_KINDS and not self.names_nobody
 
     def to_dict(self, source: str | None = None) -> dict[str, object]:
         """The dictionary of `mailback classify --json`; `source` names where the message was read from."""
@@ -216,7 +226,7 @@ class Knowledge:
             report, findings = self._read(message, envelope)
         except Exception as error:  # a fault in a reader costs the verdict, never the mail
             report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
-        return message, Classification(report, findings, (*message.notes, *report.notes))
+        return message, Classification(report, findings, _notes(message, report, findings))
 
     def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
         report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
@@ -286,6 +296,8 @@ class Engine:
             event = _event(envelope, classification, report_id, digest, len(raw))
             if finding is not None:
                 _fill_finding(event, finding, classification, digest)
+            elif classification.names_nobody:
+                event.type, event.subcategory = Type.UNKNOWN.value, Subcategory.UNKNOWN.value
             events.append(event)
             handlings.append(finding.handling if finding is not None else None)
         events[0].processing_us = (time.perf_counter_ns() - began) // 1000
@@ -305,7 +317,7 @@ class Engine:
         held: dict[str, None] = {}
         hearing = belief.Hearing(transaction, assessment.answered)
         for event, handling in zip(_believed(assessment, hearing), assessment.handlings, strict=True):
-            decision = self._decide(transaction, event, handling)
+            decision = _reviewed(self._decide(transaction, event, handling), assessment.classification)
             event.action = decision.action
             recorded = transaction.record(event)
             event_ids.append(recorded.event_id)
@@ -354,6 +366,31 @@ def _believed(assessment: Assessment, hearing: belief.Hearing) -> Iterator[Event
         if graded.recipient_key != event.recipient_key:
             graded.identity = _identity(graded, kind, event.raw_sha256 or "")
         yield graded
+
+
+def _notes(message: Message, report: Report, findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """What was odd about a message, in words: kept with its events and logged."""
+    notes = [*message.notes, *report.notes]
+    if report.truncated:
+        notes.append("read in part: a limit was passed, and what stands beyond it is not recorded")
+    if report.kind is Kind.BOUNCE and not findings:
+        notes.append("says that a delivery failed, and names nobody")
+    if report.kind is Kind.OTHER and not message.headers.items():
+        notes.append("no mail: no header field could be read")
+    if b"\0" in message.raw:
+        notes.append("holds NUL octets")
+    return tuple(dict.fromkeys(notes))
+
+
+def _reviewed(decision: Decision, classification: Classification) -> Decision:
+    """The decision, or a person's look where the message was not understood whole."""
+    if decision.action is not Action.NO_ACTION:
+        return decision
+    if classification.names_nobody:
+        return Decision(Action.MANUAL_REVIEW, "the bounce names nobody: somebody has to read it")
+    if classification.report.truncated:
+        return Decision(Action.MANUAL_REVIEW, "the message was read in part only")
+    return decision
 
 
 def _alert(event: Event) -> str:
@@ -443,7 +480,7 @@ def _outcome(
     held: tuple[str, ...],
 ) -> Outcome:
     kind = classification.kind
-    machine = kind in _MACHINE_KINDS
+    machine = classification.machine
     return Outcome(
         disposition=Disposition.TAG,
         kind=kind,
@@ -461,10 +498,9 @@ def _outcome(
 
 
 def _route(machine: bool, decisions: tuple[Decision, ...]) -> str:
-    if not machine:
-        return "notify_owner"
-    review = any(decision.action is Action.MANUAL_REVIEW for decision in decisions)
-    return "require_approval" if review else "auto_archive"
+    if any(decision.action is Action.MANUAL_REVIEW for decision in decisions):
+        return "require_approval"
+    return "auto_archive" if machine else "notify_owner"
 
 
 def _tags(classification: Classification, route: str, event_id: str) -> tuple[tuple[str, str], ...]:

@@ -105,7 +105,36 @@ def test_what_is_no_mail_is_recorded_as_other_and_passed_on(engine: Engine, stor
     assert outcome.kind is Kind.OTHER
     assert outcome.smtp_code == 250
     assert not outcome.machine
-    assert [event.kind for event in store.events()] == [Kind.OTHER]
+    (event,) = store.events()
+    assert event.kind is Kind.OTHER
+    assert event.notes
+
+
+def test_a_bounce_that_names_nobody_goes_to_a_person_instead_of_the_bin(engine: Engine, store: Store) -> None:
+    raw = b"From: MAILER-DAEMON@x.test\r\nSubject: Undelivered Mail Returned to Sender\r\n\r\n" + b"x" * 500_000
+    outcome = engine.inbound(ENVELOPE, raw)
+    assert outcome.kind is Kind.BOUNCE
+    assert not outcome.machine
+    assert outcome.decisions[0].action is Action.MANUAL_REVIEW
+    (event,) = store.events()
+    assert (event.type, event.subcategory, event.recipient) == ("unknown", "unknown", None)
+    assert any("names nobody" in note for note in event.notes)
+    assert dict(outcome.add_headers)["X-Mailback-Route"] == "require_approval"
+
+
+def test_what_stands_beyond_a_limit_is_said_and_looked_at(store: Store) -> None:
+    settings = Settings.model_validate({"limits": {"max_recipients": 2}, "policy": {"unproven_per_hour": 0}})
+    groups = b"".join(
+        b"Final-Recipient: rfc822; r%d@receiver.test\r\nAction: delayed\r\nStatus: 4.4.1\r\n\r\n" % n for n in range(5)
+    )
+    raw = dsn("last@receiver.test", message_id="<1@sender.test>", action="delayed", status="4.4.1").replace(
+        b"Final-Recipient:", groups + b"Final-Recipient:"
+    )
+    outcome = Engine(settings, store).inbound(ENVELOPE, raw)
+    events = list(store.events())
+    assert len(events) == 2
+    assert all(any("limit" in note for note in event.notes) for event in events)
+    assert {decision.action for decision in outcome.decisions} == {Action.MANUAL_REVIEW}
 
 
 def test_a_reader_that_fails_costs_the_verdict_not_the_mail(

@@ -9,6 +9,7 @@ import pytest
 from mailback import reports
 from mailback.message import parse
 from mailback.reports import OriginalNames, original
+from mailback.reports.dates import date
 
 _BLOCK = b"""Return-Path: <bounces+u=a.example@sender.example>
 DKIM-Signature: v=1; d=sender.example; b=abc
@@ -76,7 +77,7 @@ def test_a_text_without_header_lines_gives_nothing() -> None:
     ],
 )
 def test_dates_are_utc_and_wrong_ones_none(value: str | None, expected: datetime | None) -> None:
-    assert original.date(value) == expected
+    assert date(value) == expected
 
 
 def test_the_postfix_sender_stands_in_for_a_missing_return_path() -> None:
