@@ -5,70 +5,39 @@ What it told the MTA to accept must be in the store exactly once; a session that
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import struct
-import threading
-import time
 from pathlib import Path
 
+from tests.support.load import Load, kill_in_rounds
 from tests.support.mail import dsn
 from tests.support.mta import Mta
-from tests.support.server import RunningMailback, kill_quietly, wait_for
+from tests.support.server import RunningMailback
 
 ROUNDS = 6
-WORKER_KILLS = 3
-"""In each round, before the whole service is killed; the supervisor's back-off grows with each death in a row."""
-SENDERS = 4
 ACCEPT = b"a"
 CONTINUE = b"c"
 
 
-class Load:
-    """Sessions of an MTA that keep bringing bounces, and remember which were accepted."""
+class MilterLoad(Load):
+    """Sessions of an MTA."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._numbers = iter(range(1_000_000))
-        self.accepted: list[str] = []
-        self._threads = [threading.Thread(target=self._bring_all, daemon=True) for _ in range(SENDERS)]
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    def broken(self) -> tuple[type[Exception], ...]:
+        return OSError, EOFError, AssertionError, struct.error
 
-    def wait_until_it_flows(self) -> None:
-        """Bounces are accepted again, whatever was killed before."""
-        before = len(self.accepted)
-        wait_for(lambda: len(self.accepted) > before + SENDERS, 60, "the milter answers again")
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=60)
-            assert not thread.is_alive()
-
-    def _bring_all(self) -> None:
-        while not self._stop.is_set():
-            try:
-                mta = Mta(self._path)
-                try:
-                    self._bring_some(mta)
-                finally:
-                    mta.hang_up()
-            except (OSError, EOFError, AssertionError, struct.error):
-                time.sleep(0.02)  # killed under our hands: nothing was promised
-
-    def _bring_some(self, mta: Mta) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                number = next(self._numbers)
-            address = f"gone-{number}@receiver.test"
-            if _bring(mta, address, number) in (ACCEPT, CONTINUE):
-                with self._lock:
-                    self.accepted.append(address)
+    def session(self) -> None:
+        mta = Mta(self._path)
+        try:
+            while self.goes_on:
+                address, number = self.next_address()
+                if _bring(mta, address, number) in (ACCEPT, CONTINUE):
+                    self.acknowledge(address)
+        finally:
+            mta.hang_up()
 
 
 def _bring(mta: Mta, address: str, number: int) -> bytes:
@@ -89,29 +58,11 @@ def test_every_bounce_accepted_before_a_kill_is_there_exactly_once(tmp_path: Pat
     path = tmp_path / "milter.sock"
     config = tmp_path / "mailback.toml"
     config.write_text(f'[store]\nurl = "sqlite:///{database}"\n[milter]\nlisten = "unix:{path}"\nworkers = 2\n')
-    server = RunningMailback(config)
-    load = Load(path)
-    dice = random.Random(20261123)
-    server.start()
-    load.start()
-    try:
-        for _ in range(ROUNDS):
-            for _ in range(WORKER_KILLS):
-                load.wait_until_it_flows()
-                time.sleep(dice.uniform(0.0, 0.15))
-                kill_quietly(dice.choice(server.workers()))
-            load.wait_until_it_flows()
-            time.sleep(dice.uniform(0.0, 0.15))
-            server.kill_everything()
-            server.start()
-        load.wait_until_it_flows()
-        load.stop()
-    finally:
-        server.stop()
+    load = MilterLoad(path)
+    kill_in_rounds(RunningMailback(config), load, ROUNDS, seed=20261123)
     with sqlite3.connect(database) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         counted = dict(connection.execute("SELECT recipient, count(*) FROM event GROUP BY recipient"))
     connection.close()
-    assert len(load.accepted) > ROUNDS * WORKER_KILLS * SENDERS
-    assert {address: counted.get(address) for address in load.accepted} == dict.fromkeys(load.accepted, 1)
+    assert {address: counted.get(address) for address in load.acknowledged} == dict.fromkeys(load.acknowledged, 1)
     assert set(counted.values()) == {1}
