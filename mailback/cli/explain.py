@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,11 +78,18 @@ def _state(suppression: Suppression) -> str:
 
 def _event_row(event: Event) -> list[object]:
     cause = "/".join(filter(None, (event.type, event.subcategory)))
-    said = " ".join(filter(None, (event.smtp_code or event.status, event.diagnostic)))
     return [
         when(event.at), event.id, event.kind, cause, _two_digits(event.confidence), event.provenance, event.action,
-        said,
+        _said(event),
     ]  # fmt: skip
+
+
+def _said(event: Event) -> str:
+    """Code and diagnostic; most diagnostics begin with the code themselves, and then it is not told twice."""
+    code, diagnostic = event.smtp_code or event.status or "", event.diagnostic or ""
+    if re.match(rf"(?:\d{{3}}[ -])?{re.escape(code)}(?![\d.])", diagnostic):
+        return diagnostic
+    return " ".join(filter(None, (code, diagnostic)))
 
 
 def _evidence_rows(event: Event) -> list[list[object]]:

@@ -592,6 +592,28 @@ def test_explain_replays_the_evidence(told: Run, recorded: Store) -> None:
     assert told("explain", "nonsense").code == 2
 
 
+@pytest.mark.parametrize(
+    ("smtp_code", "status", "diagnostic", "said"),
+    [
+        ("550", "5.1.1", "550 5.1.1 no such user", "550 5.1.1 no such user"),
+        ("550", None, "550-5.1.1 no such user", "550-5.1.1 no such user"),
+        ("550", "5.1.1", "no such user", "550 no such user"),
+        (None, "5.1.1", "550 5.1.1 no such user", "550 5.1.1 no such user"),
+        (None, "5.1.1", "5.1.10 no such domain", "5.1.1 5.1.10 no such domain"),
+        ("550", None, "5501 rules broken", "550 5501 rules broken"),
+        ("550", "5.1.1", None, "550"),
+        (None, None, "mailbox is gone", "mailbox is gone"),
+    ],
+)
+def test_explain_tells_the_code_once(
+    smtp_code: str | None, status: str | None, diagnostic: str | None, said: str
+) -> None:
+    from mailback.cli import explain
+    from tests.support.records import an_event
+
+    assert explain._said(an_event(smtp_code=smtp_code, status=status, diagnostic=diagnostic)) == said
+
+
 def test_stats_count_by_kind_type_and_cause(told: Run, recorded: Store) -> None:
     assert recorded.path.exists()
     [figures] = told("stats", "--json", "--since", "2026-11-01").lines
