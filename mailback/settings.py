@@ -284,7 +284,11 @@ def _expected_one(annotation: Any, notes: tuple[Any, ...]) -> str:
 # Sections ---------------------------------------------------------------------------------------------------
 
 _RESTART: JsonDict = {"restart": True}
-"""Marks keys that a reload (SIGHUP) cannot change: sockets and the user that the process has become."""
+"""Marks keys that a reload (SIGHUP) does not change: where the store is, who may connect, who the process has become.
+
+A store elsewhere is an empty one until it is filled: one wrong letter, taken up by a reload, would lift every
+suppression.
+"""
 
 
 class Section(BaseModel):
@@ -305,7 +309,7 @@ class StoreSettings(Section):
         ),
         examples=["sqlite:////var/lib/mailback/mailback.db"],
         repr=False,
-        json_schema_extra={"secret": True},
+        json_schema_extra={"secret": True, **_RESTART},
     )
     password_file: FilePath | None = Field(
         None,
@@ -314,6 +318,7 @@ class StoreSettings(Section):
             "Keeps the password out of this file."
         ),
         examples=["/etc/mailback/store.password"],
+        json_schema_extra=_RESTART,
     )
     busy_timeout_s: float = Field(
         5.0,
@@ -810,6 +815,16 @@ class Settings(Section):
             for section, key, field in all_keys()
             if is_fixed(field) and getattr(getattr(self, section), key) != getattr(getattr(newer, section), key)
         ]
+
+    def keeping_fixed(self, older: Settings) -> Self:
+        """These settings, with the values of `older` for the keys that a reload cannot change."""
+        kept: dict[str, dict[str, Any]] = {}
+        for name in older.needs_restart(self):
+            section, key = name.split(".")
+            kept.setdefault(section, {})[key] = getattr(getattr(older, section), key)
+        return self.model_copy(
+            update={section: getattr(self, section).model_copy(update=values) for section, values in kept.items()}
+        )
 
 
 def all_keys() -> Iterator[tuple[str, str, FieldInfo]]:

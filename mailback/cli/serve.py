@@ -6,7 +6,8 @@ the service becomes, so that the database belongs to whoever writes it.
 
 Log events:
 `config.warning`      something in the settings can be run but is hardly meant (`warning`). Correct it, or leave it.
-`reload.fixed`        a reload changed `keys` that only a restart can change. Restart when convenient.
+`reload.fixed`        a reload found other values of `keys`, which only a restart changes; those of the start stay in
+                      force. Restart, or put the old values back.
 `store.ready`         the database is at the newest schema. Nothing.
 Everything that prevents a start is told as any command's failure: one line a problem, exit code 1 or 2.
 """
@@ -105,25 +106,26 @@ def _run(config: Path | None, only: str | None = None) -> int:
 
 
 class _Reload:
-    """Builds the parts from the settings as they are now; raises what is wrong with them, and then nothing changes."""
+    """Builds the parts from the settings as they are now; raises what is wrong with them, and then nothing changes.
+
+    What only a restart changes keeps the value that it had at the start.
+    """
 
     def __init__(self, config: Path | None, only: str | None, settings: Settings) -> None:
         self._config = config
         self._only = only
-        self._settings = settings
+        self._at_start = settings
 
     def __call__(self) -> Sequence[Part]:
         from mailback.service import log
 
-        settings = load_settings(self._config, files=True)
+        wanted = load_settings(self._config, files=True)
+        settings = wanted.keeping_fixed(self._at_start)
         parts = _build(settings, self._only)
-        if settings.store.url != self._settings.store.url:
-            prepare_store(settings)
-        if fixed := self._settings.needs_restart(settings):
+        if fixed := self._at_start.needs_restart(wanted):
             log.get_logger("serve").warning("reload.fixed", keys=", ".join(fixed), advice="restart to change these")
         log.configure(settings.log)
         _tell_warnings(settings)
-        self._settings = settings
         return parts
 
 

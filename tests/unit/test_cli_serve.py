@@ -104,3 +104,14 @@ def test_a_reload_says_what_only_a_restart_changes_and_refuses_what_is_wrong(con
         wait_for(lambda: "reloaded" in server.log(), what="the new settings in force")
         assert "config.warning" in server.log()
         assert server.stop() == 0
+
+
+def test_a_reload_never_moves_to_another_store(config: Path, tmp_path: Path) -> None:
+    with running(config) as server:
+        config.write_text(config.read_text().replace("/state/", "/tsate/"))
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for(lambda: "reloaded" in server.log(), what="the new settings in force")
+        fixed = next(line for line in server.log().splitlines() if "reload.fixed" in line)
+        assert "store.url" in fixed
+        assert not (tmp_path / "tsate").exists(), "an empty store would lift every suppression"
+        assert server.stop() == 0

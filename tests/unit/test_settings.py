@@ -321,6 +321,16 @@ def test_what_only_a_restart_changes_is_known() -> None:
     assert before.needs_restart(after) == ["policyd.listen"]
 
 
+def test_a_reload_keeps_where_the_store_is_and_takes_the_rest() -> None:
+    before = Settings.loads("[store]\nurl = 'sqlite:////var/a.db'\n[service]\nuser = 'root'\n")
+    wanted = Settings.loads("[store]\nurl = 'sqlite:////var/b.db'\nbusy_timeout_s = 2.0\n[policyd]\nworkers = 3\n")
+    assert before.needs_restart(wanted) == ["store.url", "service.user"]
+    taken = wanted.keeping_fixed(before)
+    assert (taken.store.url, taken.service.user) == ("sqlite:////var/a.db", "root")
+    assert (taken.store.busy_timeout_s, taken.policyd.workers) == (2.0, 3)
+    assert before.needs_restart(taken) == []
+
+
 def test_every_key_is_documented_at_the_field() -> None:
     variables = set()
     for section, key, field in all_keys():
