@@ -385,7 +385,6 @@ class SmtpdSettings(Section):
             'there, and use "fd:NAME" for a socket that systemd opened.'
         ),
         examples=["127.0.0.1:8025"],
-        json_schema_extra=_RESTART,
     )
     next_hop: Route | None = Field(
         None,
@@ -485,7 +484,6 @@ class MilterSettings(Section):
             "88 ms a message in stalls of the protocol."
         ),
         examples=["unix:/run/mailback/milter.sock"],
-        json_schema_extra=_RESTART,
     )
     workers: int = Field(0, ge=0, le=256, description="Milter processes; 0 is one a core.")
     failure_action: Literal["tempfail", "accept", "quarantine"] = Field(
@@ -535,13 +533,11 @@ class PolicydSettings(Section):
         (),
         description="Where the Postfix policy service listens (`check_policy_service`); unset, it is off.",
         examples=["127.0.0.1:8892"],
-        json_schema_extra=_RESTART,
     )
     socketmap: Listens = Field(
         (),
         description=("Where the socketmap server listens (`socketmap:inet:...` in Postfix tables); unset, it is off."),
         examples=["127.0.0.1:8893"],
-        json_schema_extra=_RESTART,
     )
     socket_mode: SocketMode = Field("0660", description=("File mode of a unix socket."), json_schema_extra=_RESTART)
     socket_group: str | None = Field(
@@ -561,9 +557,7 @@ class PolicydSettings(Section):
 class WebSettings(Section):
     """The HTTP interface. Not part of this version: accepted, and has no effect."""
 
-    listen: Listens = Field(
-        (), description=("Where the HTTP interface listens."), examples=["127.0.0.1:8894"], json_schema_extra=_RESTART
-    )
+    listen: Listens = Field((), description=("Where the HTTP interface listens."), examples=["127.0.0.1:8894"])
 
 
 class SigningSettings(Section):

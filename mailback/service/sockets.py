@@ -126,6 +126,8 @@ class _Registry:
     """The keys that were open at the last `begin`."""
     owner: tuple[int, int] = (-1, -1)
     """User and group that unix sockets are given; -1 leaves what the kernel gave."""
+    asked: set[str] = field(default_factory=set)
+    """The keys asked for since `asked` was last called."""
     inherited: dict[str, socket.socket] | None = None
     """What systemd handed over, by name; None until looked for."""
 
@@ -145,6 +147,7 @@ def open_listener(listen: Listen | str, *, mode: int = 0o660, group: str | int |
         known.socket.setblocking(False)
         known.socket.set_inheritable(False)
     known.wanted = True
+    _registry.asked.add(wanted.key)
     if known.inode is not None:
         _grant(wanted.path, mode, group)
     return known.socket
@@ -153,6 +156,27 @@ def open_listener(listen: Listen | str, *, mode: int = 0o660, group: str | int |
 def own(uid: int, gid: int) -> None:
     """Who the service will be: unix sockets opened from here on are given to that user and group."""
     _registry.owner = (uid, gid)
+
+
+def asked() -> frozenset[str]:
+    """The keys of the addresses asked for since the last call: after a part's `open`, those of that part."""
+    keys = frozenset(_registry.asked)
+    _registry.asked.clear()
+    return keys
+
+
+def keep_only(keys: frozenset[str]) -> None:
+    """In a worker: let go of every socket but these; the files of unix sockets stay, they are the parent's.
+
+    A port listens until its last holder closes it. Held by a worker that never accepts on it, it would swallow its
+    clients and could not be opened again.
+    """
+    for key in _registry.open.keys() - keys:
+        _registry.open.pop(key).socket.close()
+    for name, handed in (_registry.inherited or {}).items():
+        if f"fd:{name}" not in keys:
+            handed.close()
+    _registry.inherited = None
 
 
 def begin() -> None:

@@ -13,7 +13,8 @@ Log events, and what to do about each:
 `reloading`, `reloaded`   SIGHUP was taken; the new settings are in force. Nothing.
 `reload.failed`     the settings or the new workers are bad (`problem`, one line each); the old ones go on. Correct
                     them and reload again.
-`reload.needs_restart`    an address could not be opened without root; restart the service.
+`reload.needs_restart`    an address could not be opened, or not without root (`problem`); the old ones go on. Free the
+                    address and reload again, or restart the service.
 `root`              the service runs as root. Set service.user, or use the unit that ships.
 `worker.died`       a worker ended by itself (`status` or `signal`) and is started again in `restart_in_s`. Once: look
                     for its own last lines. SIGKILL: look for the kernel's out-of-memory killer. Again and again: the
@@ -108,6 +109,8 @@ class _Slot:
 
     part: Part
     index: int
+    addresses: frozenset[str]
+    """The keys of the part's listening sockets: all that the worker may hold."""
     worker: _Worker | None = None
     due: float = 0.0
     deaths: int = 0
@@ -125,8 +128,14 @@ class _Generation:
     slots: list[_Slot] = field(default_factory=list)
 
     @classmethod
-    def of(cls, parts: Sequence[Part]) -> _Generation:
-        slots = [_Slot(part, index) for part in parts for index in range(max(1, part.workers))]
+    def opened(cls, parts: Sequence[Part]) -> _Generation:
+        """Open the sockets of the parts. Raises `SocketError`."""
+        slots = []
+        for part in parts:
+            sockets.asked()  # a part that failed to open may have left some
+            part.open()
+            addresses = sockets.asked()
+            slots += [_Slot(part, index, addresses) for index in range(max(1, part.workers))]
         return cls(tuple(parts), slots)
 
     @property
@@ -156,13 +165,12 @@ def supervise(
     try:
         if become := privileges.identity(user, group):
             sockets.own(*become)
-        for part in parts:
-            part.open()
+        first = _Generation.opened(parts)
         if not privileges.drop(user, group) and privileges.running_as_root():
             _log.warning("root", advice="set service.user, or use the systemd unit that ships")
         gc.collect()
         gc.freeze()  # keeps the pages of what exists now shared with the workers
-        supervisor = _Supervisor(parts, load, drain_timeout_s)
+        supervisor = _Supervisor(first, load, drain_timeout_s)
         try:
             return supervisor.run()
         finally:
@@ -174,8 +182,8 @@ def supervise(
 
 
 class _Supervisor:
-    def __init__(self, parts: Sequence[Part], load: Loader | None, drain_timeout_s: float) -> None:
-        self._current = _Generation.of(parts)
+    def __init__(self, first: _Generation, load: Loader | None, drain_timeout_s: float) -> None:
+        self._current = first
         self._next: _Generation | None = None
         self._load = load
         self._drain_s = drain_timeout_s + GRACE_S
@@ -390,16 +398,14 @@ class _Supervisor:
             self._refuse_reload(["these settings did not come from a file: restart to change them"])
             return
         try:
-            parts = list(self._load())
-            for part in parts:
-                part.open()
+            following = _Generation.opened(self._load())
         except sockets.SocketError as error:
             _log.error("reload.needs_restart", problem=str(error))
             self._refuse_reload([str(error)])
         except Exception as error:  # whatever is wrong with the new settings, the old ones go on
             self._refuse_reload(_problems(error))
         else:
-            self._next = _Generation.of(parts)
+            self._next = following
 
     def _end_reload(self, following: _Generation) -> None:
         self._dismiss(self._current.slots)
@@ -474,6 +480,7 @@ class _Supervisor:
             if isinstance(key.fileobj, int):
                 os.close(key.fileobj)
         self._selector.close()
+        sockets.keep_only(slot.addresses)
         notify.forget()
 
 

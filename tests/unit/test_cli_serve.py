@@ -58,7 +58,7 @@ def test_a_user_that_does_not_exist_starts_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_the_store_belongs_to_the_user_that_the_service_becomes(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o011)
     text = f"[store]\nurl = 'sqlite:///{tmp_path}/state/m.db'\n[service]\nuser = 'nobody'\n"
     prepare_store(Settings.loads(text))

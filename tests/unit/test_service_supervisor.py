@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.server import free_port
+
 PATIENCE_S = 20.0
 
 SERVICE = '''
@@ -42,7 +44,7 @@ class Part:
         self.settings = settings
         self.workers = settings.get("workers", 1)
     def open(self):
-        self.listener = sockets.open_listener("unix:%s/s" % folder, mode=0o666)
+        self.listener = sockets.open_listener("unix:%s/%s" % (folder, self.settings.get("socket", "s")), mode=0o666)
         for other in self.settings.get("listen", []):
             sockets.open_listener(other)
     def close(self):
@@ -88,7 +90,10 @@ def load():
         raise SettingsError(settings["problems"])
     if "bug" in settings:
         raise KeyError(settings["bug"])
-    return [Part(settings)]
+    parts = [Part(settings)]
+    if other := settings.get("other_part"):
+        parts.append(Part(settings | {"listen": other, "socket": "s2"}))
+    return parts
 
 log.configure(SimpleNamespace(level="info", format="json", addresses=False))
 for name, value in read().get("constants", {}).items():
@@ -366,6 +371,37 @@ def test_reload_that_needs_a_new_address_opens_it_or_says_restart(start: Start) 
     service.put({"answer": "c"})
     service.signal(signal.SIGHUP)
     assert len(service.expect("reloaded")["closed"]) == 1
+    assert service.stop() == 0
+
+
+def test_an_address_that_a_reload_gives_up_is_refused_and_can_be_taken_again(start: Start) -> None:
+    ports = [free_port(), free_port()]
+    service = start(listen=[f"127.0.0.1:{ports[0]}"], workers=2)
+    service.expect("ready")
+    for now, given_up in ((1, 0), (0, 1)):
+        old = service.workers()
+        service.put({"answer": "b", "workers": 2, "listen": [f"127.0.0.1:{ports[now]}"]})
+        service.signal(signal.SIGHUP)
+        assert service.expect("reloaded")["closed"] == [f"127.0.0.1:{ports[given_up]}"]
+        assert all(gone(pid) for pid in old)
+        socket.create_connection(("127.0.0.1", ports[now]), PATIENCE_S).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", ports[given_up]), PATIENCE_S)
+    assert service.stop() == 0
+
+
+def test_a_worker_holds_the_addresses_of_its_own_part_only(start: Start) -> None:
+    ports = [free_port(), free_port()]
+    service = start(listen=[f"127.0.0.1:{ports[0]}"], other_part=[f"127.0.0.1:{ports[1]}"])
+    service.expect("ready")
+    listening = {f"0100007F:{port:04X}": port for port in ports}
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
+    inodes = {row[9]: listening[row[1]] for row in rows if row[1] in listening and row[3] == "0A"}
+    held = []
+    for pid in service.workers():
+        links = [link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+        held.append({port for inode, port in inodes.items() if f"socket:[{inode}]" in links})
+    assert sorted(held, key=sorted) == sorted([{port} for port in ports], key=sorted)
     assert service.stop() == 0
 
 

@@ -316,9 +316,9 @@ def test_defaults_agree_with_those_of_the_readers() -> None:
 
 
 def test_what_only_a_restart_changes_is_known() -> None:
-    before = Settings.loads("[policyd]\nlisten = '127.0.0.1:1'\nworkers = 1\n")
-    after = Settings.loads("[policyd]\nlisten = '127.0.0.1:2'\nworkers = 2\n")
-    assert before.needs_restart(after) == ["policyd.listen"]
+    before = Settings.loads("[policyd]\nlisten = '127.0.0.1:1'\nsocket_mode = '0600'\n")
+    after = Settings.loads("[policyd]\nlisten = '127.0.0.1:2'\nsocket_mode = '0660'\n")
+    assert before.needs_restart(after) == ["policyd.socket_mode"]
 
 
 def test_a_reload_keeps_where_the_store_is_and_takes_the_rest() -> None:
