@@ -117,7 +117,7 @@ $(STAMPS)/test: $(STAMPS)/run $(STAMPS)/test-packages
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,test,bench,lint]'
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test $(STAMPS)/bench-packages
