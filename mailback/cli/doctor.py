@@ -7,7 +7,6 @@ instead of ending the others. Emits no log events.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = (Column("area", wraps=False), Column("state", wraps=False), Column("finding"), Column("what to do"))
 _TIMEOUT_S = 3.0
-_SPACE_NEEDED = 200 * 1024 * 1024  # octets; a WAL alone may reach tens of megabytes before it is folded back
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph", "afs"})
 
 
@@ -128,8 +126,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
 def _contents(store: Store) -> Iterator[Finding]:
     problems = store.check()
     for problem in problems:
-        yield Finding("store", "fail", str(problem), "mailback store upgrade, or restore a backup (docs/operations.md)")
-    if not problems:
+        yield Finding("store", "fail", problem.what, problem.advice)
+    if not any(problem.in_data for problem in problems):
         yield Finding("store", "ok", "schema, integrity and audit chain are whole")
         for wave in store.waves(only_open=True):
             told = f"wave {wave.id}: {wave.members} addresses of {wave.provider} ({wave.subcategory}) wait"
@@ -137,6 +135,8 @@ def _contents(store: Store) -> Iterator[Finding]:
 
 
 def _database_file(path: Path, service: ServiceSettings) -> Iterator[Finding]:
+    from mailback.store.checking import space
+
     folder = path.parent
     if not folder.is_dir():
         advice = "mailback store upgrade makes it, and so does the first mailback serve"
@@ -146,17 +146,15 @@ def _database_file(path: Path, service: ServiceSettings) -> Iterator[Finding]:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         yield Finding("store", "fail", f"{folder} may be written by anybody ({mode:o})", f"chmod o-w {folder}")
+    if path.exists():  # then the store's own check tells of rights and space
+        yield from _owner(path, path.stat().st_uid, service)
+        return
+    yield Finding("store", "warn", f"there is no database at {path} yet", "mailback store upgrade")
     if not os.access(folder, os.W_OK):
         advice = "run doctor as the user that Mailback runs as, or give it the folder"
         yield Finding("store", "warn", f"this user may not write to {folder}", advice)
-    if not path.exists():
-        yield Finding("store", "warn", f"there is no database at {path} yet", "mailback store upgrade")
-        return
-    about = path.stat()
-    if stat.S_IMODE(about.st_mode) & stat.S_IROTH and mode & stat.S_IXOTH:
-        what = f"{path} may be read by anybody: it holds addresses"
-        yield Finding("store", "warn", what, f"chmod o-rwx {path} {folder}")
-    yield from _owner(path, about.st_uid, service)
+    for problem in space(folder):
+        yield Finding("store", "fail", problem.what, problem.advice)
 
 
 def _owner(path: Path, owner: int, service: ServiceSettings) -> Iterator[Finding]:
@@ -177,12 +175,6 @@ def _file_system(folder: Path) -> Iterator[Finding]:
     if kind in _NETWORK_FILE_SYSTEMS:
         what = f"{folder} is on {kind}: SQLite's locks do not work on network file systems"
         yield Finding("store", "fail", what, "move the database to a local disk, or use PostgreSQL")
-    free = shutil.disk_usage(folder).free
-    what = f"{free // (1024 * 1024)} MB free at {folder}"
-    if free >= _SPACE_NEEDED:
-        yield Finding("store", "ok", what)
-    else:
-        yield Finding("store", "fail", what, "free space: while the store cannot commit everybody is answered 451")
 
 
 def _mounted(folder: Path) -> str:

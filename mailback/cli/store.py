@@ -41,15 +41,20 @@ def upgrade(config: Path | None) -> None:
 @config_option
 @json_option
 def check(config: Path | None, as_json: bool) -> int:
-    """Check file, schema, integrity and the hash chain of the audit trail; reads all of it. Exit code 1: not well."""
+    """Check file, schema, integrity and the hash chain of the audit trail; reads all of it. Exit code 1: not well.
+
+    Rights or disk space that endanger the database are told beside what was found in it.
+    """
     with open_store(config) as database:
         problems = database.check()
         place = database.path
+    whole = not any(problem.in_data for problem in problems)
     if as_json:
-        json_line({"store": str(place), "problems": problems})
-    for problem in [] if as_json else problems:
+        json_line({"store": str(place), "whole": whole, "problems": [str(problem) for problem in problems]})
+        return 1 if problems else 0
+    for problem in problems:
         complain(safe(problem))
-    if not problems and not as_json:
+    if whole:
         say(f"{place}: schema, integrity and audit trail are whole")
     return 1 if problems else 0
 

@@ -21,6 +21,7 @@ from mailback.bounce.taxonomy import Kind
 from mailback.store import checking, journal, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
+from mailback.store.checking import Problem
 from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
 from mailback.store.readers import ReaderPool
@@ -176,6 +177,6 @@ class Store:
         """Walk the whole hash chain; tells the first row that is missing, moved or changed."""
         return self._reads.verify_audit()
 
-    def check(self) -> list[str]:
-        """What is wrong with the database, one sentence each with what to do; reads all of it. Empty: all is well."""
+    def check(self) -> list[Problem]:
+        """What is wrong with the database, and what to do; reads all of it. Empty: all is well."""
         return checking.problems(self.path, self._readers, self.verify_audit)

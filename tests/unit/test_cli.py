@@ -647,6 +647,20 @@ def test_the_store_is_made_checked_maintained_and_copied(told: Run, database: Pa
     assert process("store", "check", environ=copy).code == 0
 
 
+def test_little_space_does_not_hide_whether_the_data_is_whole(
+    told: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mailback.store import checking
+
+    monkeypatch.setattr(checking, "LOW_DISK_BYTES", 1 << 62)
+    checked = told("store", "check")
+    assert checked.code == 1
+    assert checked.out == f"{store.path}: schema, integrity and audit trail are whole\n"
+    assert re.fullmatch(r"mailback: \d+ MB free at [^\n]+: free space: [^\n]+\n", checked.err)
+    [document] = told("store", "check", "--json").lines
+    assert (document["whole"], len(document["problems"])) == (True, 1)
+
+
 def test_a_backup_holds_what_was_committed_while_it_ran(told: Run, store: Store, tmp_path: Path) -> None:
     hold(store, "a@b.test")  # lies in the write-ahead log, which a plain copy of the file would miss
     assert told("store", "backup", str(tmp_path / "copy.db")).code == 0

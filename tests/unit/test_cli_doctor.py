@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from mailback.cli import doctor
 from mailback.cli.diagnosis import Finding
 from mailback.cli.postfix import Postconf, examine_postfix
 from mailback.settings import Settings, listen_address
-from mailback.store import Store
+from mailback.store import Store, checking
 
 MILTER = "[milter]\nlisten = 'unix:/run/mailback/milter.sock'\n"
 POLICY = "[policyd]\nlisten = '127.0.0.1:8892'\n"
@@ -235,7 +236,7 @@ def test_a_sound_store_is_well(settings: Settings) -> None:
 def test_a_database_that_anybody_may_read_is_told(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "state").chmod(0o755)
     (tmp_path / "state" / "mailback.db").chmod(0o644)
-    assert any("may be read by anybody" in told for told in worst(doctor._store(settings)))
+    assert any("can be read by everybody" in told for told in worst(doctor._store(settings)))
     (tmp_path / "state").chmod(0o777)
     assert any("may be written by anybody" in told for told in worst(doctor._store(settings)))
 
@@ -249,6 +250,26 @@ def test_a_store_that_is_not_there_yet_is_no_fault(tmp_path: Path) -> None:
 def test_a_damaged_database_is_told(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "state" / "mailback.db").write_bytes(b"no database at all" * 100)
     assert any(told.startswith("fail:") for told in worst(doctor._store(settings)))
+
+
+def test_little_space_is_told_once_with_what_helps(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "LOW_DISK_BYTES", 1 << 62)
+    found = [finding for finding in doctor._store(settings) if "free" in finding.what]
+    assert [(finding.state, finding.advice.split(":")[0]) for finding in found] == [("fail", "free space")]
+    assert ("ok", "schema, integrity and audit chain are whole") in states(doctor._store(settings))
+
+
+def test_little_space_is_told_before_there_is_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "LOW_DISK_BYTES", 1 << 62)
+    told = worst(doctor._store(Settings.loads(f"[store]\nurl = 'sqlite:///{tmp_path}/mailback.db'\n")))
+    assert [line.startswith("fail:") for line in told if "MB free" in line] == [True]
+
+
+def test_a_database_of_another_schema_is_upgraded_not_restored(settings: Settings, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "state" / "mailback.db")) as connection:
+        connection.execute("DROP TABLE alembic_version")
+    [finding] = [finding for finding in doctor._store(settings) if finding.state == "fail"]
+    assert finding.advice == "run: mailback store upgrade"
 
 
 def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) -> None:

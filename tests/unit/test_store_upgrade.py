@@ -117,7 +117,7 @@ def test_an_empty_file_asks_for_the_upgrade(tmp_path: Path) -> None:
             do(store, lambda t: t.record(an_event()))
         with pytest.raises(StoreUnavailable, match="mailback store upgrade"):
             store.lookup("bob@example.org")
-        assert any("mailback store upgrade" in problem for problem in store.check())
+        assert any("mailback store upgrade" in str(problem) for problem in store.check())
 
 
 @pytest.mark.parametrize("name", ["a b", "a%20b", "a?mode=ro", "a#b", "ü", "a'b"])

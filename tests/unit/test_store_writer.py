@@ -171,7 +171,7 @@ def test_a_file_made_read_only_says_so_and_heals(unprivileged: Path) -> None:
             do(store, lambda t: t.record(an_event()))
         with pytest.raises(StoreUnavailable, match="read-only"):
             store.lookup("bob@example.org")
-        assert any("read-only" in problem for problem in store.check())
+        assert any("read-only" in str(problem) for problem in store.check())
         store.path.chmod(0o640)
         assert do(store, lambda t: t.record(an_event())).new
 
