@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import config_option, json_option, load_settings
+from mailback.cli.options import config_option, json_option, load_settings, require_database
 from mailback.cli.out import complain, iso, json_line, safe, say
 from mailback.locations import store_url
 
@@ -48,6 +48,7 @@ def check(
 
     code = 0
     with SuppressionLookup(_store_url(config)) as lookup:
+        require_database(lookup.path)
         answer = Check(lookup).answer
         for address in _each(addresses):
             if not is_address(address):

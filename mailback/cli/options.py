@@ -64,10 +64,24 @@ def open_store(config: Path | None, *, create: bool = False) -> Iterator[Store]:
 
     settings = load_settings(config)
     with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
-        if create and not store.path.exists():
+        if not create:
+            require_database(store.path)
+        elif not store.path.exists():
             store.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             store.upgrade()
         yield store
+
+
+def require_database(path: Path) -> None:
+    """Raises StoreUnavailable, with what to do on a new host, where there is no database to ask."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        from mailback.store.errors import nothing_yet
+
+        raise nothing_yet(path) from None
+    except OSError:
+        return  # there is something in the way; the store tells it when it is opened
 
 
 def actor() -> str:

@@ -27,12 +27,13 @@ def upgrade(config: Path | None) -> None:
     """Create the database if there is none, and bring it to this version's schema. Safe while others do the same."""
     from mailback.cli.serve import make_folder
     from mailback.locations import sqlite_path
+    from mailback.store import Store
 
     settings = load_settings(config)
     path = sqlite_path(settings.store.url)
     if path is not None:
         make_folder(path.parent, settings.service.user, settings.service.group)
-    with open_store(config) as database:
+    with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as database:
         changed = database.upgrade()
         say(f"{database.path}: {'upgraded' if changed else 'is up to date'}")
 

@@ -95,6 +95,15 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable:
     return StoreUnavailable(f"{trouble.reason.format(**words)} ({error})", trouble.advice.format(**words))
 
 
+def nothing_yet(path: Path) -> StoreUnavailable:
+    """For a question to a database that is not there: on a new host it has yet to be made, elsewhere it was lost."""
+    return StoreUnavailable(
+        f"nothing is recorded yet, there is no database at {path}",
+        "start mailback serve, or run mailback store upgrade; where there was one, restore the last backup "
+        "(docs/operations.md)",
+    )
+
+
 def lock_holders(path: Path) -> str:
     """Who holds locks on the database, as "pid 123 (sqlite3), pid 456 (python)"; empty where that cannot be told.
 

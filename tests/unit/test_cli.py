@@ -258,6 +258,20 @@ def test_check_never_says_yes_to_what_it_cannot_answer(told: Run) -> None:
     assert told("check", "a@b.test").code == 1  # there is no store
 
 
+@pytest.mark.parametrize(
+    "command", [["check", "a@b.test"], ["events"], ["stats"], ["explain", "a@b.test"], ["suppress", "list"],
+                ["suppress", "export"], ["store", "check"]], ids=" ".join,
+)  # fmt: skip
+def test_a_new_host_is_told_how_to_begin(told: Run, database: Path, command: list[str]) -> None:
+    answer = told(*command)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(
+        f"mailback: nothing is recorded yet, there is no database at {database}; start mailback serve, or run"
+        " mailback store upgrade; where there was one, restore"
+    )
+    assert not database.exists()
+
+
 def test_check_tells_what_is_no_address_and_answers_the_rest(told: Run, store: Store) -> None:
     assert store.path.exists()
     answer = told("check", "nonsense", "a@b.test")
