@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -201,7 +201,7 @@ def export_(*, config: Path | None, format_: str, output: Path | None, scope: st
         output = _table_file(config, format_, output)
         scope = "all"
     with open_store(config) as store, progress("exporting", None) as bar:
-        found = _counted(store.suppressions(scope=scope, active_at=datetime.now(UTC)), bar.step)
+        found = _counted(_begun(store.suppressions(scope=scope, active_at=datetime.now(UTC))), bar.step)
         count = export(found, format_, output)
     if output is not None:
         say(f"{output}: {count} {'suppressions' if format_ in {'csv', 'json'} else 'addresses'}")
@@ -220,6 +220,11 @@ def _table_file(config: Path | None, format_: str, output: Path | None) -> Path:
         what = f"{output} is the live database"
         raise CommandError(what, "name another file: Postfix cannot read that one", exit_code=2)
     return output
+
+
+def _begun(found: Iterator[Suppression]) -> Iterator[Suppression]:
+    """The same, with the store read once already: one that cannot be read must not leave a header behind."""
+    return chain(list(islice(found, 1)), found)
 
 
 def _counted(found: Iterable[Suppression], step: Callable[[], None]) -> Iterator[Suppression]:
