@@ -10,12 +10,14 @@ with what was expected instead. Any key can be set from the environment too (`MA
 
 from __future__ import annotations
 
+import grp
 import ipaddress
 import os
+import pwd
 import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -208,6 +210,8 @@ def _socket_mode(value: str) -> str:
 
 def _store_url(value: str) -> str:
     scheme = value.partition(":")[0]
+    if scheme.startswith("postgres"):
+        raise ValueError("this version has no PostgreSQL store")
     if scheme not in locations.SCHEMES:
         raise ValueError("not the URL of a database that the store can use")
     if scheme == "sqlite" and locations.sqlite_path(value) is None:
@@ -247,7 +251,7 @@ _EXPECTED: dict[object, str] = {
     _network: 'an IP address or network, such as "192.0.2.0/24" or "::1"',
     _header_name: 'a header field name, such as "X-Campaign-ID"',
     _socket_mode: 'an octal file mode as a string, such as "0660"',
-    _store_url: '"sqlite:////PATH/mailback.db" or "postgresql://USER@HOST/DATABASE"',
+    _store_url: '"sqlite:////PATH/mailback.db"',
 }
 
 
@@ -314,8 +318,8 @@ class StoreSettings(Section):
     password_file: FilePath | None = Field(
         None,
         description=(
-            "File whose content is the database password, put into `url` when the configuration is read. "
-            "Keeps the password out of this file."
+            "File whose content is the password of a database server. This version has SQLite only, which takes none: "
+            "leave it unset."
         ),
         examples=["/etc/mailback/store.password"],
         json_schema_extra=_RESTART,
@@ -784,6 +788,7 @@ class Settings(Section):
     @classmethod
     def _checked(cls, document: _Document, *, files: bool) -> Self:
         settings, bad = document.validated(cls)
+        document.blame_missing(bad)
         for conflict in _conflicts(settings, files=files):
             if bad.isdisjoint(conflict.keys):
                 document.blame(conflict)
@@ -858,6 +863,9 @@ class Conflict(NamedTuple):
 
 
 _MOST_SYNTAX_ERRORS = 20
+_VARIABLE = re.compile(r"MAILBACK_(?P<section>[A-Z]+)_(?P<key>\w+)")
+_PLATFORM = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
+"""What Kubernetes sets for a service called `mailback` or `mailback-milter`; not meant for us."""
 _S = TypeVar("_S", bound="Settings")
 
 
@@ -937,6 +945,17 @@ class _Document:
             if isinstance(table, dict):
                 table[key] = _from_text(environ[name], field)
                 self.from_environment[section, key] = name
+        self._blame_variables(environ)
+
+    def _blame_variables(self, environ: Mapping[str, str]) -> None:
+        """Tell variables that set a key of a section which it does not have."""
+        known = {variable(section, key) for section, key, _ in all_keys()}
+        for name in sorted(environ.keys() - known):
+            owner = _VARIABLE.fullmatch(name)
+            if owner is None or owner["section"].lower() not in Settings.model_fields or _PLATFORM.search(name):
+                continue
+            what, wanted = _unknown((owner["section"].lower(), owner["key"].lower()))
+            self.problems.append(Problem("environment", 0, name, what.replace("key", "variable", 1), wanted))
 
     def validated(self, model: type[_S]) -> tuple[_S, set[str]]:
         """The settings without the keys that are wrong, and which those are.
@@ -979,6 +998,14 @@ class _Document:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "is not text"
             self.blame(Conflict(("store.password_file",), f"{path}: {reason}", "a file that can be read"))
+
+    def blame_missing(self, bad: set[str]) -> None:
+        """Tell a key that another makes necessary; the other's own value may be wrong."""
+        smtpd = self.data.get("smtpd", {})
+        if "smtpd.next_hop" in bad or not isinstance(smtpd, dict) or not smtpd.get("listen") or "next_hop" in smtpd:
+            return
+        keys = ("smtpd.next_hop", "smtpd.listen")
+        self.blame(Conflict(keys, "is missing: people's mail must go somewhere", _ROUTE))
 
     def _blame_value(self, place: tuple[int | str, ...], found: Any) -> None:
         field = _field(place)
@@ -1114,8 +1141,6 @@ def _listen_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _receiver_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
-    if smtpd.listen and smtpd.next_hop is None:
-        yield Conflict(("smtpd.next_hop", "smtpd.listen"), "is missing: people's mail must go somewhere", _ROUTE)
     for key in ("next_hop", "bounces_to"):
         route: str | None = getattr(smtpd, key)
         if route and any(_leads_to(route, listen) for listen in smtpd.listen):
@@ -1156,10 +1181,36 @@ def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
         if path is not None and (reason := _unreadable(path)):
             yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
     yield from _key_conflicts(settings.signing)
+    yield from _account_conflicts(settings)
     directory = settings.rules.directory
     if directory is not None and not directory.is_dir():
         yield Conflict(("rules.directory",), f"{directory} is no folder", "an existing folder with your rule files")
     yield from _certificate_conflicts(settings.smtpd)
+
+
+def _account_conflicts(settings: Settings) -> Iterator[Conflict]:
+    """Users and groups that this host does not have."""
+    named: tuple[tuple[str, str | None, Callable[[str], object]], ...] = (
+        ("service.user", settings.service.user, _user),
+        ("service.group", settings.service.group, _group),
+        ("milter.socket_group", settings.milter.socket_group, grp.getgrnam),
+        ("policyd.socket_group", settings.policyd.socket_group, grp.getgrnam),
+    )
+    for key, name, look_up in named:
+        try:
+            if name is not None:
+                look_up(name)
+        except (KeyError, OverflowError):
+            kind = "user" if key.endswith("user") else "group"
+            yield Conflict((key,), f"there is no {kind} {name!r}", f"a {kind} of this host")
+
+
+def _user(name: str) -> object:
+    return pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+
+
+def _group(name: str) -> object:
+    return int(name) if name.isdigit() else grp.getgrnam(name)  # a number needs no entry
 
 
 def _key_conflicts(signing: SigningSettings) -> Iterator[Conflict]:
@@ -1201,8 +1252,6 @@ def _certificate_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    if not settings.store.url.startswith("sqlite:"):
-        yield "[store] url: this version has no PostgreSQL store, nothing can be recorded; use sqlite:////PATH"
     for section in NOT_IN_THIS_VERSION:
         if getattr(settings, section).model_fields_set:
             yield f"[{section}] is not part of this version and has no effect"

@@ -85,15 +85,15 @@ def _run(config: Path | None, only: str | None = None) -> int:
     settings = load_settings(config, files=True)
     parts = _build(settings, only)
 
-    from mailback.service import log
-    from mailback.service.privileges import PrivilegeError
-    from mailback.service.sockets import SocketError
+    from mailback.service import log, privileges
+    from mailback.service.sockets import GroupError, SocketError
     from mailback.service.supervisor import supervise
 
     log.configure(settings.log)
     _tell_warnings(settings)
-    prepare_store(settings)
     try:
+        privileges.check(settings.service.user, settings.service.group)
+        prepare_store(settings)
         return supervise(
             parts,
             load=_Reload(config, only, settings),
@@ -101,8 +101,10 @@ def _run(config: Path | None, only: str | None = None) -> int:
             user=settings.service.user,
             group=settings.service.group,
         )
-    except (SocketError, PrivilegeError) as error:
-        raise CommandError(str(error)) from error  # both name the way out themselves
+    except (GroupError, privileges.PrivilegeError) as error:  # these name the way out themselves
+        raise CommandError(str(error), exit_code=2) from error
+    except SocketError as error:
+        raise CommandError(str(error)) from error
 
 
 class _Reload:

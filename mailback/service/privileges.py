@@ -54,6 +54,16 @@ def identity(user: str | None, group: str | None = None) -> tuple[int, int] | No
     return (os.getuid() if account is None else account.pw_uid, _gid(group, account))
 
 
+def check(user: str | None, group: str | None = None) -> None:
+    """Raise what `drop` would raise for want of an account or of the right to become it; change nothing."""
+    if user is None and group is None:
+        return
+    account = _account(user)
+    gid = _gid(group, account)
+    if os.geteuid() != 0:
+        _require_already(os.getuid() if account is None else account.pw_uid, gid)
+
+
 def running_as_root() -> bool:
     return os.geteuid() == 0
 

@@ -41,6 +41,10 @@ class SocketError(OSError):
     """An address cannot be listened on; the text names the address, the reason and the way out."""
 
 
+class GroupError(SocketError):
+    """A unix socket cannot be given to the group, or with the mode, of the settings."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """One address to listen on."""
@@ -233,11 +237,11 @@ def _grant(path: str, mode: int, group: str | int | None) -> None:
             os.chown(path, -1, group if isinstance(group, int) else grp.getgrnam(group).gr_gid)
         Path(path).chmod(mode)
     except KeyError:
-        raise SocketError(f"unix:{path}: there is no group {group!r}: create it or correct socket_group") from None
+        raise GroupError(f"unix:{path}: there is no group {group!r}: create it or correct socket_group") from None
     except OSError as error:
         # After a reload without privileges nothing can be changed, and nothing has to be when it is so already.
         if not _granted(path, mode, group):
-            raise SocketError(
+            raise GroupError(
                 f"unix:{path}: cannot give it mode {mode:o} and group {group}: {error.strerror}; "
                 "start as root, or put the service's user into that group"
             ) from error

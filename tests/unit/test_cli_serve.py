@@ -46,14 +46,25 @@ def test_a_store_that_cannot_be_made_ready_is_told_in_the_parents_words(tmp_path
     (tmp_path / "damaged.db").write_bytes(b"not a database, at all\n" * 300)
     with pytest.raises(CommandError, match="not a database"):
         prepare_store(Settings.loads(f"[store]\nurl = 'sqlite:///{tmp_path}/damaged.db'\n"))
-    with pytest.raises(CommandError, match="PostgreSQL"):
-        prepare_store(Settings.loads("[store]\nurl = 'postgresql://mb@127.0.0.1/d'\n"))
 
 
 def test_a_user_that_does_not_exist_starts_nothing(tmp_path: Path) -> None:
     text = f"[store]\nurl = 'sqlite:///{tmp_path}/state/m.db'\n[service]\nuser = 'no-such-user-here'\n"
     with pytest.raises((CommandError, RuntimeError), match="no user"):
-        prepare_store(Settings.loads(text))
+        prepare_store(Settings.loads(text, files=False))
+    assert not (tmp_path / "state" / "m.db").exists()
+
+
+def test_a_wrong_account_ends_with_2_before_a_store_is_made(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text() + "socket_group = 'no-such-group'\n[service]\nuser = 'no-such-user'\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mailback.cli.main", "serve", "--config", str(config)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "policyd.socket_group" in done.stderr
+    assert "service.user" in done.stderr
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -77,9 +77,9 @@ sending_domain = ["x"]
 hostname = "a b"
 """
     ) == [
-        (2, "store.url"), (3, "store.busy_timeout_s"), (8, "smtpd.listen"), (9, "smtpd.listen"), (11, "smtpd.workers"),
-        (12, "smtpd.trusted_clients"), (14, "milter.failure_action"), (15, "polcyd"), (17, "mail.sending_domain"),
-        (18, "mail.hostname"),
+        (2, "store.url"), (3, "store.busy_timeout_s"), (6, "smtpd.next_hop"), (8, "smtpd.listen"), (9, "smtpd.listen"),
+        (11, "smtpd.workers"), (12, "smtpd.trusted_clients"), (14, "milter.failure_action"), (15, "polcyd"),
+        (17, "mail.sending_domain"), (18, "mail.hostname"),
     ]  # fmt: skip
 
 
@@ -133,7 +133,8 @@ def test_contradictions_between_keys_are_told_where_they_stand(text: str, lines:
 
 
 def test_a_wrong_key_does_not_make_another_look_wrong() -> None:
-    assert told("[smtpd]\nlisten = '127.0.0.1:99999'\n") == [(2, "smtpd.listen")]
+    assert told("[smtpd]\nlisten = '127.0.0.1:99999'\nnext_hop = 'discard'\n") == [(2, "smtpd.listen")]
+    assert told("[smtpd]\nlisten = '127.0.0.1:25'\nnext_hop = 5\n") == [(3, "smtpd.next_hop")]
 
 
 def test_any_free_port_may_be_asked_for_twice() -> None:
@@ -196,21 +197,55 @@ def test_an_empty_variable_is_as_good_as_none_but_empties_a_list() -> None:
 
 
 def test_variables_of_a_container_platform_are_not_taken_for_settings() -> None:
-    Settings.loads("", environ={"MAILBACK_SERVICE_HOST": "10.0.0.1", "MAILBACK_PORT_25_TCP": "tcp://10.0.0.1:25"})
+    for service in ("MAILBACK", "MAILBACK_MILTER", "MAILBACK_SMTPD"):
+        names = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_SMTP", "PORT", "PORT_25_TCP", "PORT_25_TCP_ADDR")
+        Settings.loads("", environ={f"{service}_{name}": "10.0.0.1" for name in names})
 
 
 def test_a_password_comes_from_its_file_and_is_never_shown(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("s3cr@t/\n")
-    settings = Settings.loads(f"[store]\nurl = 'postgresql://mb@db.example/mail'\npassword_file = '{secret}'\n")
-    assert settings.store.url == "postgresql://mb:s3cr%40t%2F@db.example/mail"
-    assert "s3cr" not in repr(settings)
-    assert locations.masked(settings.store.url) == "postgresql://mb:***@db.example/mail"
+    found = problems(f"[store]\nurl = 'postgresql://mb@db.example/mail'\npassword_file = '{secret}'\n")
+    assert "s3cr" not in repr(found)
+    url = locations.with_password("postgresql://mb@db.example/mail", secret.read_text())
+    assert url == "postgresql://mb:s3cr%40t%2F@db.example/mail"
+    assert locations.masked(url) == "postgresql://mb:***@db.example/mail"
+
+
+def test_a_store_that_this_version_lacks_is_a_problem() -> None:
+    for scheme in ("postgresql", "postgresql+psycopg", "postgres"):
+        [problem] = problems(f"[store]\nurl = '{scheme}://mb@db.example/mail'\n")
+        assert (problem.line, problem.key) == (2, "store.url")
+        assert "PostgreSQL" in problem.what
+
+
+def test_a_key_that_is_needed_is_missed_even_where_another_is_wrong() -> None:
+    assert sorted(told("[smtpd]\nlisten = 'nonsense'\n")) == [(2, "smtpd.listen"), (2, "smtpd.next_hop")]
+    assert told("[smtpd]\nlisten = 'nonsense'\nnext_hop = 5\n") == [(2, "smtpd.listen"), (3, "smtpd.next_hop")]
+
+
+def test_users_and_groups_that_this_host_lacks_are_told_together() -> None:
+    text = (
+        "[milter]\nsocket_group = 'no-such-group'\n[policyd]\nsocket_group = 'no-such-group'\n"
+        "[service]\nuser = 'no-such-user'\ngroup = 'no-such-group'\n"
+    )
+    assert told(text) == [
+        (2, "milter.socket_group"), (4, "policyd.socket_group"), (6, "service.user"), (7, "service.group"),
+    ]  # fmt: skip
+    Settings.loads(text, files=False)
+    Settings.loads("[service]\nuser = '0'\ngroup = '54321'\n[milter]\nsocket_group = 'root'\n")
+
+
+def test_a_misspelt_variable_is_told() -> None:
+    [first, second] = problems("", MAILBACK_STORE_URLL="x", MAILBACK_SMTPD_LISTENS="y")
+    assert [problem.key for problem in (first, second)] == ["MAILBACK_SMTPD_LISTENS", "MAILBACK_STORE_URLL"]
+    assert "'url'" in second.what
+    Settings.loads("", environ={"MAILBACK_CONFIG": "x", "MAILBACK_TRACEBACK": "1", "MAILBACK_HOME": "y"})
 
 
 def test_a_password_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     text = f"[store]\nurl = 'postgresql://mb@db.example/mail'\npassword_file = '{tmp_path}/none'\n"
-    assert told(text) == [(3, "store.password_file")]
+    assert (3, "store.password_file") in told(text)
 
 
 def test_a_wrong_url_is_told_without_the_password_in_it() -> None:
