@@ -8,6 +8,7 @@ message whatever its lines look like: a bounce may return a message with such a 
 from __future__ import annotations
 
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _FROM_LINE = re.compile(rb"From \S.{0,300}\d\d:\d\d")
 """An envelope sender, then a date: what every writer of an mbox puts there, and what prose that begins so lacks."""
 _LINE_LIMIT = 1 << 20
+_OPENED = frozenset({Path("/dev/stdin"), Path("/dev/fd"), Path("/proc/self/fd")})
+"""Where a shell's `<(command)` lies: a pipe, but one that has its writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,12 @@ def read_all(paths: Iterable[str]) -> Iterator[Found]:
 
 def _read_path(path: Path, name: str) -> Iterator[Found]:
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             entries = _messages_of(path)
+        elif not stat.S_ISREG(mode) and _OPENED.isdisjoint((path, path.parent)):
+            yield Found(name, error="no file but a named pipe, a socket or a device")
+            return
         else:
             with path.open("rb") as file:
                 yield from _read_stream(name, file)
@@ -59,11 +66,19 @@ def _read_path(path: Path, name: str) -> Iterator[Found]:
 
 
 def _messages_of(folder: Path) -> list[Path]:
-    """The messages of a Maildir (new, then cur), or every file of any other folder; hidden ones left out."""
+    """The messages of a Maildir (new, then cur), or every file and folder of any other; hidden ones left out."""
     parts = [folder / name for name in ("new", "cur") if (folder / name).is_dir()]
-    if parts:
-        return [entry for part in parts for entry in sorted(part.iterdir()) if not entry.name.startswith(".")]
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return [entry for part in parts or [folder] for entry in sorted(part.iterdir()) if _may_hold_mail(entry)]
+
+
+def _may_hold_mail(entry: Path) -> bool:
+    """Not what is hidden, nor a named pipe or device, which could keep a reader waiting for ever.
+
+    A link that leads nowhere stays in: that it cannot be read is told.
+    """
+    if entry.name.startswith("."):
+        return False
+    return entry.is_file() or entry.is_dir() or not entry.exists()
 
 
 def _read_stream(name: str, stream: BinaryIO) -> Iterator[Found]:

@@ -331,6 +331,27 @@ def test_classify_names_each_message_and_goes_on_after_one_that_cannot_be_read(t
     assert answer.lines[2]["bounces"] == answer.lines[0]["bounces"]
 
 
+def test_classify_waits_for_no_named_pipe(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    (folder / "bounce.eml").write_bytes(dsn("gone@receiver.test", message_id="<1@sender.test>"))
+    os.mkfifo(folder / "pipe")
+    (folder / "nowhere").symlink_to(folder / "missing")
+    told = process("classify", "--json", "--config", str(config), str(folder))
+    sources = {line["source"]: line.get("error") for line in told.lines}
+    assert sources == {f"{folder}/bounce.eml": None, f"{folder}/nowhere": "No such file or directory"}
+    told = process("classify", "--json", "--config", str(config), str(folder / "pipe"))
+    [line] = told.lines
+    assert (told.code, line["error"]) == (1, "no file but a named pipe, a socket or a device")
+
+
+def test_classify_reads_what_a_shell_substitutes(tmp_path: Path) -> None:
+    (tmp_path / "bounce.eml").write_bytes(dsn("gone@receiver.test", message_id="<1@sender.test>"))
+    command = f"{sys.executable} -m mailback.cli.main classify --json <(cat {tmp_path}/bounce.eml)"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["kind"] == "bounce"
+
+
 def test_classify_reads_standard_input_and_anything_at_all() -> None:
     answer = process("classify", "--json", "-", stdin=b"\x00\xff\xfe nothing")
     assert answer.code == 0
