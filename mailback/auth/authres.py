@@ -17,6 +17,7 @@ from typing import Final
 
 from mailback.address import domain_key, split
 from mailback.auth.results import Arc, Authentication, Dkim, Dmarc, Result, Spf
+from mailback.message import decode_words
 
 FIELD: Final = "Authentication-Results"
 
@@ -169,9 +170,26 @@ def _unquoted(word: str) -> str:
     return _ESCAPED.sub(r"\1", word[1:-1]) if len(word) >= 2 and word[0] == word[-1] == '"' else word
 
 
+_BETWEEN_NAMES = re.compile(r'[\s()",;/\\]++')
+
+
 def claims(value: str, authserv_id: str) -> bool:
     """Whether a field says that it is by `authserv_id`; in doubt it does: a reader after us may be less strict."""
-    return server(value) == domain_key(authserv_id) or authserv_id.lower() in value.partition(";")[0].lower().split()
+    ours = domain_key(authserv_id)
+    if len(value) > _LONGEST_VALUE:
+        return ours in value.lower()
+    head = _BETWEEN_NAMES.split(value.partition(";")[0].lower())
+    return server(value) == ours or ours in (word.rstrip(".") for word in head)
+
+
+def poses(octets: bytes, authserv_id: str) -> bool:
+    """Whether a field that another wrote, its value as it stands in the message, bears our name and must go.
+
+    Both doors ask this of every Authentication-Results field that comes in (section 5). Encoded words have no business
+    there (RFC 2047 section 5), yet a reader after us may decode them.
+    """
+    written = octets.decode("utf-8", "replace")
+    return claims(written, authserv_id) or ("=?" in written and claims(decode_words(octets), authserv_id))
 
 
 def forged(values: Sequence[str], authserv_id: str) -> tuple[int, ...]:

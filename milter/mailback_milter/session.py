@@ -5,7 +5,8 @@ sent the beginning only. Where there is no journal, it is answered at DATA, and 
 return paths it leaves under another envelope sender.
 
 A message that comes in is collected, byte for byte as it stood on the wire (SMFIP_HDR_LEADSPC; line ends CRLF), given
-to the engine at the end, and tagged. What the MTA need not wait for is negotiated to go without an answer, what we do
+to the engine at the end, and tagged; fields that only we may write are removed: our tags, and authentication results
+under our name. What the MTA need not wait for is negotiated to go without an answer, what we do
 not need is negotiated away, and macros are asked for by name (SMFIF_SETSYMLIST), so `milter_*_macros` in main.cf need
 no change.
 
@@ -40,6 +41,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from mailback.auth import authres
 from mailback.engine import TAG_PREFIX, Disposition, Outcome, unavailable
 from mailback.envelope import Envelope, Source
 from mailback.outbound.check import Answer, clip, printable
@@ -86,6 +88,7 @@ _QUIET = {
 """Commands that are not answered where the step was negotiated."""
 
 _TAG_PREFIX = TAG_PREFIX.encode()
+_RESULTS = authres.FIELD.lower().encode()
 _REPLY_TEXT_MAX = 480
 """Octets; RFC 5321 section 4.5.3.1.5 allows 512 for a whole reply line."""
 
@@ -105,6 +108,8 @@ class Rules:
     failure_action: str
     """`tempfail`, `accept` or `quarantine`: what becomes of a message when we fail."""
     max_message_bytes: int
+    authserv_id: str
+    """Our name, `mail.hostname`: what comes in cannot have authentication results under it."""
     outgoing: Outgoing | None = None
     """What is done with mail that goes out, apart from the check of its recipients."""
     return_paths: ReturnPaths | None = None
@@ -144,8 +149,10 @@ class Transaction:
     body: list[bytes] = field(default_factory=list)
     size: int = 0
     truncated: bool = False
-    forged: list[bytes] = field(default_factory=list)
-    """Names of header fields that only we may set, as they stand, one for each field."""
+    forged: list[tuple[int, bytes]] = field(default_factory=list)
+    """Header fields that only we may set, from the top: place among those of its name, from 1; name as it stands."""
+    places: Counter[bytes] = field(default_factory=Counter)
+    """How many header fields there were of each name, in lower case, of which some may be forged."""
     failed: bool = False
     """Something went wrong where no answer could be given."""
 
@@ -166,6 +173,13 @@ class Transaction:
             octets = octets[:room]
         kept.append(octets)
         self.size += len(octets)
+
+    def note(self, name: bytes, *, forged: bool) -> None:
+        """Count a field of a name that may be forged; where it is, remember its place."""
+        key = name.rstrip().lower()
+        self.places[key] += 1
+        if forged:
+            self.forged.append((self.places[key], name))
 
 
 class Session:
@@ -308,7 +322,9 @@ class Session:
         colon = b":" if self._steps & Step.LEADING_SPACE else b": "
         transaction.collect(b"%b%b%b\r\n" % (name, colon, value), transaction.head, self._rules.max_message_bytes)
         if name[: len(_TAG_PREFIX)].lower() == _TAG_PREFIX:
-            transaction.forged.append(name)
+            transaction.note(name, forged=True)
+        elif name.rstrip().lower() == _RESULTS and transaction.reads:
+            transaction.note(name, forged=authres.poses(value, self._rules.authserv_id))
         return protocol.CONTINUE
 
     def _body(self, data: bytes) -> bytes:
@@ -467,16 +483,11 @@ class Session:
 
     # -- changes ----------------------------------------------------------------------------------------------
 
-    def _remove(self, names: list[bytes]) -> bytes:
-        """Remove each field of these names. From the last: removing one renumbers those of its name behind it."""
-        if not names or not self._may(Action.CHANGE_FIELDS, "remove header fields"):
+    def _remove(self, fields: list[tuple[int, bytes]]) -> bytes:
+        """Remove each of these fields. From the last: removing one renumbers those of its name behind it."""
+        if not fields or not self._may(Action.CHANGE_FIELDS, "remove header fields"):
             return b""
-        places = Counter(name.lower() for name in names)
-        removals = []
-        for name in reversed(names):
-            removals.append(protocol.remove_field(places[name.lower()], name))
-            places[name.lower()] -= 1
-        return b"".join(removals)
+        return b"".join(protocol.remove_field(place, name) for place, name in reversed(fields))
 
     def _add(self, fields: tuple[tuple[str, str], ...]) -> bytes:
         """Put fields on top of the message, in their order: each goes above the one before it."""

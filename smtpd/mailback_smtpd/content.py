@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from email.utils import format_datetime
 
+from mailback.auth import authres
+
 MAX_HOPS = 50
 """`Received` fields after which a message is taken to go in circles (RFC 5321 section 6.3 asks for at least 100 or a
 better sign; Postfix stops at 50)."""
@@ -20,8 +22,7 @@ better sign; Postfix stops at 50)."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
 _FIELD = rb"(?im:^%s[^\n]*(?:\n|\Z)(?:[ \t][^\n]*(?:\n|\Z))*)"
-_RESULTS = re.compile(_FIELD % rb"authentication-results[ \t]*:")
-_AUTHSERV_ID = re.compile(rb"[^:]*:\s*(?:\([^()]*\)\s*)*\"?([^\s;\"()/]+)")
+_RESULTS = re.compile(_FIELD % (authres.FIELD.encode("ascii") + rb"[ \t]*:"))
 _RECEIVED = re.compile(rb"(?im)^received[ \t]*:")
 
 
@@ -60,11 +61,9 @@ def without_fields(header: bytes, prefixes: Sequence[str]) -> bytes:
 
 def without_results(header: bytes, authserv_id: str) -> bytes:
     """A header without the `Authentication-Results` that claim to be ours (RFC 8601 section 5): they are forged."""
-    ours = authserv_id.lower().encode("ascii", "replace")
 
     def kept(field: re.Match[bytes]) -> bytes:
-        told = _AUTHSERV_ID.match(field[0])
-        return b"" if told and told[1].lower() == ours else field[0]
+        return b"" if authres.poses(field[0].partition(b":")[2], authserv_id) else field[0]
 
     return _RESULTS.sub(kept, header)
 
@@ -74,21 +73,19 @@ def rewritten(
     add: Iterable[tuple[str, str]],
     remove: Sequence[str],
     trace: bytes,
-    *,
-    not_from: str | None = None,
+    authserv_id: str,
 ) -> bytes:
     """Canonical content with the fields of `add` and `trace` in front, and without those that `remove` names.
 
-    `not_from` is our own name where the peer is not trusted: it cannot have authentication results of ours.
+    `authserv_id` is our own name, under which no peer can have authentication results, trusted as it may be: behind an
+    MTA every client is that MTA, and what it passes on is a stranger's.
 
     The trace field stands between ours and theirs: a header that begins with a folded line, as no honest one does,
     adds its text to the trace, never to a tag.
     """
     header = header_block(content)
     added = "".join(f"{name}: {value}\r\n" for name, value in add).encode("utf-8", "replace")
-    kept = without_fields(header, remove) if remove else header
-    if not_from is not None:
-        kept = without_results(kept, not_from)
+    kept = without_results(without_fields(header, remove) if remove else header, authserv_id)
     separator = b"" if content[len(header) : len(header) + 2] == b"\r\n" or kept else b"\r\n"
     return b"".join((added, trace, kept, separator, content[len(header) :]))
 

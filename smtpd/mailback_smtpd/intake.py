@@ -49,8 +49,6 @@ class Arrival:
     protocol: str
     """For the trace field: SMTP, ESMTP, ESMTPS, LMTP, UTF8SMTP ... (RFC 3848, RFC 6531 section 4.3)."""
     utf8: bool
-    trusted: bool = False
-    """From a client of `trusted_clients`: an MTA of ours in front, whose authentication results may bear our name."""
 
 
 class Intake:
@@ -137,7 +135,7 @@ class Intake:
                 outcome.add_headers,
                 outcome.remove_headers,
                 trace,
-                not_from=None if arrival.trusted else self._hostname,
+                self._hostname,
             ),
             event_id=outcome.event_id,
             utf8=arrival.utf8,

@@ -24,7 +24,8 @@ Log events:
     backscatter         mail from the null sender to an address in the bounce domain was refused: it is not one that we
                         gave out (`standing`: unsigned, wrong, expired), so no mail of ours is answered. Nothing to
                         do; many that are expired or wrong: docs/belief.md
-    many_recipients     a message from the null sender to several recipients: allowed, yet a DSN has one as a rule
+    many_recipients     a message from the null sender to several recipients: allowed, yet a DSN has one as a rule;
+                        at level debug, nothing to do
     session_failed      a fault of our own, with its traceback; the client was answered 421. Please report it.
 """
 
@@ -611,7 +612,7 @@ class Receiver(SMTP):
         assert session is not None
         sender = envelope.mail_from or ""
         if not sender and len(envelope.rcpt_tos) > 1:
-            log.info("many_recipients", client=self._client, recipients=len(envelope.rcpt_tos))
+            log.debug("many_recipients", client=self._client, recipients=len(envelope.rcpt_tos))
         return Arrival(
             envelope=Envelope(
                 sender=sender,
@@ -623,7 +624,6 @@ class Receiver(SMTP):
             raw=raw,
             protocol=self._protocol_name(),
             utf8=envelope.smtp_utf8,
-            trusted=self._trusted,
         )
 
     def _protocol_name(self) -> str:

@@ -59,6 +59,7 @@ CONFIG = """\
 [store]
 url = "{store}"
 [mail]
+hostname = "mx.sender.test"
 sending_domains = ["sender.test"]
 bounce_domain = "bounce.sender.test"
 [smtpd]

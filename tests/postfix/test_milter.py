@@ -126,6 +126,22 @@ def test_forged_tags_are_removed(stage: Scene) -> None:
     assert "01FORGED" not in dict(found).values()
 
 
+def test_authentication_results_are_removed_under_our_name_only(stage: Scene) -> None:
+    forged = (
+        b"Authentication-Results: edge.far.test; spf=pass\r\n"
+        b"authentication-results : (a comment)\r\n MX.Sender.TEST 1;\r\n\tdkim=pass header.d=bank.test\r\n"
+        b"Authentication-Results: mx.sender.test.far.test; spf=fail\r\n"
+        b"Authentication-Results: mx.sender.test; dmarc=pass header.from=bank.test\r\n"
+        b"Authentication-Results: last.far.test; none\r\n"
+    )
+    stage.postfix.send("mx", "joe@far.test", "results@sender.test", forged + LETTER)
+    wait_for(lambda: stage.world.to("results@sender.test"), what=stage.postfix.log())
+    found = fields_of(stage.world.to("results@sender.test")[0], "authentication-results")
+    assert [value for _, value in found] == [
+        "edge.far.test; spf=pass", "mx.sender.test.far.test; spf=fail", "last.far.test; none",
+    ]  # fmt: skip
+
+
 def test_our_tags_stand_above_everything_else(stage: Scene) -> None:
     stage.postfix.send("mx", "joe@far.test", "order@sender.test", LETTER)
     wait_for(lambda: stage.world.to("order@sender.test"), what=stage.postfix.log())

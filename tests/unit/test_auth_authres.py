@@ -115,7 +115,8 @@ def test_no_text_at_all_gets_out_of_its_value(text: str) -> None:
     "value",
     ["mx.test; dkim=pass", "MX.Test; dkim=pass", " mx.test 1; dkim=pass", '"mx.test"; dkim=pass', "mx.test",
      "mx.test;none", "(a comment) mx.test; dkim=pass", "(nested (one)) mx.test (x); dkim=pass", "mx.test. ; dkim=pass",
-     "other mx.test; dkim=pass", "( mx.test ; dkim=pass"],
+     "other mx.test; dkim=pass", "( mx.test ; dkim=pass", "mx.test/1; dkim=pass", '"mx.test; dkim=pass',
+     f"({'x' * 20_000})mx.test; dkim=pass"],
 )  # fmt: skip
 def test_a_field_that_bears_our_name_goes(value: str) -> None:
     assert authres.claims(value, "mx.test")
@@ -126,6 +127,21 @@ def test_a_field_that_bears_our_name_goes(value: str) -> None:
 )
 def test_a_field_that_does_not_bear_our_name_stays(value: str) -> None:
     assert not authres.claims(value, "mx.test")
+
+
+@pytest.mark.parametrize(
+    ("octets", "ours"),
+    [
+        (b" MX.Test;\r\n\tdkim=pass", True),
+        (b" =?us-ascii?q?mx.test=3B?= dkim=pass", True),
+        (b" (\xff) mx.test; none", True),
+        (b" =?us-ascii?q?other.test=3B?= dkim=pass", False),
+        (b" spf=pass (sender IP is 192.0.2.1) smtp.helo=mx.test; dkim=none", False),
+        (b" \xff\xfe", False),
+    ],
+)
+def test_a_field_poses_as_ours_in_whatever_way_a_reader_might_take_it(octets: bytes, ours: bool) -> None:
+    assert authres.poses(octets, "MX.test") == ours
 
 
 def test_fields_to_remove_are_counted_from_the_top() -> None:

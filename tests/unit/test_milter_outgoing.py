@@ -48,6 +48,7 @@ def rules(store: Store) -> Rules:
         directions=DirectionRules.of(["ORIGINATING"], ["sender.test"], "bounce.sender.test"),
         failure_action="tempfail",
         max_message_bytes=1_000_000,
+        authserv_id="mx.sender.test",
         outgoing=Outgoing(store, PATHS, OriginalNames(), 2048),
         return_paths=PATHS,
     )
@@ -171,6 +172,18 @@ def test_a_journal_that_cannot_be_written_keeps_the_message_with_its_sender(rule
     assert isinstance(mta.end(), Sending)
     answer = mta.session.failed(Command.END_OF_MESSAGE, StoreUnavailable("disk full", "free space"))
     assert b"451 4.3.0" in answer
+
+
+def test_authentication_results_of_our_own_stay_in_mail_that_goes_out_even_when_we_fail(rules: Rules) -> None:
+    results = ("Authentication-Results", " mx.sender.test; auth=pass smtp.auth=news")
+    mta = Mta(replace(rules, failure_action="accept"))
+    mta.out("ada@receiver.test")
+    assert isinstance(mta.end(results), Sending)
+    assert mta.session.failed(Command.END_OF_MESSAGE, RuntimeError("boom")) == protocol.CONTINUE
+    mta.mail("", "ada@sender.test")
+    assert isinstance(mta.end(results), Reading)
+    removed = protocol.remove_field(1, b"Authentication-Results")
+    assert mta.session.failed(Command.END_OF_MESSAGE, RuntimeError("boom")) == removed + protocol.CONTINUE
 
 
 def test_an_mta_that_lets_nobody_sign_gets_its_message_unsigned(rules: Rules) -> None:

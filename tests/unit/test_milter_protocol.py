@@ -21,7 +21,7 @@ class Everybody:
 
 
 def session() -> Session:
-    return Session(Rules(Everybody(), DirectionRules.of(["OUT"], ["news.example"], None), "tempfail", 2000))
+    return Session(Rules(Everybody(), DirectionRules.of(["OUT"], ["news.example"], None), "tempfail", 2000, "mx.test"))
 
 
 def test_packets_of_a_buffer_end_where_the_next_begins() -> None:

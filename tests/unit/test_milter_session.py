@@ -271,6 +271,45 @@ def test_forged_tags_go_and_ours_stand_on_top_in_order(mta: Mta) -> None:
     ]
 
 
+def removed(changes: list[tuple[bytes, bytes]]) -> list[tuple[int, bytes]]:
+    """Place and name of the fields that were taken out, in the order in which the MTA was told."""
+    taken = [data for command, data in changes if command == b"m"]
+    return [(int.from_bytes(data[:4], "big"), data[4:].partition(b"\0")[0]) for data in taken]
+
+
+def test_authentication_results_under_our_name_go_and_those_of_others_keep_their_places(mta: Mta) -> None:
+    mta.mail()
+    mta.recipient()
+    mta.data()
+    mta.header("Authentication-Results", b" mx.far.example; dkim=pass")
+    mta.header("authentication-results", b" (fooled\n you) MX.News.Example 1;\n\tdkim=pass header.d=bank.example")
+    mta.header("X-Mailback-Kind", b" forged")
+    mta.header("Authentication-Results-Original", b" mx.news.example; dkim=pass")
+    mta.header("ARC-Authentication-Results", b" i=1; mx.news.example; dkim=pass")
+    mta.header("Authentication-Results", b" mx.news.example.far.example; dkim=pass")
+    mta.header("Authentication-Results", b' "mx.news.example"; none')
+    *changes, answer = mta.end()
+    assert answer == (b"c", b"")
+    assert removed(changes) == [
+        (4, b"Authentication-Results"), (1, b"X-Mailback-Kind"), (2, b"authentication-results"),
+    ]  # fmt: skip
+
+
+def test_authentication_results_under_our_name_do_not_pass_because_we_failed(tmp_path: Path) -> None:
+    with serving(tmp_path / "w", failure_action="accept") as worker:
+        mta = Mta(worker.path)
+        mta.helo()
+        mta.mail("<down@far.example>")
+        mta.recipient()
+        mta.data()
+        mta.header("Authentication-Results", b" mx.far.example; dkim=pass")
+        mta.header("Authentication-Results", b" mx.news.example; dkim=pass")
+        *changes, answer = mta.end()
+        mta.close()
+    assert answer == (b"c", b"")
+    assert removed(changes) == [(2, b"Authentication-Results")]
+
+
 @pytest.mark.parametrize(
     ("wish", "answer"),
     [
@@ -670,6 +709,7 @@ def main(path: str, read: str, options: dict[str, str], listener: str) -> None:
         directions=DirectionRules.of(["ORIGINATING"], ["news.example"], None),
         failure_action=options.get("failure_action", "tempfail"),
         max_message_bytes=int(options.get("max_message_bytes", "1000000")),
+        authserv_id="mx.news.example",
     )
     timeout_s = float(options.get("timeout_s", "30"))
 

@@ -16,13 +16,15 @@ from concurrent.futures import Future
 from dataclasses import replace
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiosmtpd.smtp import SMTP
 
 from mailback.engine import Assessment, Disposition, Engine, Outcome
 from mailback.envelope import Envelope
+from mailback.service.log import configure
+from mailback.settings import LogSettings
 from mailback_smtpd import intake
 from mailback_smtpd.session import ERROR_LIMIT, Receiver
 from tests.support.mail import dsn, reply
@@ -887,15 +889,31 @@ def test_a_disposition_is_carried_out(
         assert len(delivered(receiver.inbox)) == copies
 
 
-def test_authentication_results_in_our_name_stay_only_from_a_trusted_mta(tmp_path: Path) -> None:
-    claimed = b"Authentication-Results: mx.sender.test; dkim=pass\r\n"
-    for trusted, kept in (("[]", 0), ('["127.0.0.1"]', 1)):
-        folder = tmp_path / str(kept)
-        folder.mkdir()
-        with receiving(folder, f"trusted_clients = {trusted}") as receiver:
-            receiver.connect().message(claimed + ANSWER, "a@b.test")
-            (raw,) = delivered(receiver.inbox)
-        assert raw.count(claimed) == kept
+@pytest.mark.parametrize("trusted", ["[]", '["127.0.0.1"]'])
+def test_authentication_results_in_our_name_go_whoever_brings_them(tmp_path: Path, trusted: str) -> None:
+    claimed = b"Authentication-Results: (relayed) MX.sender.test 1; dkim=pass\r\n"
+    of_another = b"Authentication-Results: edge.sender.test; dkim=pass\r\n"
+    with receiving(tmp_path, f"trusted_clients = {trusted}") as receiver:
+        receiver.connect().message(claimed + of_another + ANSWER, "a@b.test")
+        (raw,) = delivered(receiver.inbox)
+    assert claimed not in raw
+    assert of_another in raw
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
+def test_a_report_to_several_recipients_is_no_news_to_the_operator(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], level: Literal["info", "debug"], told: bool
+) -> None:
+    configure(LogSettings(level=level))
+    try:
+        with receiving(tmp_path) as receiver:
+            said = receiver.connect().message(ANSWER, "", ("a@sender.test", "b@sender.test"))
+    finally:
+        configure(LogSettings())
+    assert said[0].startswith("250 2.6.0")
+    log = capfd.readouterr().err
+    assert " received " in log
+    assert (" many_recipients " in log) == told
 
 
 def test_a_message_that_goes_in_circles_is_stopped(tmp_path: Path) -> None:
