@@ -173,8 +173,8 @@ def _usage_told(error: click.ClickException) -> int:
         return error.exit_code
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mailback"
-    message = error.format_message().rstrip(".").replace("\n", " ")
-    complain(f"{message}; see: {path} --help")
+    message = " ".join(error.format_message().split()).rstrip(".")  # click lists choices on lines of their own
+    complain(f"{safe(message)}; see: {path} --help")
     return error.exit_code
 
 
