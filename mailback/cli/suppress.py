@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -288,6 +289,8 @@ def _reading(file: Path) -> Any:
     from contextlib import nullcontext
 
     if str(file) == "-":
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape", newline="")
         return nullcontext(sys.stdin)
     return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
@@ -332,6 +335,8 @@ def _line(number: int, record: dict[str, Any], defaults: Suppression) -> Line:
     from mailback.address import is_address, key
 
     address = str(record.get("address") or record.get("email") or "").strip().removeprefix("<").removesuffix(">")
+    if not _is_utf8(address, *(str(record[name]) for name in _TAKEN if record.get(name))):
+        return Line(number, error="not UTF-8")
     if not is_address(address):
         return Line(number, error=f"{address!r} is no mail address" if address else "no address")
     try:
@@ -339,6 +344,11 @@ def _line(number: int, record: dict[str, Any], defaults: Suppression) -> Line:
     except (ValueError, click.BadParameter) as error:
         return Line(number, error=str(error))
     return Line(number, replace(defaults, address=address, address_key=key(address), **given))
+
+
+def _is_utf8(*values: str) -> bool:
+    """False where an octet of the file was no part of any character; it was read as a lone surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for value in values for character in value)
 
 
 def _type(text: str) -> str:

@@ -121,11 +121,12 @@ def test_an_error_is_one_line_that_says_what_to_do() -> None:
     for arguments, code in (
         (["nonsense"], 2), (["check"], 2), (["suppress", "add", "a@b.test"], 2), (["milter"], 2), (["serve"], 2),
         (["--config", "/nonexistent", "events"], 2), (["classify"], 2), (["events", "--kind", "bonce"], 2),
-        (["suppress", "list", "--scope", "lists"], 2), (["store", "check"], 1),
+        (["suppress", "list", "--scope", "lists"], 2), (["store", "check"], 1), (["completion"], 2),
+        (["completion", "a\tb"], 2),
     ):  # fmt: skip
         told = process(*arguments, XDG_STATE_HOME="/nonexistent")
         assert (told.code, told.out) == (code, ""), arguments
-        assert re.fullmatch(r"mailback: [^\n]+[;:] [^\n]+\n", told.err), (arguments, told.err)
+        assert re.fullmatch(r"mailback: [^\n\t]+[;:] [^\n\t]+\n", told.err), (arguments, told.err)
 
 
 def test_a_wrong_configuration_is_told_whole_and_starts_nothing(tmp_path: Path) -> None:
@@ -466,6 +467,26 @@ def test_an_import_tells_each_bad_line_and_takes_the_others(told: Run, tmp_path:
     assert "line 3" in answer.err
     table.write_text("name\nx\n")
     assert told("suppress", "import", str(table)).code == 2
+
+
+@pytest.mark.parametrize(
+    ("format_", "file"),
+    [
+        ("text", b"a@b.test\nm\xfcller@b.test # moved\nc@b.test # m\xfcller\n"),
+        ("csv", b"address,reason,note\na@b.test,x,m\xfcller\nb@b.test,m\xfcller,\nc@b.test,x,\n"),
+        ("json", b'{"address": "a@b.test"}\n{"address": "m\xfcller@b.test"}\n{"address": "c@b.test"}\n'),
+    ],
+)
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "pipe"])
+def test_an_import_of_another_charset_names_the_line(
+    config: Path, tmp_path: Path, format_: str, file: bytes, piped: bool
+) -> None:
+    (tmp_path / "list").write_bytes(file)
+    path = "-" if piped else str(tmp_path / "list")
+    answer = process("suppress", "import", path, "--format", format_, "--config", str(config), stdin=file)
+    wrong = 3 if format_ == "csv" else 2
+    assert answer.err == f"mailback: line {wrong}: not UTF-8; correct it and import again\n"
+    assert (answer.code, answer.out) == (1, "2 added, 0 were suppressed already, 1 not understood\n")
 
 
 def test_a_large_import_is_written_in_shared_commits(told: Run, tmp_path: Path) -> None:
