@@ -184,7 +184,26 @@ def _reason(error: BaseException) -> tuple[str, str]:
         return str(error), ""
     if isinstance(error, OSError):
         return str(error), "look at [store] url, and at who may write to its folder"
+    if isinstance(error, ImportError) and (hidden := _hidden_installation()):
+        return hidden
     return f"{type(error).__name__}: {error}", "this is a fault in Mailback: report it"
+
+
+_INSTALLATION = (Path(os.__file__).parent, Path(__file__).parents[1])
+"""Python's library and ours: modules are imported from both when they are needed, which is after root is given up."""
+
+
+def _hidden_installation() -> tuple[str, str] | None:
+    """What to say where the user that the service has become cannot read the code that it runs."""
+    from mailback.service import privileges
+
+    for folder in _INSTALLATION:
+        if closed := privileges.out_of_reach(folder):
+            return (
+                f"the service's user (uid {os.geteuid()}) cannot read the installation at {folder}: {closed} is closed",
+                "install Python and Mailback where service.user may read, such as /opt, or open that folder to it",
+            )
+    return None
 
 
 def _upgrade(settings: Settings) -> None:

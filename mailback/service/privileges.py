@@ -10,6 +10,7 @@ import ctypes
 import grp
 import os
 import pwd
+from pathlib import Path
 
 _PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 
@@ -62,6 +63,15 @@ def check(user: str | None, group: str | None = None) -> None:
     gid = _gid(group, account)
     if os.geteuid() != 0:
         _require_already(os.getuid() if account is None else account.pw_uid, gid)
+
+
+def out_of_reach(folder: Path) -> Path | None:
+    """The topmost of the folders down to `folder` that the effective user may not enter or read; None when it may."""
+    for place in (*reversed(folder.parents), folder):
+        needed = os.X_OK | (os.R_OK if place == folder else 0)
+        if not os.access(place, needed, effective_ids=True):
+            return place
+    return None
 
 
 def running_as_root() -> bool:

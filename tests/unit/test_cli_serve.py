@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mailback.cli import serve
 from mailback.cli.errors import CommandError
 from mailback.cli.serve import make_folder, prepare_store
+from mailback.service import privileges
 from mailback.settings import Settings
 from tests.support.server import free_port, running, wait_for
 
@@ -74,6 +76,32 @@ def test_the_store_belongs_to_the_user_that_the_service_becomes(tmp_path: Path) 
     text = f"[store]\nurl = 'sqlite:///{tmp_path}/state/m.db'\n[service]\nuser = 'nobody'\n"
     prepare_store(Settings.loads(text))
     assert (tmp_path / "state").stat().st_uid == (tmp_path / "state" / "m.db").stat().st_uid == 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_installation_that_the_user_cannot_read_is_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    library = tmp_path / "home" / "python" / "lib"
+    library.mkdir(parents=True)
+    (tmp_path / "home").chmod(0o700)
+    monkeypatch.setattr(serve, "_INSTALLATION", (library,))
+    monkeypatch.setattr(serve, "_upgrade", upgrade_that_cannot_import)
+    with pytest.raises(CommandError) as caught:
+        prepare_store(Settings.loads("[service]\nuser = 'nobody'\n"))
+    assert f"cannot read the installation at {library}: {tmp_path}/home is closed" in caught.value.what
+    assert "service.user" in caught.value.advice
+    (tmp_path / "home").chmod(0o755)
+    with pytest.raises(CommandError, match="No module named") as caught:
+        prepare_store(Settings.loads("[service]\nuser = 'nobody'\n"))
+    assert "fault in Mailback" in caught.value.advice
+
+
+def upgrade_that_cannot_import(settings: Settings) -> None:
+    privileges.drop(settings.service.user)
+    raise ModuleNotFoundError("No module named 'argparse'")
 
 
 def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
