@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from mailback.cli.errors import CommandError
 from mailback.cli.options import config_option, json_option, load_settings, require_database
 from mailback.cli.out import complain, iso, json_line, safe, say
 from mailback.locations import store_url
+
+if TYPE_CHECKING:
+    from mailback.outbound.check import Answer
 
 
 @click.command()
@@ -66,8 +70,13 @@ def check(
                     "since": iso(held.since) if held else None, "until": iso(held.until) if held else None,
                 })  # fmt: skip
             else:
-                say(f"{safe(address)}: may be mailed" if told.allowed else f"{told.reply}")
+                say(spoken(address, told))
     return code
+
+
+def spoken(address: str, answer: Answer) -> str:
+    """An answer as a person reads it."""
+    return f"{safe(address)}: may be mailed" if answer.allowed else answer.reply
 
 
 def _tell_bad(address: str, as_json: bool) -> None:

@@ -37,10 +37,6 @@ _SUPPRESSION_COLUMNS = (
     Column("suppressed", "cyan", wraps=False), Column("because", wraps=False), Column("since (UTC)", wraps=False),
     Column("until", wraps=False),
 )  # fmt: skip
-_EVIDENCE_COLUMNS = (
-    Column("layer", wraps=False), Column("rule", wraps=False), Column("says", wraps=False),
-    Column("weight", right=True, wraps=False), Column("because of these words", "dim"),
-)  # fmt: skip
 _GONE = "anna@dept.example"
 
 
@@ -121,34 +117,40 @@ def _suppressed(stage: _Stage, store: Store) -> None:
 
 
 def _outbound(stage: _Stage, store: Store) -> None:
+    from mailback.cli.check import spoken
     from mailback.outbound.check import Check
 
     stage.heading("3. The next message to a dead address is refused, with the reason, before it leaves:")
     stage.command(f"mailback check {_GONE}")
-    stage.line(Check(store).answer(_GONE).reply, "red")
+    stage.line(spoken(_GONE, Check(store).answer(_GONE)), "red")
 
 
 def _explained(stage: _Stage, store: Store) -> None:
     from mailback.address import key
+    from mailback.cli.explain import EVIDENCE_COLUMNS, evidence_rows, states
 
     stage.heading("4. Every decision can be explained, by its evidence:")
     stage.command(f"mailback explain {_GONE}")
-    evidence = [entry for event in store.explain(key(_GONE)).events for entry in event.evidence]
-    names = ("layer", "rule", "says", "weight")
-    rows = [[*(entry.get(name) for name in names), Cell(entry.get("text"), "dim")] for entry in evidence]
-    stage.table(_EVIDENCE_COLUMNS, rows)
+    explanation = store.explain(key(_GONE))
+    for line in states(_GONE, explanation):
+        stage.line(line, "red")
+    stage.table(EVIDENCE_COLUMNS, evidence_rows(explanation))
+    stage.line("... and what happened, what was done about it, and how to undo it", "dim")
 
 
 def _undone(stage: _Stage, store: Store) -> None:
     from mailback.address import key
+    from mailback.cli.check import spoken
+    from mailback.cli.suppress import lifted
     from mailback.outbound.check import Check
 
     stage.heading("5. And undone, with who and why in the audit trail:")
     reason = "she called: the mailbox is back"
     stage.command(f'mailback suppress remove {_GONE} --reason "{reason}"')
     store.submit(lambda t: t.lift(key(_GONE), actor="operator:you", reason=reason)).result()
-    answer = Check(store).answer(_GONE)
-    stage.line(f"{_GONE}: may be mailed" if answer.allowed else answer.reply, "green")
+    stage.line(lifted(_GONE))
+    stage.command(f"mailback check {_GONE}")
+    stage.line(spoken(_GONE, Check(store).answer(_GONE)), "green")
     trail = store.verify_audit()
     state = "whole" if trail.holds else "broken"
     stage.line(f"the audit trail is {state}: {trail.rows} entries, each carrying the hash of the one before", "dim")

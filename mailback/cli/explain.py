@@ -20,7 +20,7 @@ _EVENT_COLUMNS = (
     Column("type/cause"), Column("conf.", right=True, wraps=False), Column("provenance", wraps=False),
     Column("action", wraps=False), Column("said", "dim"),
 )  # fmt: skip
-_EVIDENCE_COLUMNS = (
+EVIDENCE_COLUMNS = (
     Column("event", "dim", wraps=False), Column("layer", wraps=False), Column("rule", wraps=False),
     Column("says", wraps=False), Column("weight", right=True, wraps=False), Column("because of", "dim"),
 )  # fmt: skip
@@ -47,26 +47,32 @@ def explain(config: Path | None, address: str, as_json: bool) -> None:
 
 def show(address: str, explanation: Explanation) -> None:
     """The explanation as a person reads it."""
-    now = datetime.now(UTC)
-    active = [s for s in explanation.suppressions if s.active(now)]
-    for suppression in active:
-        say(f"{safe(address)}: {_state(suppression)}")
-    if not active:
-        say(f"{safe(address)}: may be mailed")
+    for line in states(address, explanation):
+        say(line)
     if not (explanation.events or explanation.changes):
         say("nothing is known about it")
         return
     if explanation.events:
         table(_EVENT_COLUMNS, map(_event_row, explanation.events), title="what happened")
-        evidence = [row for event in explanation.events for row in _evidence_rows(event)]
-        table(_EVIDENCE_COLUMNS, evidence, title="why it was told so")
+        table(EVIDENCE_COLUMNS, evidence_rows(explanation), title="why it was told so")
         for event in explanation.events:
             for note in event.notes:
                 say(f"note on {safe(event.id)}: {safe(note)}")
     if explanation.changes:
         table(_CHANGE_COLUMNS, map(_change_row, explanation.changes), title="what was done")
-    if active:
+    if _active(explanation):
         say(f"to undo: mailback suppress remove {safe(address)} --reason TEXT")
+
+
+def states(address: str, explanation: Explanation) -> list[str]:
+    """Whether an address may be mailed, and what stands against it: a line for each suppression in force."""
+    held = [f"{safe(address)}: {_state(suppression)}" for suppression in _active(explanation)]
+    return held or [f"{safe(address)}: may be mailed"]
+
+
+def _active(explanation: Explanation) -> list[Suppression]:
+    now = datetime.now(UTC)
+    return [suppression for suppression in explanation.suppressions if suppression.active(now)]
 
 
 def _state(suppression: Suppression) -> str:
@@ -92,10 +98,12 @@ def _said(event: Event) -> str:
     return " ".join(filter(None, (code, diagnostic)))
 
 
-def _evidence_rows(event: Event) -> list[list[object]]:
+def evidence_rows(explanation: Explanation) -> list[list[object]]:
+    """What each verdict rests on, for a table with EVIDENCE_COLUMNS."""
     names = ("layer", "rule", "says")
     return [
         [event.id, *(e.get(name) for name in names), _two_digits(e.get("weight")), Cell(e.get("text"), "dim")]
+        for event in explanation.events
         for e in event.evidence
     ]
 

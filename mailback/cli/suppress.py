@@ -119,17 +119,22 @@ def remove(*, config: Path | None, reason: str, scope: str | None, opt_in: bool,
     code = 0
     with open_store(config) as store:
         for address, key in keys:
-            lifted = store.submit(partial(_lifted, key, scope, opt_in=opt_in, by=by, why=why)).result()
-            if lifted is None:
+            count = store.submit(partial(_lifted, key, scope, opt_in=opt_in, by=by, why=why)).result()
+            if count is None:
                 complain(f"{safe(address)} complained or unsubscribed; lift that only on a new opt-in: --opt-in")
-            elif not lifted:
+            elif not count:
                 complain(
                     f"{safe(address)} was not suppressed{f' for {safe(scope)}' if scope else ''}; nothing was changed"
                 )
             else:
-                say(f"{safe(address)}: may be mailed again")
-            code = code if lifted else 1
+                say(lifted(address))
+            code = code if count else 1
     return code
+
+
+def lifted(address: str) -> str:
+    """What is said of an address that was suppressed until now."""
+    return f"{safe(address)}: may be mailed again"
 
 
 def _lifted(key: str, scope: str | None, transaction: Transaction, *, opt_in: bool, by: str, why: str) -> int | None:

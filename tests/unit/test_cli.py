@@ -807,6 +807,34 @@ def test_the_demo_runs_without_a_terminal_and_leaves_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_demo_shows_what_the_commands_print(
+    monkeypatch: pytest.MonkeyPatch, told: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mailback.cli import demo
+
+    undone = demo._undone
+    printed: list[Told] = []
+
+    def commands_in_between(stage: Any, store: Store) -> None:
+        shown.append(capfd.readouterr().out)
+        monkeypatch.setenv("MAILBACK_STORE_URL", f"sqlite:///{store.path}")
+        printed.extend(told(*command, "anna@dept.example") for command in (["check"], ["explain"]))
+        undone(stage, store)
+        shown.append(capfd.readouterr().out)
+
+    shown: list[str] = []
+    monkeypatch.setattr(demo, "_undone", commands_in_between)
+    assert run(["demo", "--fast"]) == 0
+    before, after = shown
+    check, explain = printed
+    assert check.out in before
+    told_twice = [line for line in before.split("$ mailback explain")[1].splitlines()[1:-1] if line]
+    assert len(told_twice) > 3
+    assert all(line in explain.out.splitlines() for line in told_twice)
+    assert "anna@dept.example: may be mailed again\n" in after
+    assert "anna@dept.example: may be mailed\n" in after
+
+
 def test_the_demo_tells_each_kind_of_mail_rightly() -> None:
     import mailback as library
     from mailback.cli.demo_mail import mailbox
