@@ -30,6 +30,12 @@ _PARAMETERS = (
 )  # fmt: skip
 _RESTRICTIONS = tuple(name for name in _PARAMETERS if name.endswith("_restrictions"))
 _TABLE = re.compile(r"\b((?:proxy:)?(?:sqlite|cdb|socketmap|texthash|hash|lmdb):[^\s,{}]+)")
+_WITHOUT_MILTER = {
+    "accept": "mail passes unread",
+    "tempfail": "senders are told to try again",
+    "shutdown": "senders are told to try again",
+}
+"""What `milter_default_action` makes of mail while the milter does not answer (postconf(5))."""
 _TIMEOUT_S = 10.0
 
 
@@ -116,16 +122,19 @@ def _local_mail(postconf: Postconf, ours: list[str]) -> Iterator[Finding]:
 
 
 def _milter_failure(settings: Settings, postconf: Postconf) -> Iterator[Finding]:
-    action = postconf["milter_default_action"]
+    """Two questions with an answer each: Mailback is away, which Postfix decides, and it is there but cannot record."""
+    action, in_trouble = postconf["milter_default_action"], settings.milter.failure_action
     if action == "reject":
         what = "milter_default_action = reject: while Mailback is down all mail is refused for good"
         yield Finding("postfix", "fail", what, "postconf -e 'milter_default_action = tempfail'")
-    elif action != settings.milter.failure_action:
-        what = f"milter_default_action = {action}, while milter.failure_action is {settings.milter.failure_action}"
-        advice = "make both say the same: they answer the same question, with Mailback down and with it in trouble"
+    elif action == "quarantine":
+        what = "milter_default_action = quarantine: while Mailback is down all mail goes to the hold queue and stays"
+        advice = "postconf -e 'milter_default_action = tempfail', or release it by hand afterwards: postsuper -H ALL"
         yield Finding("postfix", "warn", what, advice)
     else:
-        yield Finding("postfix", "ok", f"with Mailback down Postfix does the same as with it in trouble: {action}")
+        away = _WITHOUT_MILTER.get(action, action)
+        what = f"with Mailback down {away}; with its store in trouble milter.failure_action applies: {in_trouble}"
+        yield Finding("postfix", "ok", what)
     protocol = postconf["milter_protocol"]
     if protocol.isdigit() and int(protocol) < 6:
         what = f"milter_protocol = {protocol}: Mailback needs 6 to leave unneeded callbacks out"

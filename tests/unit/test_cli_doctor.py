@@ -88,7 +88,7 @@ def test_a_milter_of_one_service_in_master_cf_counts(postfix: Path) -> None:
     ("parameters", "told"),
     [
         ({"milter_default_action": "reject"}, "fail: milter_default_action = reject"),
-        ({"milter_default_action": "accept"}, "warn: milter_default_action = accept, while"),
+        ({"milter_default_action": "quarantine"}, "warn: milter_default_action = quarantine"),
         ({"milter_protocol": "2"}, "fail: milter_protocol = 2"),
         ({"non_smtpd_milters": ""}, "warn: non_smtpd_milters does not name"),
         ({"internal_mail_filter_classes": "notify"}, "warn: internal_mail_filter_classes lacks `bounce`"),
@@ -100,6 +100,20 @@ def test_each_milter_parameter_that_matters_is_looked_at(postfix: Path, paramete
             "milter_default_action": "tempfail"}  # fmt: skip
     [found] = worst(examine_postfix(Settings.loads(MILTER), configured(postfix, **(good | parameters))))
     assert found.startswith(told)
+
+
+@needs_postconf
+@pytest.mark.parametrize("in_trouble", ["tempfail", "accept", "quarantine"])
+@pytest.mark.parametrize(("away", "told"), [("accept", "mail passes unread"), ("tempfail", "told to try again")])
+def test_mailback_away_and_a_store_in_trouble_are_two_questions(
+    postfix: Path, away: str, told: str, in_trouble: str
+) -> None:
+    ours = "unix:/run/mailback/milter.sock"
+    configured(postfix, smtpd_milters=ours, non_smtpd_milters=ours, internal_mail_filter_classes="bounce",
+               milter_default_action=away)  # fmt: skip
+    found = list(examine_postfix(Settings.loads(f"{MILTER}failure_action = '{in_trouble}'\n"), postfix))
+    assert worst(iter(found)) == []
+    assert any(told in finding.what and finding.what.endswith(f": {in_trouble}") for finding in found)
 
 
 @needs_postconf
