@@ -102,7 +102,7 @@ class MilterPart:
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,
             max_message_bytes=milter.max_message_bytes,
-            authserv_id=mail.host_name,
+            authserv_id=mail.hostname,
             outgoing=Outgoing.of(self._settings, store, paths),
             return_paths=paths,
         )

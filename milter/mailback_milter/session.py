@@ -108,8 +108,9 @@ class Rules:
     failure_action: str
     """`tempfail`, `accept` or `quarantine`: what becomes of a message when we fail."""
     max_message_bytes: int
-    authserv_id: str
-    """Our name, `mail.hostname`: what comes in cannot have authentication results under it."""
+    authserv_id: str | None
+    """Our name, `mail.hostname`: what comes in cannot have authentication results under it. None where it was not given:
+    then it would be the name of the whole host, under which other milters of this Postfix rightly speak."""
     outgoing: Outgoing | None = None
     """What is done with mail that goes out, apart from the check of its recipients."""
     return_paths: ReturnPaths | None = None
@@ -324,7 +325,8 @@ class Session:
         if name[: len(_TAG_PREFIX)].lower() == _TAG_PREFIX:
             transaction.note(name, forged=True)
         elif name.rstrip().lower() == _RESULTS and transaction.reads:
-            transaction.note(name, forged=authres.poses(value, self._rules.authserv_id))
+            ours = self._rules.authserv_id
+            transaction.note(name, forged=ours is not None and authres.poses(value, ours))
         return protocol.CONTINUE
 
     def _body(self, data: bytes) -> bytes:
