@@ -287,7 +287,9 @@ def test_a_database_of_another_schema_is_upgraded_not_restored(settings: Setting
 
 
 def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) -> None:
-    other = Settings.loads(f"[store]\nurl = '{settings.store.url}'\n[service]\nuser = 'no-such-user-here'\n")
+    other = Settings.loads(
+        f"[store]\nurl = '{settings.store.url}'\n[service]\nuser = 'no-such-user-here'\n", files=False
+    )
     if (tmp_path / "state").stat().st_uid == 0:
         assert any("no user 'no-such-user-here'" in told for told in worst(doctor._store(other)))
 
