@@ -2,9 +2,8 @@
 
 Standard library only, so that `mailback check` answers in a fraction of what importing SQLAlchemy costs.
 
-The reader opens the database read-write and never writes: a WAL database whose `-shm` file is gone cannot be opened in
-any other way, so the caller must run as the user that owns the database (`sqlite` says more). A missing database raises
-`StoreUnavailable`, never "not suppressed".
+Reading never changes the database; whose rights let them only read it are answered too, where that is safe (`sqlite`
+says when). A missing database raises `StoreUnavailable`, never "not suppressed".
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ class ReaderPool:
 
     def fetch(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of one query. Raises StoreUnavailable."""
-        there, connection = self._acquire()
+        there, connection, lasting = self._acquire()
         try:
             rows = connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
             connection.close()
             raise unavailable(error, self.path) from error
         # Appending and popping are atomic, so the pool needs no lock; one connection too many does no harm.
-        if len(self._idle) < _IDLE_CONNECTIONS:
+        if lasting and len(self._idle) < _IDLE_CONNECTIONS:
             self._idle.append((there, connection))
         else:
             connection.close()
@@ -46,7 +46,8 @@ class ReaderPool:
         while self._idle:
             self._idle.pop()[1].close()
 
-    def _acquire(self) -> tuple[sqlite.Identity, sqlite3.Connection]:
+    def _acquire(self) -> tuple[sqlite.Identity, sqlite3.Connection, bool]:
+        """A connection, what it was opened on, and whether it may be used again."""
         if os.getpid() != self._process:
             raise StoreUnavailable("the database was opened before a fork", "open it in the worker process")
         there = sqlite.identity(self.path)
@@ -54,7 +55,7 @@ class ReaderPool:
             try:
                 opened, connection = self._idle.pop()
             except IndexError:
-                return there, sqlite.connect_reading(self.path, self._busy_timeout_s)
+                return there, *sqlite.connect_reading_for(self.path, self._busy_timeout_s)
             if opened == there:
-                return there, connection
+                return there, connection, True
             connection.close()

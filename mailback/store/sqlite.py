@@ -3,10 +3,10 @@
 Two kinds of connection, both on the bare driver in autocommit mode (transactions are always spelled out):
 
 - *writing*: one per process, used by the writer thread. WAL, synchronous=FULL: a COMMIT returns after the fsync.
-- *reading*: `query_only`, opened read-write all the same. A WAL database whose `-shm` file is missing cannot be opened
-  by a truly read-only connection (it may not create the file), and one that creates `-shm` as another user locks the
-  writer out; so readers must run as the user that owns the database. Postfix itself gets answers from the daemon or
-  an exported table, never this file.
+- *reading*: `query_only`, opened read-write all the same where the rights allow it: the first reader may have to make
+  `-shm`. Where file or folder cannot be written it is opened in a way that makes no file, because `-wal` and `-shm`
+  made by the wrong user lock the writer out (`_read_only`). Postfix itself gets answers from the daemon or an exported
+  table, never this file.
 
 `check_same_thread=False` throughout: the doors read on whichever thread is free. A connection is used by one thread at
 a time; the pool in `readers` sees to that.
@@ -30,6 +30,10 @@ _CACHE_KIB = 8 * 1024
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 _WRITER_POLL_MS = 20
 """SQLite's own wait for a lock; short, because the writer's loop waits on with jitter until its deadline."""
+_BESIDE_A_WRITER = "mode=ro&readonly_shm=1"
+"""Reads the log that another process keeps. Without `readonly_shm` SQLite would try to make an index of its own."""
+_IMMUTABLE = "mode=ro&immutable=1"
+"""The file as it stands, without lock or log. Such a connection never learns that somebody begins to write."""
 
 Identity = tuple[int, int]
 
@@ -106,9 +110,15 @@ def connect_writing(path: Path) -> sqlite3.Connection:
 
 def connect_reading(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     """A connection that never writes. Raises StoreUnavailable."""
+    return connect_reading_for(path, busy_timeout_s)[0]
+
+
+def connect_reading_for(path: Path, busy_timeout_s: float) -> tuple[sqlite3.Connection, bool]:
+    """As `connect_reading`, and whether the connection sees what is committed later: if not, it serves one read."""
     identity(path)
+    mode = "mode=rw" if _writable(path) else _read_only(path)
     try:
-        connection = _connect(path, busy_timeout_s)
+        connection = _open(path, mode, busy_timeout_s)
     except sqlite3.Error as error:
         raise unavailable(error, path) from error
     try:
@@ -116,7 +126,28 @@ def connect_reading(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise unavailable(error, path) from error
-    return connection
+    return connection, mode != _IMMUTABLE
+
+
+def _writable(path: Path) -> bool:
+    may = os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+    return may and os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True)
+
+
+def _read_only(path: Path) -> str:
+    """How to open a database that this user may only read, making no file beside it. Raises StoreUnavailable.
+
+    While another process has it open, `-wal` and `-shm` are there and are read with it. Once the last one closed it
+    they are gone and the file holds everything; nothing is locked then, as nothing can be. A log without its index, or
+    one that may not be read, would hide what was committed last: that is refused.
+    """
+    log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
+    if all(os.access(part, os.R_OK, effective_ids=True) for part in (path, log, index)):
+        return _BESIDE_A_WRITER
+    logged = log.stat().st_size if log.exists() else 0
+    if os.access(path, os.R_OK, effective_ids=True) and not index.exists() and logged == 0:
+        return _IMMUTABLE
+    raise _not_ours(path)
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
@@ -124,8 +155,12 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
         # SQLite would fall back to reading, and make -wal and -shm as unwritable as the file is now: they would stay
         # so, and the store with them, after the file's own mode was put right.
         raise _not_ours(path)
-    # mode=rw never creates: an empty database in place of a lost one would let mail go out to suppressed addresses.
-    name = f"file:{quote(os.fspath(path.absolute()))}?mode=rw"
+    return _open(path, "mode=rw", timeout_s)
+
+
+def _open(path: Path, mode: str, timeout_s: float) -> sqlite3.Connection:
+    # No mode creates: an empty database in place of a lost one would let mail go out to suppressed addresses.
+    name = f"file:{quote(os.fspath(path.absolute()))}?{mode}"
     return sqlite3.connect(
         name, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
     )
@@ -133,7 +168,7 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 def _not_ours(path: Path) -> StoreUnavailable:
     return StoreUnavailable(
-        f"{path} is read-only for {_user()}",
+        f"{path} is read-only for {_user()}, or its -wal and -shm cannot be read",
         "make it writable for the user Mailback runs as (or run this as that user), and look for a disk that was "
         "remounted read-only after an error (dmesg)",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -138,6 +141,103 @@ def test_connections_move_between_threads_and_stay_few(store: Store, found: Supp
 def test_reading_cannot_write(store: Store, found: SuppressionLookup) -> None:
     with pytest.raises(StoreUnavailable, match="read-only"):
         found._readers.fetch("DELETE FROM suppression")
+
+
+@pytest.fixture
+def reader() -> Iterator[Path]:
+    """A folder that this process may only read: its owner is root, and root becomes nobody in `as_nobody`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    folder = Path(tempfile.mkdtemp(prefix="mailback-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def open_to_read(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def test_who_may_only_read_is_answered_beside_a_writer_and_after_it(reader: Path) -> None:
+    url = f"sqlite:///{reader}/mailback.db"
+    with Store.open(url) as writer, SuppressionLookup(url) as found:
+        writer.upgrade()
+        do(writer, lambda t: t.suppress(a_suppression(), "m"))
+        open_to_read(reader)
+        with as_nobody():
+            assert found.lookup("bob@example.org") is not None
+        do(writer, lambda t: t.suppress(a_suppression(address_key="eve@example.org"), "m"))
+        with as_nobody():
+            assert found.lookup("eve@example.org") is not None, "what is committed later is seen"
+    open_to_read(reader)
+    assert [file.name for file in reader.iterdir()] == ["mailback.db"]
+    with SuppressionLookup(url) as found:
+        with as_nobody():
+            assert found.lookup("bob@example.org") is not None
+        with Store.open(url) as writer:
+            do(writer, lambda t: t.lift("bob@example.org", "all", actor="m", reason="r"))
+            open_to_read(reader)
+            with as_nobody():
+                assert found.lookup("bob@example.org") is None, "no snapshot of before is kept"
+    with SuppressionLookup(url) as found, as_nobody():
+        assert found.lookup("eve@example.org") is not None, "a log that outlived its writer is read"
+    assert {file.stat().st_uid for file in reader.iterdir()} == {0}, "a reader makes no file that locks the writer out"
+
+
+WRITER = """
+import sys
+from mailback.store import Store
+from tests.support.records import a_suppression, do
+with Store.open(sys.argv[1]) as store:
+    store.upgrade()
+    for line in sys.stdin:
+        do(store, lambda t: t.suppress(a_suppression(address_key=line.strip()), "m"))
+        print("committed", flush=True)
+"""
+
+
+def test_who_may_only_read_sees_each_commit_of_another_process(reader: Path) -> None:
+    url = f"sqlite:///{reader}/mailback.db"
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=Path(__file__).parents[2],
+        ) as writer,
+        SuppressionLookup(url) as found,
+    ):  # fmt: skip
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        for key in ("a@example.org", "b@example.org", "c@example.org"):
+            writer.stdin.write(f"{key}\n")
+            writer.stdin.flush()
+            assert writer.stdout.readline() == "committed\n"
+            open_to_read(reader)
+            with as_nobody():
+                assert found.lookup(key) is not None
+                assert found.lookup("nobody@example.org") is None
+
+
+def test_a_log_that_cannot_be_read_with_its_database_is_refused(reader: Path) -> None:
+    url = f"sqlite:///{reader}/mailback.db"
+    with Store.open(url) as writer, SuppressionLookup(url) as found:
+        writer.upgrade()
+        do(writer, lambda t: t.suppress(a_suppression(), "m"))
+        open_to_read(reader)
+        for part in ("-wal", "-shm", ""):
+            Path(f"{writer.path}{part}").chmod(0o600)
+            with as_nobody(), pytest.raises(StoreUnavailable, match="read-only"):
+                found.lookup("bob@example.org")
+            open_to_read(reader)
 
 
 def test_a_list_opened_before_a_fork_refuses(found: SuppressionLookup) -> None:

@@ -169,9 +169,8 @@ def test_a_file_made_read_only_says_so_and_heals(unprivileged: Path) -> None:
         store.path.chmod(0o440)
         with pytest.raises(StoreUnavailable, match="read-only"):
             do(store, lambda t: t.record(an_event()))
-        with pytest.raises(StoreUnavailable, match="read-only"):
-            store.lookup("bob@example.org")
-        assert any("read-only" in str(problem) for problem in store.check())
+        assert store.lookup("bob@example.org") is None
+        assert any("not writable" in str(problem) for problem in store.check())
         store.path.chmod(0o640)
         assert do(store, lambda t: t.record(an_event())).new
 
@@ -182,8 +181,7 @@ def test_a_folder_made_read_only_says_so_and_heals(unprivileged: Path) -> None:
         unprivileged.chmod(0o550)
         with pytest.raises(StoreUnavailable, match=r"writ|open"):
             do(store, lambda t: t.record(an_event()))
-        with pytest.raises(StoreUnavailable, match=r"writ|open"):
-            store.lookup("bob@example.org")
+        assert store.lookup("bob@example.org") is None
         unprivileged.chmod(0o750)
         assert do(store, lambda t: t.record(an_event())).new
         assert store.lookup("bob@example.org") is None
