@@ -105,8 +105,8 @@ _CONFIGURATION_HEAD = [
     "`MAILBACK_SECTION_KEY`, such as `MAILBACK_STORE_URL` or `MAILBACK_SMTPD_LISTEN`; several values of a list are",
     "separated by commas or spaces.",
     "",
-    "Secrets are never given on a command line. The database password comes from `store.password_file` or from the",
-    "environment (`MAILBACK_STORE_URL`), and is masked wherever the configuration is shown.",
+    "Secrets are never given on a command line: they come from files or from the environment, and are masked wherever",
+    "the configuration is shown.",
     "",
     "SIGHUP (`systemctl reload mailback`) takes up every key but those marked *restart*.",
 ]

@@ -21,18 +21,18 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mailback.outbound.check import Check, Lookup
 from mailback.outbound.connection import Connections
 from mailback.outbound.policyd import PolicyConnection
 from mailback.outbound.socketmap import SocketmapConnection
 from mailback.service import sockets
+from mailback.service.accepting import accept
 from mailback.service.log import get_logger
 from mailback.store.errors import StoreUnavailable
 from mailback.store.records import Suppression
@@ -102,7 +102,7 @@ async def serve(
     connections = Connections()
     fronts = ((policy, PolicyConnection), (socketmap, SocketmapConnection))
     servers = [
-        await _listening(loop, partial(front, check, trouble.tell, connections), listener)
+        await accept(loop, partial(front, check, trouble.tell, connections), listener)
         for listeners, front in fronts
         for listener in listeners
     ]
@@ -112,16 +112,6 @@ async def serve(
     for server in servers:
         server.close()
     _log.info("policyd.drained", cut=await connections.drain(DRAIN_S))
-
-
-async def _listening(
-    loop: asyncio.AbstractEventLoop, front: Callable[[], asyncio.Protocol], listener: socket.socket
-) -> asyncio.Server:
-    if listener.family != socket.AF_UNIX:
-        return await loop.create_server(front, sock=listener, backlog=sockets.BACKLOG)
-    # From Python 3.13 on a closed server would remove the socket file, which belongs to all workers.
-    keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-    return await loop.create_unix_server(front, sock=listener, backlog=sockets.BACKLOG, **keep)
 
 
 class Troubles:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from mailback.service import sockets
+from mailback.service.accepting import accept
 from mailback.service.log import get_logger
 
 if TYPE_CHECKING:
@@ -123,10 +124,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     terminated, connections = asyncio.Event(), Connections()
     loop.add_signal_handler(signal.SIGTERM, terminated.set)
-    servers = []
-    for listener in listeners:
-        create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-        servers.append(await create(lambda: Connection(rules, engine, connections, timeout_s), sock=listener))
+    servers = [
+        await accept(loop, lambda: Connection(rules, engine, connections, timeout_s), listener)
+        for listener in listeners
+    ]
     log.info("serving", pid=os.getpid())
     ready()
     await terminated.wait()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from mailback import address
 from mailback.service import sockets
+from mailback.service.accepting import accept
 from mailback.service.log import get_logger
 
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ class SmtpdPart:
         for listen, listener in self._listeners:
             kind = LmtpReceiver if listen.lmtp else Receiver
             factory = partial(kind, door, loop, proxied=proxied)
-            is_unix = listener.family == socket.AF_UNIX
-            serve = loop.create_unix_server if is_unix else loop.create_server
-            servers.append(await serve(factory, sock=listener.dup()))
+            servers.append(await accept(loop, factory, listener))
             log.debug("listening", listen=str(listen))
         ready()
         await stop.wait()
