@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Final, cast
 
@@ -62,7 +63,7 @@ class Connections:
         return len(left)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One connection; a front says in `consume` what it understands."""
 
     front: ClassVar[str]
@@ -73,9 +74,9 @@ class Connection(asyncio.Protocol):
         self._leaving = False
         self._transport: asyncio.Transport | None = None
 
+    @abstractmethod
     def consume(self, buffer: bytes) -> int:
         """Answer every complete question in `buffer`; the number of octets used."""
-        raise NotImplementedError
 
     def send(self, data: bytes) -> None:
         if self._transport is not None:

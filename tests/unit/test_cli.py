@@ -10,9 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,23 +25,8 @@ from mailback.cli.options import Moment
 from mailback.envelope import Envelope
 from mailback.store import Store
 from mailback.store.records import Suppression
+from tests.support.command import Run, Told
 from tests.support.mail import dsn, reply
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Told]
 
 
 @pytest.fixture

@@ -5,31 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mailback.bounce import model
 from mailback.cli.main import run
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Told]
+from tests.support.command import Run, Told
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,23 +16,8 @@ from mailback.envelope import Envelope
 from mailback.resources import rules_dir
 from mailback.settings import Settings
 from mailback.store import Store
+from tests.support.command import Run, Told
 from tests.support.mail import dsn
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Told]
 
 
 @pytest.fixture
