@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailback.bounce.taxonomy import CAUSES, Fault, Subcategory, Type
@@ -44,15 +44,17 @@ class Risk:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+UNKNOWN_RISK = Risk(0.5, 0.5, 0.5)
+
+
+class Verdict(NamedTuple):
     """What the layers decided for one recipient."""
 
     type: Type
     subcategory: Subcategory
     confidence: float
     evidence: tuple[Evidence, ...] = ()
-    risk: Risk = field(default_factory=lambda: Risk(0.5, 0.5, 0.5))
+    risk: Risk = UNKNOWN_RISK
 
     @property
     def fault(self) -> Fault | None:
