@@ -187,7 +187,7 @@ class Model:
         return self.causes[scores.index(top)], 1.0 / sum([math.exp(score - top) for score in scores])
 
     def scores(self, text: bytes) -> list[float] | None:
-        """Logits by cause, calibrated, up to what all have in common; None for a text that it knows next to nothing of."""
+        """Logits by cause, calibrated, up to what all have in common; None where next to nothing is known."""
         known, sums = self.weights.sums(features(text))
         if known < _LEAST_KNOWN:
             return None
