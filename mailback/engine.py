@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import address, belief, guard, reports, returnpath
+from mailback import address, belief, guard, reply, reports, returnpath
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
@@ -49,6 +49,9 @@ too, yet ask for something that a person has to do: they go on like people's mai
 
 _KINDS_WITH_BOUNCES = frozenset({Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.COMPLAINT})
 """Kinds whose findings `to_dict` tells (an unsubscribe has one, which is no delivery)."""
+
+_KINDS_READ = frozenset({Kind.REPLY, Kind.AUTO_REPLY})
+"""Kinds whose text is read for what it means."""
 
 _VERDICTS_TOLD = 10  # header fields a tagged message carries at most, however many recipients a report names
 
@@ -107,6 +110,8 @@ class Classification:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     provenance: Provenance = Provenance.UNPROVEN
+    reply: reply.Reply | None = None
+    """What a person means, or an automatic answer; None for every other kind."""
 
     @property
     def kind(self) -> Kind:
@@ -129,7 +134,7 @@ class Classification:
         return told | {
             "kind": self.kind.value,
             "bounces": [f.to_dict() for f in self.findings] if self.kind in _KINDS_WITH_BOUNCES else [],
-            "reply": None,
+            "reply": self.reply.to_dict() if self.reply else None,
             "original": {
                 "message_id": original.message_id if original else None,
                 "sender": original.sender if original else None,
@@ -188,6 +193,8 @@ class Knowledge:
     recipient_cap: int = reports.RECIPIENT_CAP
     return_paths: returnpath.ReturnPaths | None = None
     """None where return paths are not signed."""
+    replies: reply.ReplyRules | None = None
+    """None: what ships, read when the first reply comes."""
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Knowledge:
@@ -213,20 +220,32 @@ class Knowledge:
             limits=settings.limits.message_limits(),
             recipient_cap=settings.limits.max_recipients,
             return_paths=returnpath.load(settings),
+            replies=reply.ReplyRules.load(directories),
         )
 
-    def classify(self, raw: bytes, envelope: Envelope | None = None) -> Classification:
+    def classify(self, raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
         """Tell what a message is; never raises on any bytes."""
-        return self.examine(raw, envelope)[1]
+        return self.examine(raw, envelope, thread)[1]
 
-    def examine(self, raw: bytes, envelope: Envelope | None) -> tuple[Message, Classification]:
+    def examine(
+        self, raw: bytes, envelope: Envelope | None, thread: Sequence[str] = ()
+    ) -> tuple[Message, Classification]:
         """The same, with the message as it was read."""
         message = parse(raw, self.limits)
         try:
             report, findings = self._read(message, envelope)
         except Exception as error:  # a fault in a reader costs the verdict, never the mail
             report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
-        return message, Classification(report, findings, _notes(message, report, findings))
+        answer = self._answer(message, report, thread) if report.kind in _KINDS_READ else None
+        return message, Classification(report, findings, _notes(message, report, findings), reply=answer)
+
+    def _answer(self, message: Message, report: Report, thread: Sequence[str]) -> reply.Reply | None:
+        """What a person means; None where reading failed, and then the mail goes on as people's mail does."""
+        try:
+            return reply.read(message, report, thread, rules=self.replies)
+        except Exception as error:
+            report.notes.append(f"not read: {type(error).__name__} in a reader of replies")
+            return None
 
     def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
         report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
@@ -255,8 +274,7 @@ def _shipped() -> Knowledge:
 
 def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
     """See `mailback.classify`."""
-    del thread  # read by the reply layers only
-    return _shipped().classify(raw, envelope)
+    return _shipped().classify(raw, envelope, thread)
 
 
 class Engine:

@@ -82,6 +82,11 @@ class Evidence:
     intent: Intent
     says: str
     weight: float
+    layer: str = "phrases"
+    """What found it: `phrases`, `headers`, ..."""
+
+    def to_dict(self) -> dict[str, object]:
+        return {"layer": self.layer, "rule": self.says, "weight": round(self.weight, 3), "says": self.intent.value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Who must know of a reply, and how soon: the route and the deadline of an intent at a confidence.
 
-A reading that is not sure, or that two intents share, goes to a person whatever the intent says. Numbers and routes by
-intent are data (`replies_routes.toml`); what holds for all of them (conflict, confidence) stands here.
+A reading that is not sure, that two intents share, or that is flagged otherwise goes to a person whatever the intent
+says; a message that is not safe goes where its verdict says, whatever it asks for. Numbers and routes by intent are
+data (`replies_routes.toml`); what holds for all of them (safety, flags, conflict, confidence) stands here.
 
 Log events: none; pure functions. A wrong rule file raises RulesError while loading.
 """
@@ -15,8 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from mailback.bounce.rulefile import RulesError, Table, read_table
+from mailback.reply.flags import Flag
 from mailback.reply.intent import Intent, Reading
 from mailback.reply.rulefiles import present
+from mailback.reply.safety import Verdict
 from mailback.resources import rules_dir
 
 FILE = "replies_routes.toml"
@@ -28,18 +31,19 @@ class Route(StrEnum):
     NOTIFY_OWNER = "notify_owner"
     AUTO_ARCHIVE = "auto_archive"
     REQUIRE_APPROVAL = "require_approval"
-
-
-class Flag(StrEnum):
-    """What a person who looks at the reply should know of the reading."""
-
-    CONFLICTING_INTENTS = "conflicting_intents"
-    LOW_CONFIDENCE = "low_confidence"
+    ESCALATE = "escalate"
+    """A person looks at a message that is held, or that nobody answered in time."""
+    SPAM = "spam"
 
 
 CONFLICT_SLA_S = 900
 """A person decides within a quarter of an hour where two intents conflict."""
 
+ESCALATION_SLA_S = 900
+"""A person looks within a quarter of an hour at what is dangerous."""
+
+_OVERRIDES = {Verdict.CLEAN: None, Verdict.SPAM: Route.SPAM}
+"""Routes of verdicts; every other one is held and escalated."""
 _BOTH = 0.5  # from here on two intents can conflict
 _WITHIN = 0.15  # and conflict when so near
 _OPPOSED = frozenset({Intent.OBJECTION, Intent.NOT_NOW, Intent.OUT_OF_OFFICE})
@@ -102,18 +106,32 @@ def shipped() -> Routes:
     return load([rules_dir()])
 
 
-def route(reading: Reading, routes: Routes | None = None) -> Routing:
-    """Where a reply of that reading goes."""
+def route(
+    reading: Reading,
+    routes: Routes | None = None,
+    raised: Sequence[Flag] = (),
+    verdict: Verdict = Verdict.CLEAN,
+) -> Routing:
+    """Where a reply of that reading goes; `raised` are flags that were found already."""
     routes = routes or shipped()
     row = routes[reading.intent]
-    if conflicts(reading):
-        return Routing(Route.REQUIRE_APPROVAL, CONFLICT_SLA_S, (Flag.CONFLICTING_INTENTS,))
-    if reading.confidence >= row.acts:
-        return Routing(row.route, row.sla_s, ())
-    if reading.confidence >= row.asks:
-        return Routing(row.route, row.sla_s, (Flag.LOW_CONFIDENCE,))
-    deadline = row.sla_s if row.sla_s is not None else routes[Intent.UNCLASSIFIED].sla_s
-    return Routing(Route.REQUIRE_APPROVAL, deadline, (Flag.LOW_CONFIDENCE,))
+    flags = _flags(reading, row, raised)
+    if (elsewhere := _OVERRIDES.get(verdict, Route.ESCALATE)) is not None:
+        return Routing(elsewhere, None if elsewhere is Route.SPAM else ESCALATION_SLA_S, flags)
+    if Flag.CONFLICTING_INTENTS in flags:
+        return Routing(Route.REQUIRE_APPROVAL, CONFLICT_SLA_S, flags)
+    if raised or reading.confidence < row.asks:
+        deadline = row.sla_s if row.sla_s is not None else routes[Intent.UNCLASSIFIED].sla_s
+        return Routing(Route.REQUIRE_APPROVAL, deadline, flags)
+    return Routing(row.route, row.sla_s, flags)
+
+
+def _flags(reading: Reading, row: Row, raised: Sequence[Flag]) -> tuple[Flag, ...]:
+    """All flags, in the order of `Flag`."""
+    conflict = conflicts(reading)
+    unsure = reading.confidence < row.acts or reading.intent is Intent.UNCLASSIFIED
+    found = {*raised, *([Flag.CONFLICTING_INTENTS] if conflict else [Flag.LOW_CONFIDENCE] if unsure else [])}
+    return tuple(flag for flag in Flag if flag in found)
 
 
 def conflicts(reading: Reading) -> bool:

@@ -47,8 +47,10 @@ class Verdict(StrEnum):
     """What a reply is, beside what it says."""
 
     CLEAN = "clean"
+    SPAM = "spam"
     PHISHING = "phishing"
     MALWARE = "malware"
+    ABUSE = "abuse"
     IMPERSONATION = "impersonation"
 
 
@@ -59,6 +61,10 @@ class Safety:
     verdict: Verdict
     score: float
     signals: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        return self.verdict is Verdict.CLEAN
 
     def to_dict(self) -> dict[str, object]:
         return {"verdict": self.verdict.value, "score": round(self.score, 2), "signals": list(self.signals)}

@@ -9,8 +9,9 @@ import pytest
 
 from mailback.bounce.rulefile import RulesError
 from mailback.reply import intent, routing
+from mailback.reply.flags import Flag
 from mailback.reply.intent import Intent, Reading
-from mailback.reply.routing import Flag, Route
+from mailback.reply.routing import Route
 
 _ENDING = "We have not heard from you. Shall I close your file?"
 

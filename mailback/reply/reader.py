@@ -1,0 +1,213 @@
+"""One reply read whole: what is new in it, what it asks for, whether it is dangerous, who must know and how soon.
+
+`read` is the one entry to this folder. It puts the readers of the folder together; each can be improved by itself. What
+only a running server knows (the texts that we sent, who we are, whether authentication failed) is handed in.
+
+An automatic answer starts no intent, whatever its words: it is an absence, an acknowledgement, or says that somebody
+has left and names whom to write to instead.
+
+Log events: none; never raises on any message. Wrong rule files raise RulesError while loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from email.utils import parseaddr, parsedate_to_datetime
+from functools import lru_cache
+from pathlib import Path
+
+from mailback.bounce.rulefile import RulesError
+from mailback.bounce.taxonomy import Kind, Subcategory
+from mailback.message import Message
+from mailback.reply import body, contact, dates, flags, intent, language, routing, safety
+from mailback.reply.flags import Flag
+from mailback.reply.intent import Evidence, Intent, Reading
+from mailback.reply.routing import Route, Routing
+from mailback.reply.safety import Safety
+from mailback.reports.report import Report
+from mailback.resources import rules_dir
+
+_TOLD_BY_MACHINE = 0.95
+"""Confidence of what header fields and subjects of responders say."""
+_NAMES_CONTACT = frozenset({Intent.REFERRAL, Intent.OUT_OF_OFFICE})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known beside the message."""
+
+    us: safety.Known = safety.NOBODY
+    authentication_failed: bool = False
+    """DMARC, or both SPF and DKIM, failed."""
+    received_at: datetime | None = None
+    """When it came; dates without a year are read from there where the message has no Date."""
+    stranger: bool = False
+    """It answers mail of ours that went neither to the writer nor to anybody of the writer's domain."""
+
+
+NO_KNOWLEDGE = Known()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRules:
+    """The rules of all readers."""
+
+    body: body.BodyRules
+    language: language.LanguageRules
+    dates: dates.DateRules
+    intent: intent.IntentRules
+    flags: flags.FlagRules
+    routes: routing.Routes
+    safety: safety.SafetyRules
+
+    @classmethod
+    def load(cls, directories: Sequence[Path]) -> ReplyRules:
+        """The shipped files, an operator's own over them. Raises RulesError with every problem of all files."""
+        problems: list[str] = []
+        loaded: dict[str, object] = {}
+        for name, load in (
+            ("body", body.BodyRules.load),
+            ("language", language.LanguageRules.load),
+            ("dates", dates.DateRules.load),
+            ("intent", intent.IntentRules.load),
+            ("flags", flags.FlagRules.load),
+            ("routes", routing.load),
+            ("safety", safety.SafetyRules.load),
+        ):
+            try:
+                loaded[name] = load(directories)
+            except RulesError as error:
+                problems += error.problems
+        if problems:
+            raise RulesError(problems)
+        return cls(**loaded)  # type: ignore[arg-type]  # each under its own name, as listed above
+
+
+@lru_cache(maxsize=1)
+def shipped() -> ReplyRules:
+    """What ships, read once a process."""
+    return ReplyRules.load([rules_dir()])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply, read; the `reply` of `mailback classify --json`."""
+
+    intent: Intent
+    confidence: float
+    runner_up: Intent | None
+    runner_up_confidence: float
+    flags: tuple[Flag, ...]
+    route: Route
+    sla_s: int | None
+    """Seconds until somebody must have seen it; None where nobody needs to."""
+    return_date: date | None
+    """The day on which the writer is back (out of office)."""
+    new_contact: str | None
+    """Whom to write to instead (referral, absence, somebody has left)."""
+    language: str | None
+    """ISO 639-1; None where nothing tells."""
+    safety: Safety
+    text: str
+    """What is new in it."""
+    evidence: tuple[Evidence, ...] = field(default=())
+
+    @property
+    def acts(self) -> bool:
+        """Whether what it asks for may be done without asking a person first."""
+        return self.route in (Route.NOTIFY_OWNER, Route.AUTO_ARCHIVE)
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "intent": self.intent.value,
+            "confidence": round(self.confidence, 3),
+            "runner_up": self.runner_up.value if self.runner_up else None,
+            "runner_up_confidence": round(self.runner_up_confidence, 3) if self.runner_up else None,
+            "flags": [flag.value for flag in self.flags],
+            "route": self.route.value,
+            "sla_s": self.sla_s,
+            "return_date": self.return_date.isoformat() if self.return_date else None,
+            "new_contact": self.new_contact,
+            "language": self.language,
+            "safety": self.safety.to_dict(),
+            "text": self.text,
+            "evidence": [evidence.to_dict() for evidence in self.evidence],
+        }
+
+
+def read(
+    message: Message,
+    report: Report,
+    thread: Sequence[str] = (),
+    known: Known = NO_KNOWLEDGE,
+    rules: ReplyRules | None = None,
+) -> Reply:
+    """Read a message of the kind `reply` or `auto_reply`.
+
+    `report` is what `mailback.reports.read` made of it; `thread` holds the texts of earlier messages, oldest first, our
+    own among them: what stands there was not written by the person who answers.
+    """
+    rules = rules or shipped()
+    name, sender = parseaddr(message.header("from"))
+    subject = message.header("subject")
+    new = body.read(body.visible(message), thread, sender=name, rules=rules.body).text
+    tongue = language.detect(new or subject, [subject, *reversed(thread)], rules=rules.language)
+    automatic = report.kind is Kind.AUTO_REPLY
+    found_contact = contact.named(new, sender, known.us.domains)
+    reading = _automatic(report, found_contact) if automatic else intent.read(new, subject, thread, rules=rules.intent)
+    verdict = safety.assess(message, known.us, authentication_failed=known.authentication_failed, rules=rules.safety)
+    answer = flags.Answer(new, subject, thread, reading, stranger=known.stranger and not automatic)
+    raised = flags.of_reply(message, answer, rules.flags, rules.intent)
+    routed = _routed(report, reading, verdict, raised, rules.routes)
+    gone = report.cause is Subcategory.LEFT_ORGANISATION
+    away = reading.intent is Intent.OUT_OF_OFFICE
+    return Reply(
+        intent=reading.intent,
+        confidence=reading.confidence,
+        runner_up=reading.runner_up,
+        runner_up_confidence=reading.runner_up_confidence,
+        flags=routed.flags,
+        route=routed.route,
+        sla_s=routed.sla_s,
+        return_date=dates.return_date(new or subject, _sent(message, known), tongue, rules.dates) if away else None,
+        new_contact=(found_contact or report.moved_to) if gone or reading.intent in _NAMES_CONTACT else None,
+        language=tongue,
+        safety=verdict,
+        text=new,
+        evidence=reading.evidence,
+    )
+
+
+def _automatic(report: Report, new_contact: str | None) -> Reading:
+    """What a responder says."""
+    cause = report.cause or Subcategory.OUT_OF_OFFICE
+    if cause is Subcategory.OUT_OF_OFFICE:
+        told = Intent.OUT_OF_OFFICE
+    elif cause is Subcategory.LEFT_ORGANISATION and (new_contact or report.moved_to):
+        told = Intent.REFERRAL
+    else:
+        told = Intent.UNCLASSIFIED
+    return Reading(told, _TOLD_BY_MACHINE, None, 0.0, (Evidence(told, cause.value, _TOLD_BY_MACHINE, "headers"),))
+
+
+def _routed(
+    report: Report, reading: Reading, verdict: Safety, raised: tuple[Flag, ...], routes: routing.Routes
+) -> Routing:
+    """Where it goes; a responder that says that somebody has left asks a person, any other asks nobody."""
+    routed = routing.route(reading, routes, raised, verdict.verdict)
+    if report.kind is not Kind.AUTO_REPLY or not verdict.clean or raised:
+        return routed
+    if report.cause is Subcategory.LEFT_ORGANISATION:
+        return replace(routed, route=Route.REQUIRE_APPROVAL, sla_s=routes[Intent.REFERRAL].sla_s)
+    return replace(routed, route=Route.AUTO_ARCHIVE, sla_s=None, flags=())
+
+
+def _sent(message: Message, known: Known) -> datetime:
+    """The Date of the message, in its writer's time zone: month and day are ordered by it."""
+    try:
+        sent = parsedate_to_datetime(message.header("date")[:200])
+    except (ValueError, TypeError, OverflowError):
+        return known.received_at or datetime.now(UTC)
+    return sent if sent.tzinfo is not None else sent.replace(tzinfo=UTC)
