@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailback import address
@@ -22,6 +22,7 @@ from mailback.reports.report import DeliveryFailure
 from mailback.returnpath import ReturnPaths, Verified
 
 if TYPE_CHECKING:
+    from mailback.observation import Observation
     from mailback.store.records import Event, JournalEntry
     from mailback.store.transaction import Transaction
 
@@ -159,6 +160,60 @@ class Hearing:
     def _spelling(self, key: str | None, told: Iterable[str | None]) -> str | None:
         """The proven recipient as the report writes it, else as look-ups compare it."""
         return next((who for who in told if who and address.key(who) == key), key)
+
+
+def witnessed(transaction: Transaction, event: Event, observation: Observation) -> bool:
+    """Grade what a log, a webhook or a table tells of a recipient, and fill in what the journal knows of the message.
+
+    False where it is about mail that is not ours: its sender is somebody else, and the journal does not know it.
+
+    The teller is believed as far as the observation says: our own MTA's log is `authenticated`, since only this host
+    writes it. A message that the journal knows to have gone to this recipient makes it `journal`. Nothing here makes it
+    `forged`: an MTA expands aliases, and so it speaks of recipients that no message was handed in for.
+    """
+    entry = _journalled(transaction, event)
+    if entry is None:
+        if not observation.ours:
+            return False
+        grade, because = observation.grade, observation.because
+    else:
+        grade, because = Provenance.JOURNAL, "tells what became of a message that went to this recipient"
+        _fill_from_journal(event, entry)
+        if observation.grade.rank > grade.rank:
+            grade, because = observation.grade, observation.because
+    event.provenance = grade
+    event.evidence.append({"layer": "provenance", "rule": grade.value, "says": grade.value, "text": because})
+    return True
+
+
+_BEFORE = timedelta(days=14)
+"""How long before an outcome its message may have been handed in: longer than any MTA keeps mail."""
+_AFTER = timedelta(days=1)
+_SAME_RECIPIENT = 200
+"""Messages to one recipient that are compared by queue id."""
+
+
+def _journalled(transaction: Transaction, event: Event) -> JournalEntry | None:
+    """The message in the journal: by Message-ID, or by the queue id where the log begins too late to tell the other."""
+    key = event.recipient_key
+    if key is None:
+        return None
+    if event.original_message_id:
+        return transaction.sent(event.original_message_id, key)
+    if not event.queue_id:
+        return None
+    recent = transaction.sent_to(key, event.at - _BEFORE, event.at + _AFTER, _SAME_RECIPIENT)
+    return next((entry for entry in recent if entry.queue_id == event.queue_id), None)
+
+
+def _fill_from_journal(event: Event, entry: JournalEntry) -> None:
+    """What the log leaves open. A Message-ID from here makes the event the same as the one a DSN tells."""
+    event.original_message_id = event.original_message_id or entry.message_id
+    event.original_sender = event.original_sender or entry.envelope_sender
+    event.subject = event.subject or entry.subject
+    event.campaign = event.campaign or entry.campaign
+    event.list_id = event.list_id or entry.list_id
+    event.subscriber = event.subscriber or entry.subscriber
 
 
 def _believed(event: Event, graded: Grade, recipient: str | None) -> Event:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
 from mailback.bounce.verdict import Verdict
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
+from mailback.observation import Observation, Observed
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.reports import Vocabulary, vocabulary
@@ -38,7 +39,7 @@ from mailback.store.records import Event, Suppression
 
 if TYPE_CHECKING:
     from mailback.settings import Settings
-    from mailback.store import Store, Transaction
+    from mailback.store import Recorded, Store, Transaction
 
 TAG_PREFIX = "x-mailback-"
 """Header fields that only we may set; both doors remove incoming ones (SPEC of a tagged message)."""
@@ -250,13 +251,14 @@ class Knowledge:
     def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
         report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
         list_id = report.original.list_id if self.handling.tells_lists and report.original else None
-        findings = []
-        for failure in report.failures:
-            verdict = self.classifier.verdict(failure, report)
-            provider = self.classifier.provider(failure)
-            handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
-            findings.append(Finding(failure, verdict, handling, provider))
-        return report, tuple(findings)
+        return report, tuple(self.judge(failure, report, list_id) for failure in report.failures)
+
+    def judge(self, failure: DeliveryFailure, report: Report, list_id: str | None = None) -> Finding:
+        """Why the delivery to one recipient failed, and what the handling rules ask for."""
+        verdict = self.classifier.verdict(failure, report)
+        provider = self.classifier.provider(failure)
+        handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
+        return Finding(failure, verdict, handling, provider)
 
 
 @lru_cache(maxsize=1)
@@ -313,7 +315,7 @@ class Engine:
         for finding in classification.findings or (None,):
             event = _event(envelope, classification, report_id, digest, len(raw))
             if finding is not None:
-                _fill_finding(event, finding, classification, digest)
+                _fill_finding(event, finding, digest)
             elif classification.names_nobody:
                 event.type, event.subcategory = Type.UNKNOWN.value, Subcategory.UNKNOWN.value
             events.append(event)
@@ -336,16 +338,70 @@ class Engine:
         hearing = belief.Hearing(transaction, assessment.answered)
         for event, handling in zip(_believed(assessment, hearing), assessment.handlings, strict=True):
             decision = _reviewed(self._decide(transaction, event, handling), assessment.classification)
-            event.action = decision.action
-            recorded = transaction.record(event)
+            recorded, decision = self._record(transaction, event, handling, decision, held)
             event_ids.append(recorded.event_id)
-            if recorded.new and handling is not None and handling.alert:
-                held[_alert(event)] = None
-            if (recorded.new or recorded.better) and decision.suppression is not None:
-                suppression = replace(decision.suppression, event_id=recorded.event_id)
-                decision = self._carried_out(transaction, event, decision, suppression, held)
             decisions.append(decision)
         return _outcome(assessment.classification, tuple(decisions), event_ids[0], hearing.restored(), tuple(held))
+
+    def observe(
+        self, observations: Sequence[Observation], then: Callable[[Transaction], None] | None = None
+    ) -> Future[list[Observed]]:
+        """Record what log lines, webhooks or tables say, and decide on each as on a recipient of a bounce.
+
+        All of them are one unit of work: either everything is kept or nothing. `then` runs at its end, within the same
+        transaction; the place up to which a log was read belongs there. The future resolves, one answer an observation,
+        after the group commit.
+        """
+        judged = [self._judged(observation) for observation in observations]
+        return self._store.submit(partial(self._write_observed, judged, then))
+
+    def _judged(self, observation: Observation) -> _Judged:
+        began = time.perf_counter_ns()
+        report = Report(observation.kind, failures=[observation.failure], dialect=observation.dialect)
+        finding = self._knowledge.judge(observation.failure, report, observation.list_id)
+        event = observation.event()
+        _fill_finding(event, finding, observation.identity)
+        event.processing_us = (time.perf_counter_ns() - began) // 1000
+        return _Judged(observation, event, finding)
+
+    def _write_observed(
+        self, judged: Sequence[_Judged], then: Callable[[Transaction], None] | None, transaction: Transaction
+    ) -> list[Observed]:
+        """Within the transaction: the batch in its order, then what belongs to it."""
+        answers = [self._write_one_observed(transaction, one) for one in judged]
+        if then is not None:
+            then(transaction)
+        return answers
+
+    def _write_one_observed(self, transaction: Transaction, judged: _Judged) -> Observed:
+        event, handling = judged.event, judged.finding.handling
+        if not belief.witnessed(transaction, event, judged.observation):
+            return Observed(None, new=False, decision=None)
+        if event.original_message_id and not judged.observation.message_id:  # the journal told it
+            event.identity = _identity(event, event.kind, judged.observation.identity)
+        held: dict[str, None] = {}
+        decision = self._decide(transaction, event, handling)
+        recorded, decision = self._record(transaction, event, handling, decision, held)
+        return Observed(recorded.event_id, new=recorded.new, decision=decision, notes=tuple(held))
+
+    def _record(
+        self,
+        transaction: Transaction,
+        event: Event,
+        handling: Handling | None,
+        decision: Decision,
+        held: dict[str, None],
+    ) -> tuple[Recorded, Decision]:
+        """Record one event and carry its decision out, the one way for whatever brought the news; `held`: what to tell
+        the operator."""
+        event.action = decision.action
+        recorded = transaction.record(event)
+        if recorded.new and handling is not None and handling.alert:
+            held[_alert(event)] = None
+        if (recorded.new or recorded.better) and decision.suppression is not None:
+            suppression = replace(decision.suppression, event_id=recorded.event_id)
+            decision = self._carried_out(transaction, event, decision, suppression, held)
+        return recorded, decision
 
     def _carried_out(
         self,
@@ -371,6 +427,15 @@ class Engine:
         needs_history = self._rules.hard_bounces_needed > 1 and event.permanent and event.recipient_key
         history = transaction.history(event.recipient_key, None) if needs_history and event.recipient_key else ()
         return decide(event, handling, self._rules, history)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """An observation with its verdict, ready to be written."""
+
+    observation: Observation
+    event: Event
+    finding: Finding
 
 
 def _believed(assessment: Assessment, hearing: belief.Hearing) -> Iterator[Event]:
@@ -450,7 +515,7 @@ def _event(envelope: Envelope, classification: Classification, report_id: str | 
     return event
 
 
-def _fill_finding(event: Event, finding: Finding, classification: Classification, digest: str) -> None:
+def _fill_finding(event: Event, finding: Finding, digest: str) -> None:
     failure, verdict = finding.failure, finding.verdict
     event.recipient = failure.mailed
     event.recipient_key = address.key(failure.mailed)
@@ -469,7 +534,7 @@ def _fill_finding(event: Event, finding: Finding, classification: Classification
     event.confidence = verdict.confidence
     event.risk = verdict.risk.to_dict()
     event.evidence = [evidence.to_dict() for evidence in verdict.evidence]
-    event.identity = _identity(event, classification.kind, digest)
+    event.identity = _identity(event, event.kind, digest)
 
 
 def _identity(event: Event, kind: Kind, digest: str) -> str:

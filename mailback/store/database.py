@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import checking, journal, sqlite, waves
+from mailback.store import checking, journal, places, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.checking import Problem
@@ -26,7 +26,7 @@ from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
 from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads
-from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Stats, Suppression, Wave
+from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Place, Stats, Suppression, Wave
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Report, Writer
 
@@ -155,6 +155,14 @@ class Store:
         ).result():
             total += removed
         return total
+
+    def place(self, name: str) -> Place | None:
+        """How far something was read; None where it never was."""
+        return places.find(self._readers.fetch, name)
+
+    def places(self, prefix: str) -> list[Place]:
+        """All places whose names begin so."""
+        return places.below(self._readers.fetch, prefix)
 
     def waves(self, *, only_open: bool = False) -> list[Wave]:
         """Bursts that were frozen, the latest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
 
@@ -134,6 +135,17 @@ class JournalEntry:
     """The beginning of the visible text, for whoever reads the answer to it."""
     id: int | None = None
     """Set by the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a source of events was read: a log file, a mailbox, a table."""
+
+    name: str
+    position: dict[str, Any]
+    """What the reader of that source needs to go on; plain JSON."""
+    at: datetime
+    """When it was put there."""
 
 
 @dataclass(frozen=True, slots=True)

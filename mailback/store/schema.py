@@ -201,6 +201,17 @@ wave_member = Table(
     sqlite_with_rowid=False,
 )
 
+# How far each source of events was read; written in the transaction that holds what was read.
+place = Table(
+    "place",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("position", Text, nullable=False, comment="JSON"),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name"),
+    sqlite_with_rowid=False,
+)
+
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
 # row and the hash before it.
 audit = Table(

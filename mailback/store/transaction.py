@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from mailback import address
 from mailback.bounce.taxonomy import Action, Provenance
 from mailback.store import audit as trail
-from mailback.store import codec, journal, precedence, waves
+from mailback.store import codec, journal, places, precedence, waves
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
-from mailback.store.records import Event, JournalEntry, Suppression
+from mailback.store.records import Event, JournalEntry, Place, Suppression
 
 _LONGEST_IDENTITY = 200
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
@@ -127,6 +127,22 @@ class Transaction:
     def sent(self, message_id: str, key: str) -> JournalEntry | None:
         """The first entry by which a message went to a recipient; a report cannot be older than that."""
         return journal.to_recipient(self._fetch, message_id, key)
+
+    def sent_to(self, key: str, since: datetime, until: datetime, most: int) -> list[JournalEntry]:
+        """What went to a recipient in a period, the latest first; each entry tells that recipient only."""
+        return journal.by_recipient(self._fetch, key, since, until, most)
+
+    def place(self, name: str) -> Place | None:
+        """How far something was read; see `places`."""
+        return places.find(self._fetch, name)
+
+    def put_place(self, name: str, position: Mapping[str, object]) -> None:
+        """Remember how far something was read, together with what was made of it."""
+        places.put(self._connection, name, position)
+
+    def forget_place(self, name: str) -> None:
+        """Remove a place that is no longer of use."""
+        places.forget(self._connection, name)
 
     def sent_by_id(self, message_id: str) -> JournalEntry | None:
         """The latest entry of a Message-ID, whomever it went to."""
