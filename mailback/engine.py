@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from mailback.reports import Vocabulary, vocabulary
 from mailback.reports.dates import date
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
+from mailback.review import queue
 from mailback.store.ids import new_id
 from mailback.store.records import Event, Suppression
 
@@ -296,6 +298,7 @@ class Engine:
             proof_needed=settings.trust.require == "always"
             or (settings.trust.require == "auto" and self._belief.signing),
         )
+        self._deadlines = queue.Deadlines(bounce=timedelta(hours=settings.review.bounce_due_hours))
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
         """Read a message and write what follows from it; returns when that is durable.
@@ -401,6 +404,7 @@ class Engine:
         if (recorded.new or recorded.better) and decision.suppression is not None:
             suppression = replace(decision.suppression, event_id=recorded.event_id)
             decision = self._carried_out(transaction, event, decision, suppression, held)
+        queue.queue(transaction, recorded, event, decision, handling=handling, deadlines=self._deadlines)
         return recorded, decision
 
     def _carried_out(

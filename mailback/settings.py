@@ -666,6 +666,26 @@ class PolicySettings(Section):
     )
 
 
+class ReviewSettings(Section):
+    """What waits for a person: `mailback review`."""
+
+    bounce_due_hours: int = Field(
+        24,
+        ge=1,
+        le=8760,
+        description=(
+            "Hours within which somebody must have decided about a bounce that waits. Replies have deadlines of their "
+            "own, by what they ask for (`replies_routes.toml`)."
+        ),
+    )
+    expire_days: int = Field(
+        90,
+        ge=0,
+        le=3650,
+        description="Days after which what nobody decided leaves the queue, and nothing is done about it. 0 is never.",
+    )
+
+
 class RulesSettings(Section):
     """The rules: patterns, provider quirks, and what is done about each cause."""
 
@@ -763,6 +783,7 @@ class Settings(Section):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     trust: TrustSettings = Field(default_factory=TrustSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
+    review: ReviewSettings = Field(default_factory=ReviewSettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -132,6 +132,17 @@ def _contents(store: Store) -> Iterator[Finding]:
         for wave in store.waves(only_open=True):
             told = f"wave {wave.id}: {wave.members} addresses of {wave.provider} ({wave.subcategory}) wait"
             yield Finding("store", "warn", told, "mailback wave list; then mailback wave undo, or confirm")
+        yield _reviews(store)
+
+
+def _reviews(store: Store) -> Finding:
+    from datetime import UTC, datetime
+
+    figures = store.stats(since=datetime.now(UTC)).review
+    if figures.overdue:
+        told = f"{figures.overdue} of {figures.open} items that wait for a person are overdue"
+        return Finding("review", "warn", told, "mailback review list --overdue")
+    return Finding("review", "ok", f"{figures.open} items wait for a person, none is overdue")
 
 
 def _database_file(path: Path, service: ServiceSettings) -> Iterator[Finding]:

@@ -56,15 +56,15 @@ def events(
     """
     from mailback.bounce.taxonomy import Kind, Subcategory, Type
 
-    _word(kind, Kind, "--kind")
+    known_word(kind, Kind, "--kind")
     with open_store(config) as store:
         found = store.events(
             since=since,
             until=until,
             kind=Kind(kind) if kind else None,
             key=address_key(address) if address else None,
-            type=_word(type_, Type, "--type"),
-            subcategory=_word(cause, Subcategory, "--cause"),
+            type=known_word(type_, Type, "--type"),
+            subcategory=known_word(cause, Subcategory, "--cause"),
             newest_first=not oldest_first,
             limit=limit if as_json or limit is not None else SHOWN,
         )
@@ -75,7 +75,7 @@ def events(
             table(_COLUMNS, map(_row, found), empty="no events")
 
 
-def _word(word: str | None, words: type, option: str) -> str | None:
+def known_word(word: str | None, words: type, option: str) -> str | None:
     """The word, where it is one of the taxonomy's; an unknown one would find nothing and look like an answer."""
     known = [str(member) for member in words]  # type: ignore[attr-defined]
     if word is None or word in known:

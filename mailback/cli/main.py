@@ -50,6 +50,7 @@ COMMANDS: dict[str, Place] = {
     "rules": Place("rules", "rules", "The rules of bounces: what they do not name yet, a trial of new ones, a lint."),
     "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),
     "config": Place("config", "config", "Check and show the configuration."),
+    "review": Place("review", "review", "What waits for a person: list, show, approve, correct."),
     "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),

@@ -62,7 +62,11 @@ def _seed_option(command: Any) -> Any:
 @json_option
 @_seed_option
 @click.option("--name", metavar="NAME", help="What the model is called. Default: the day, as 2026-11-30.")
-@click.option("--seed-only", is_flag=True, help="Learn from the labelled diagnostics alone, not from stored events.")
+@click.option(
+    "--seed-only",
+    is_flag=True,
+    help="Learn from the labelled diagnostics alone, not from stored events and corrections.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write the model there instead of to the state folder.")  # fmt: skip
 def train(
@@ -70,15 +74,17 @@ def train(
 ) -> None:
     """Train a model from the labelled diagnostics that ship and from stored events.
 
-    Of stored events those count whose cause code and wording tell alike and beyond doubt. The new model is a candidate:
-    it serves after `mailback model promote`. Exit code 1 when it is below the gate and can therefore never serve. Needs
-    scikit-learn: install the extra `learn`.
+    Of stored events those count whose cause code and wording tell alike and beyond doubt, and those that a person has
+    corrected (`mailback review correct`), whose word outranks the rest about the same wording. The new model is a
+    candidate: it serves after `mailback model promote`. Exit code 1 when it is below the gate and can therefore never
+    serve. Needs scikit-learn: install the extra `learn`.
     """
     import re
     from datetime import UTC, datetime
 
     from mailback.bounce import model as runtime
     from mailback.learn import samples, training
+    from mailback.store.reading import ReviewFilter
 
     name = datetime.now(UTC).date().isoformat() if name is None else name
     if not re.fullmatch(_NAME, name) or name in (SHIPPED, Path(runtime.SERVING).stem):
@@ -88,6 +94,8 @@ def train(
     if not seed_only:
         with open_store(config) as store:
             learnt_from += list(samples.of_events(store.events()))
+            corrections = samples.of_corrections(store.reviews(ReviewFilter(state="corrected")))
+            learnt_from = samples.outranked(learnt_from, corrections)
     document = _trained(learnt_from, _read(directory / samples.HELD_BACK), name)
     path = output or _directory(config) / f"{name}.json"
     training.write(document, path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailback.cli.options import Moment, config_option, json_option, open_store
-from mailback.cli.out import Column, iso, json_line, say, table, when
+from mailback.cli.out import Column, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
     from mailback.store.records import Stats
@@ -19,6 +19,10 @@ _COLUMNS = (
     Column("kind", wraps=False), Column("type", wraps=False), Column("cause", wraps=False),
     Column("events", right=True, wraps=False), Column("share", right=True, wraps=False),
     Column("mean conf.", right=True, wraps=False),
+)  # fmt: skip
+
+_CORRECTIONS = (
+    Column("told as", wraps=False), Column("was", wraps=False), Column("corrections", right=True, wraps=False),
 )  # fmt: skip
 
 
@@ -55,11 +59,23 @@ def _show(found: Stats) -> None:
     for title, counts in (("provenance: ", found.by_provenance), ("action: ", found.by_action)):
         if counts:
             say(_counts(counts, title))
+    _show_review(found)
     if found.processing_us:
         say(
             "time to record: "
             + ", ".join(f"{name} {value / 1000:.1f} ms" for name, value in found.processing_us.items())
         )
+
+
+def _show_review(found: Stats) -> None:
+    """What waits, what was decided, and what was wrongly told as what."""
+    review = found.review
+    late = f", {review.overdue} overdue" if review.overdue else ""
+    breached = f"; deadlines missed in the period: {review.breached}" if review.breached else ""
+    say(f"review: {review.open} open{late}{_counts(review.decided, '; decided in the period: ')}{breached}")
+    rows = [[safe(c.told), safe(c.right), c.count] for c in review.corrections]
+    if rows:
+        table(_CORRECTIONS, rows, title="what was told wrongly")
 
 
 def _counts(counts: dict[str, int], before: str) -> str:

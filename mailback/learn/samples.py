@@ -4,7 +4,8 @@ The seed set lies in `data/diagnostics/` (its datasheet is the README there): on
 `says`, `family` (the kind of server that speaks so) and `language`. Whole families are held back for evaluation, never
 single lines: two lines of one server differ in a word, and a model that has seen the one knows the other by heart.
 
-From the store come events whose cause the rules told beyond doubt: words and code agree, and both are specific.
+From the store come events whose cause the rules told beyond doubt (words and code agree, and both are specific), and
+what a person has corrected, whose word outranks the rules about the same wording.
 Emits no log events.
 """
 
@@ -21,10 +22,12 @@ from mailback.bounce.model import features
 from mailback.bounce.patterns import prepare
 from mailback.bounce.taxonomy import Subcategory
 from mailback.resources import config_dir
-from mailback.store.records import Event
+from mailback.store.records import Event, Review
 
 SURE = 0.95
 """Confidence from which a verdict of the rules is a label."""
+CORRECTED = "store:corrected"
+"""The family of what people have corrected."""
 SEED, HELD_BACK = "seed.jsonl", "held_back.jsonl"
 
 _SAME_WORDS = {Subcategory.MAILBOX_TEMPORARILY_FULL: Subcategory.MAILBOX_FULL}
@@ -99,6 +102,23 @@ def of_events(events: Iterable[Event]) -> Iterator[Sample]:
         if sample.prepared not in seen:
             seen.add(sample.prepared)
             yield sample
+
+
+def of_corrections(reviews: Iterable[Review]) -> Iterator[Sample]:
+    """What people have corrected, each wording once: of two that contradict each other the later decision counts."""
+    latest: dict[bytes, Sample] = {}
+    for item in sorted(reviews, key=lambda item: item.closed_at or item.at):
+        if item.text and item.right_subcategory:
+            sample = Sample(item.text, Subcategory(item.right_subcategory), CORRECTED)
+            latest[sample.prepared] = sample
+    yield from latest.values()
+
+
+def outranked(samples: Iterable[Sample], corrections: Iterable[Sample]) -> list[Sample]:
+    """The samples without those whose wording a person has said to mean something else, and the corrections."""
+    said = list(corrections)
+    settled = {sample.prepared for sample in said}
+    return [sample for sample in samples if sample.prepared not in settled] + said
 
 
 def _beyond_doubt(event: Event) -> bool:

@@ -61,6 +61,15 @@ def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequ
     return Decision(handling.action, "as the handling rules say")
 
 
+def wished(event: Event, handling: Handling) -> Suppression | None:
+    """The suppression that the rules ask for once nothing is in doubt any more; None where they ask for none."""
+    if event.recipient is None or event.recipient_key is None or handling.scope != "address":
+        return None
+    if handling.action is Action.SUPPRESS_PERMANENTLY:
+        return _suppression(event, None)
+    return _suppression(event, handling.suppress_days) if handling.action is Action.SUPPRESS_TEMPORARILY else None
+
+
 def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: Sequence[Event]) -> Decision:
     doubt = _doubt(event, rules)
     if doubt is not None:

@@ -25,8 +25,8 @@ from mailback.store.checking import Problem
 from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
 from mailback.store.readers import ReaderPool
-from mailback.store.reading import EventFilter, Reads
-from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Place, Stats, Suppression, Wave
+from mailback.store.reading import EventFilter, Reads, ReviewFilter
+from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Place, Review, Stats, Suppression, Wave
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Report, Writer
 
@@ -163,6 +163,18 @@ class Store:
     def places(self, prefix: str) -> list[Place]:
         """All places whose names begin so."""
         return places.below(self._readers.fetch, prefix)
+
+    def reviews(self, which: ReviewFilter | None = None, *, limit: int | None = None) -> Iterator[Review]:
+        """What waits for a person, the most pressing first; read page by page. By default what is open."""
+        return self._reads.reviews(which or ReviewFilter(), limit)
+
+    def review(self, number: int) -> Review | None:
+        """One item of the review."""
+        return self._reads.review(number)
+
+    def event(self, event_id: str) -> Event | None:
+        """One event by its id."""
+        return self._reads.event(event_id)
 
     def waves(self, *, only_open: bool = False) -> list[Wave]:
         """Bursts that were frozen, the latest first."""

@@ -19,11 +19,11 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from mailback.bounce.taxonomy import Kind
 from mailback.store import audit as trail
-from mailback.store import codec
+from mailback.store import codec, reviews
 from mailback.store import statements as sql
 from mailback.store.readers import ReaderPool
-from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Stats, Suppression, Tally
-from mailback.store.schema import audit, event, journal_recipient, suppression, suppression_change
+from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Review, Stats, Suppression, Tally
+from mailback.store.schema import audit, event, journal_recipient, review, suppression, suppression_change
 from mailback.store.schema import journal as journal_table
 
 _PAGE = 500
@@ -54,6 +54,36 @@ class EventFilter:
             found.append(event.c.at < codec.ticks(self.until))
         wanted = {"kind": self.kind, "recipient_key": self.key, "type": self.type, "subcategory": self.subcategory}
         found += [event.c[name] == str(value) for name, value in wanted.items() if value is not None]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFilter:
+    """Which items of the review to read; every condition that is set must hold."""
+
+    state: str | None = "open"
+    overdue_at: datetime | None = None
+    """Only those whose deadline has passed at that time."""
+    kind: Kind | None = None
+    type: str | None = None
+    subcategory: str | None = None
+    intent: str | None = None
+    domain: str | None = None
+    key: str | None = None
+    reason: str | None = None
+    """A part of the reason, in any case."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.overdue_at is not None:
+            found.append(review.c.due <= codec.ticks(self.overdue_at))
+        if self.reason is not None:
+            found.append(func.lower(review.c.reason).contains(self.reason.lower(), autoescape=True))
+        wanted = {
+            "state": self.state, "kind": self.kind, "type": self.type, "subcategory": self.subcategory,
+            "intent": self.intent, "domain": self.domain, "recipient_key": self.key,
+        }  # fmt: skip
+        found += [review.c[name] == str(value) for name, value in wanted.items() if value is not None]
         return found
 
 
@@ -111,6 +141,27 @@ class Reads:
             for row in islice(self._pages(page), limit)
         )
 
+    def reviews(self, which: ReviewFilter, limit: int | None) -> Iterator[Review]:
+        due = func.coalesce(review.c.due, reviews.NEVER)
+        place = tuple_(due, review.c.id)
+
+        def page(last: Row | None) -> Select[Any]:
+            query = select(review).where(*which.conditions()).order_by(due, review.c.id)
+            if last is None:
+                return query
+            item = reviews.review_of(last)
+            return query.where(place > (codec.ticks(item.due) if item.due else reviews.NEVER, item.id))
+
+        return map(reviews.review_of, islice(self._pages(page), limit))
+
+    def review(self, number: int) -> Review | None:
+        rows = self._readers.fetch(reviews.FIND, (number,))
+        return reviews.review_of(rows[0]) if rows else None
+
+    def event(self, event_id: str) -> Event | None:
+        rows = self._run(select(event).where(event.c.id == event_id))
+        return codec.event_of(rows[0]) if rows else None
+
     def explain(self, key: str) -> Explanation:
         fetch = self._readers.fetch
         return Explanation(
@@ -143,6 +194,7 @@ class Reads:
             self._processing(within),
             self._active_count(until or datetime.now(UTC)),
             self._change_counts(since, until),
+            reviews.figures(self._readers.fetch, since, until),
         )
 
     def _counts(self, column: ColumnElement[Any], within: ColumnElement[bool]) -> dict[str, int]:

@@ -112,6 +112,60 @@ class Wave:
 
 
 @dataclass(frozen=True, slots=True)
+class Review:
+    """One thing that waits for a person, or was decided by one."""
+
+    id: int
+    event_id: str
+    at: datetime
+    kind: Kind
+    recipient: str | None
+    recipient_key: str | None
+    domain: str | None
+    """Of the recipient."""
+    type: str | None
+    """As told, as are the next two; what is right stands in `right_type` and so on."""
+    subcategory: str | None
+    intent: str | None
+    confidence: float | None
+    route: str
+    """`require_approval` or `escalate`."""
+    reason: str
+    """Why it waits, in words."""
+    alone: bool
+    """True: it is never decided together with others."""
+    text: str | None
+    """What was read: the diagnostic of a bounce, the new text of a reply."""
+    wanted: Suppression | None
+    """What approval makes."""
+    due: datetime | None
+    """When somebody must have decided; None: at leisure."""
+    breached_at: datetime | None = None
+    """When it was noted that nobody had."""
+    state: str = "open"
+    """`open`, `approved`, `corrected`, `expired`."""
+    closed_at: datetime | None = None
+    closed_by: str | None = None
+    note: str | None = None
+    right_type: str | None = None
+    right_subcategory: str | None = None
+    right_intent: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The verdict in one word: the intent, or TYPE/SUBCATEGORY."""
+        return self.intent or "/".join(filter(None, (self.type, self.subcategory))) or self.kind.value
+
+    @property
+    def right(self) -> str | None:
+        """What a person said it is; None where nobody corrected it."""
+        return self.right_intent or "/".join(filter(None, (self.right_type, self.right_subcategory))) or None
+
+    def overdue(self, now: datetime) -> bool:
+        return self.state == "open" and self.due is not None and self.due <= now
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One message that went out, in one SMTP transaction."""
 
@@ -205,6 +259,30 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """How often a person said that one thing was told as another."""
+
+    told: str
+    """TYPE/SUBCATEGORY, or an intent."""
+    right: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reviews:
+    """What waits for a person now, and what became of what waited before."""
+
+    open: int
+    overdue: int
+    breached: int
+    """Deadlines of the period that passed with nobody having decided."""
+    decided: dict[str, int]
+    """Closed within the period, by state."""
+    corrections: list[Correction]
+    """Most frequent first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """A period in figures; what `mailback stats` shows."""
 
@@ -223,3 +301,5 @@ class Stats:
     """At the end of the period, as the list stands now."""
     suppression_changes: dict[str, int]
     """Changes within the period by verb: `added`, `lifted`, ..."""
+    review: Reviews
+    """Items that wait are those of now, whatever the period."""

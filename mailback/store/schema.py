@@ -212,6 +212,41 @@ place = Table(
     sqlite_with_rowid=False,
 )
 
+# What waits for a person, an item an event, and what became of it. `type`, `subcategory` and `intent` stay as they were
+# told; what is right stands beside them. The text is what was read: a correction teaches the models with it.
+review = Table(
+    "review",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("event_id", String(26), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("recipient", Text),
+    Column("recipient_key", Text),
+    Column("domain", Text),
+    Column("type", String(32)),
+    Column("subcategory", String(64)),
+    Column("intent", String(32)),
+    Column("confidence", Float),
+    Column("route", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("alone", Boolean, nullable=False, comment="never decided together with others"),
+    Column("text", Text),
+    Column("wanted", Text, comment="JSON: the suppression that approval makes"),
+    Column("due", BigInteger),
+    Column("breached_at", BigInteger, comment="when it was noted that nobody had decided in time"),
+    Column("state", String(16), nullable=False),
+    Column("closed_at", BigInteger),
+    Column("closed_by", Text),
+    Column("note", Text),
+    Column("right_type", String(32)),
+    Column("right_subcategory", String(64)),
+    Column("right_intent", String(32)),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("event_id"),
+    Index(None, "state", "due"),
+)
+
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
 # row and the hash before it.
 audit = Table(

@@ -51,6 +51,18 @@ RAISE_EVENT = sql(
     *RAISED_COLUMNS,
     "known",
 )
+# id -> all columns of `event`
+EVENT = sql(select(event).where(event.c.id == bindparam("known")), "known")
+_VERDICT = (
+    "kind", "recipient", "recipient_key", "domain", "type", "subcategory", "fault", "permanent", "confidence",
+    "action", "evidence", "notes",
+)  # fmt: skip
+# _VERDICT, then the id
+RECLASSIFY = sql(
+    update(event).values({n: bindparam(n) for n in _VERDICT}).where(event.c.id == bindparam("known")),
+    *_VERDICT,
+    "known",
+)
 # recipient_key, since, how many -> all columns of `event`, newest first
 HISTORY = sql(
     select(event)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mailback import address
 from mailback.bounce.taxonomy import Action, Provenance
 from mailback.store import audit as trail
-from mailback.store import codec, journal, places, precedence, waves
+from mailback.store import codec, journal, places, precedence, reviews, waves
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
 from mailback.store.records import Event, JournalEntry, Place, Suppression
@@ -57,7 +57,8 @@ class Transaction:
         if self._connection.execute(sql.INSERT_EVENT, row).rowcount == 1:
             return Recorded(event.id, new=True, better=False)
         known, grade = self._connection.execute(sql.FIND_EVENT, (identity,)).fetchone()
-        better = event.provenance.rank > Provenance(grade).rank
+        # What a person has corrected stays as it is, whatever comes in about it later.
+        better = event.provenance.rank > Provenance(grade).rank and not self.reviews.corrected(known)
         if better:
             self._connection.execute(sql.RAISE_EVENT, (*row[_FIRST_RAISED:], known))
         return Recorded(known, new=False, better=better)
@@ -178,6 +179,32 @@ class Transaction:
         """The open wave of this kind."""
         return waves.standing(self._connection, provider, subcategory)
 
+    def event(self, event_id: str) -> Event | None:
+        """One event by its id."""
+        row = self._connection.execute(sql.EVENT, (event_id,)).fetchone()
+        return codec.event_of(row) if row else None
+
+    @property
+    def reviews(self) -> reviews.ReviewQueue:
+        """What waits for a person."""
+        return reviews.ReviewQueue(self._connection)
+
+    def take_back(self, event_id: str, key: str, *, actor: str, reason: str) -> int:
+        """Undo what an event suppressed, where it still stands as it was made; what stood before stands again."""
+        made = [s for s in self.active(key) if s.event_id == event_id]
+        return sum(self._take_back(suppression, actor, reason) for suppression in made)
+
+    def reclassify(self, event: Event) -> None:
+        """Write kind, verdict, recipient, action, evidence and notes of a recorded event as they stand now."""
+        self._connection.execute(
+            sql.RECLASSIFY,
+            (
+                event.kind, codec.optional_text(event.recipient), event.recipient_key,
+                codec.optional_text(event.domain), event.type, event.subcategory, event.fault, int(event.permanent),
+                event.confidence, event.action, json.dumps(event.evidence), json.dumps(event.notes), event.id,
+            ),
+        )  # fmt: skip
+
     def begin_wave(self, provider: str, subcategory: str, at: datetime, normal: float) -> int:
         """Open a wave with what its hour has suppressed already; its number."""
         number = waves.begin(self._connection, provider, subcategory, at, normal)
@@ -193,7 +220,9 @@ class Transaction:
         """Make all suppressions of a wave; how many changed anything, None for a wave that there is not."""
         if waves.find(self._connection, number) is None:
             return None
-        changed = sum(self.suppress(member, actor) for member in waves.members(self._connection, number))
+        members = waves.members(self._connection, number)
+        changed = sum(self.suppress(member, actor) for member in members)
+        self.reviews.settle([m.event_id for m in members if m.event_id], "approved", actor, f"wave {number} confirmed")
         waves.close(self._connection, number, "confirmed")
         self.audit(actor, "wave", f"wave:{number}", {"state": "confirmed", "changed": changed})
         return changed
@@ -202,10 +231,9 @@ class Transaction:
         """Bring back what stood before a wave; how many suppressions it had made, None for a wave that there is not."""
         if waves.find(self._connection, number) is None:
             return None
-        undone = sum(
-            self._take_back(member, actor, f"wave {number} undone")
-            for member in waves.members(self._connection, number)
-        )
+        members = waves.members(self._connection, number)
+        undone = sum(self._take_back(member, actor, f"wave {number} undone") for member in members)
+        self.reviews.settle([m.event_id for m in members if m.event_id], "expired", actor, f"wave {number} undone")
         waves.close(self._connection, number, "undone")
         self.audit(actor, "wave", f"wave:{number}", {"state": "undone", "changed": undone})
         return undone

@@ -1,0 +1,73 @@
+"""What waits for a person, and until when; asked by the engine within the transaction that records the event.
+
+A bounce waits when its decision is `manual_review`: the rules say so, nothing proves it where proof is required, its
+confidence is low, its source is over its budget, a wave is frozen, it was read in part, or it names nobody. When a
+better proven report of the same event acts after all, the item is closed with it.
+
+Emits no log events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mailback.bounce.taxonomy import Action
+from mailback.policy.decision import Decision, wished
+from mailback.store.records import Review
+
+if TYPE_CHECKING:
+    from mailback.policy.handling import Handling
+    from mailback.store.records import Event
+    from mailback.store.transaction import Recorded, Transaction
+
+REQUIRE_APPROVAL, ESCALATE = "require_approval", "escalate"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """The deadlines of `[review]`."""
+
+    bounce: timedelta
+
+
+def queue(
+    transaction: Transaction,
+    recorded: Recorded,
+    event: Event,
+    decision: Decision,
+    *,
+    handling: Handling | None,
+    deadlines: Deadlines,
+) -> None:
+    """Queue an event whose decision is a person's; close its item where it is no longer."""
+    if not (recorded.new or recorded.better):
+        return
+    if decision.action is not Action.MANUAL_REVIEW:
+        if recorded.better:
+            proof = f"{event.provenance} since: {decision.because}"
+            transaction.reviews.settle([recorded.event_id], "approved", f"event:{recorded.event_id}", proof)
+        return
+    wanted = wished(event, handling) if handling is not None else None
+    transaction.reviews.add(
+        Review(
+            id=0,  # given by the store
+            event_id=recorded.event_id,
+            at=event.at,
+            kind=event.kind,
+            recipient=event.recipient,
+            recipient_key=event.recipient_key,
+            domain=event.domain,
+            type=event.type,
+            subcategory=event.subcategory,
+            intent=None,
+            confidence=event.confidence,
+            route=REQUIRE_APPROVAL,
+            reason=decision.because,
+            alone=False,
+            text=event.diagnostic,
+            wanted=replace(wanted, event_id=recorded.event_id) if wanted is not None else None,
+            due=event.at + deadlines.bounce,
+        )
+    )
