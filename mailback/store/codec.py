@@ -107,6 +107,10 @@ def event_row(event: Event) -> tuple[object, ...]:
         event.raw_sha256,
         event.raw_size,
         event.processing_us,
+        event.intent,
+        event.route,
+        optional_ticks(event.due_at),
+        _optional_json(event.reply),
     )
 
 
@@ -119,12 +123,13 @@ def event_of(row: Row) -> Event:
     values: dict[str, Any] = dict(zip(Event.__slots__, row, strict=True))
     values["at"] = moment(values["at"])
     values["original_sent_at"] = optional_moment(values["original_sent_at"])
+    values["due_at"] = optional_moment(values["due_at"])
     values["permanent"] = bool(values["permanent"])
     values["kind"] = Kind(values["kind"])
     values["provenance"] = Provenance(values["provenance"])
     values["fault"] = None if values["fault"] is None else Fault(values["fault"])
     values["action"] = None if values["action"] is None else Action(values["action"])
-    for name in ("risk", "authentication", "engagement", "reputation", "evidence", "notes"):
+    for name in ("risk", "authentication", "engagement", "reputation", "evidence", "notes", "reply"):
         values[name] = None if values[name] is None else json.loads(values[name])
     return Event(**values)
 

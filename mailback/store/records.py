@@ -61,6 +61,14 @@ class Event:
     raw_size: int | None = None
     processing_us: int | None = None
     """How long the walk from bytes to this record took, in microseconds, without the commit."""
+    intent: str | None = None
+    """What a reply asks for; None for everything that is no reply."""
+    route: str | None = None
+    """Where a reply goes: `notify_owner`, `auto_archive`, `require_approval`, `escalate`, `spam`."""
+    due_at: datetime | None = None
+    """Until when somebody must have seen a reply; None where nobody needs to."""
+    reply: dict[str, object] | None = None
+    """What else was read in a reply: runner-up, flags, dates, new contact, language, safety, owner; never its text."""
 
 
 @dataclass(slots=True)

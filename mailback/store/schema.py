@@ -78,6 +78,10 @@ event = Table(
     Column("raw_sha256", String(64)),
     Column("raw_size", BigInteger),
     Column("processing_us", BigInteger),
+    Column("intent", String(32), comment="what a reply asks for"),
+    Column("route", String(32), comment="where a reply goes"),
+    Column("due_at", BigInteger, comment="until when somebody must have seen a reply"),
+    Column("reply", Text, comment="JSON: what else was read in a reply"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("identity"),  # what makes two reports of one failure one event
     Index(None, "recipient_key", "at", "id"),  # the history of an address; explain

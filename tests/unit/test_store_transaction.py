@@ -34,7 +34,8 @@ def test_an_event_comes_back_as_it_went_in(store: Store) -> None:
         risk={"deliverability": 0.9}, action=Action.SUPPRESS_PERMANENTLY, provenance=Provenance.JOURNAL,
         authentication={"spf": "pass"}, engagement={"sent": 3, "last": None}, reputation={"ip": 0.5},
         evidence=[{"layer": "status", "rule": "5.1.1", "weight": 0.4}], notes=["truncated"], raw_sha256="0" * 64,
-        raw_size=6000, processing_us=412,
+        raw_size=6000, processing_us=412, intent="question", route="notify_owner", due_at=NOW + timedelta(hours=1),
+        reply={"flags": ["low_confidence"], "new_contact": None},
     )  # fmt: skip
     recorded = do(store, lambda t: t.record(event))
     assert recorded == (event.id, True, False)
