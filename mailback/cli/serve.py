@@ -71,14 +71,16 @@ def _build(settings: Settings, only: str | None) -> list[Part]:
                 f"set it in the configuration, or MAILBACK_{only.upper()}_LISTEN",
                 exit_code=2,
             )
-        wanted = [only]
+        return [_PARTS[only](settings)]
     if not wanted:
         raise CommandError(
             "nothing to serve: no section of the configuration has a `listen`",
             "set one of smtpd.listen, milter.listen, policyd.listen (mailback config show --template shows all keys)",
             exit_code=2,
         )
-    return [_PARTS[name](settings) for name in wanted]
+    from mailback.review.clock import ClockPart
+
+    return [*(_PARTS[name](settings) for name in wanted), ClockPart(settings)]
 
 
 def _run(config: Path | None, only: str | None = None) -> int:
@@ -242,8 +244,9 @@ def make_folder(folder: Path, user: str | None = None, group: str | None = None)
 def serve(config: Path | None) -> int:
     """Run every door and server that the configuration switches on.
 
-    A part is on when its section has a `listen`: [smtpd], [milter], [policyd]. Says `ready` on the log (and to systemd)
-    once every socket listens. SIGTERM finishes what was begun and exits 0; SIGHUP reads settings and rules anew.
+    A part is on when its section has a `listen`: [smtpd], [milter], [policyd]; the clock of the review always is. Says
+    `ready` on the log (and to systemd) once every socket listens. SIGTERM finishes what was begun and exits 0; SIGHUP
+    reads settings and rules anew.
     """
     return _run(config)
 

@@ -1,0 +1,128 @@
+"""Deadlines of the review: noted once, whoever looks, and over every restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mailback.bounce.taxonomy import Kind
+from mailback.review.clock import Clock
+from mailback.store import Store
+from mailback.store.reading import ReviewFilter
+from mailback.store.records import Review
+from tests.support.records import an_event, do
+from tests.support.server import free_port, running, wait_for
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
+        opened.upgrade()
+        yield opened
+
+
+def queued(store: Store, name: str, due: datetime | None, at: datetime = NOW) -> int:
+    event = an_event(name, at=at)
+    item = Review(
+        0, event.id, at, Kind.BOUNCE, event.recipient, event.recipient_key, "example.org", event.type,
+        event.subcategory, None, 0.5, "require_approval", "unproven", False, None, None, due,
+    )  # fmt: skip
+    do(store, lambda t: (t.record(event), t.reviews.add(item)))
+    made = do(store, lambda t: t.reviews.of_event(event.id))
+    assert made is not None
+    return made.id
+
+
+def breaches(store: Store) -> list[object]:
+    return [entry.detail["item"] for entry in store.audit_trail() if entry.verb == "breach"]
+
+
+def test_a_missed_deadline_is_noted_once_whoever_looks_and_however_often(store: Store) -> None:
+    late = queued(store, "late", NOW - timedelta(minutes=1))
+    queued(store, "in time", NOW + timedelta(hours=1))
+    queued(store, "at leisure", None)
+    for clock in (Clock(None), Clock(None)):
+        clock.look(store, NOW)
+        clock.look(store, NOW + timedelta(minutes=1))
+    assert breaches(store) == [late]
+    assert [item.id for item in store.reviews() if item.breached_at] == [late]
+    assert store.stats(NOW - timedelta(days=1)).review.breached == 1
+
+
+def test_what_was_decided_is_no_longer_late(store: Store) -> None:
+    queued(store, "late", NOW - timedelta(minutes=1))
+    [item] = store.reviews()
+    do(store, lambda t: t.reviews.settle([item.event_id], "approved", "operator:ann", ""))
+    Clock(None).look(store, NOW)
+    assert breaches(store) == []
+
+
+def test_more_than_one_transaction_of_them_are_all_noted(store: Store) -> None:
+    def add(transaction: object) -> None:
+        for n in range(450):
+            event = an_event(f"e{n}")
+            item = Review(
+                0, event.id, NOW, Kind.BOUNCE, None, None, None, None, None, None, None, "require_approval", "", False,
+                None, None, NOW - timedelta(minutes=1),
+            )  # fmt: skip
+            transaction.reviews.add(item)  # type: ignore[attr-defined]
+
+    do(store, add)
+    Clock(None).look(store, NOW)
+    assert len(breaches(store)) == 450
+
+
+def test_what_nobody_decided_leaves_the_queue_and_nothing_is_done_about_it(store: Store) -> None:
+    old = queued(store, "old", None, NOW - timedelta(days=91))
+    new = queued(store, "new", None, NOW - timedelta(days=89))
+    Clock(timedelta(days=90)).look(store, NOW)
+    assert [item.id for item in store.reviews()] == [new]
+    [gone] = store.reviews(ReviewFilter(state="expired"))
+    assert (gone.id, gone.closed_by) == (old, "mailback")
+    assert list(store.suppressions()) == []
+
+
+def test_nothing_expires_where_nobody_wants_it(store: Store) -> None:
+    queued(store, "old", None, NOW - timedelta(days=4000))
+    Clock(None).look(store, NOW)
+    assert len(list(store.reviews())) == 1
+
+
+def test_a_store_in_trouble_stops_the_clock_only_as_long_as_it_lasts(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    late = queued(store, "late", NOW - timedelta(minutes=1))
+    moved = tmp_path / "elsewhere.db"
+    clock = Clock(None)
+    store.path.rename(moved)
+    clock.look(store, NOW)
+    clock.look(store, NOW)
+    moved.rename(store.path)
+    clock.look(store, NOW)
+    said = capfd.readouterr().err
+    assert said.count("review.unavailable") == 1
+    assert said.count("review.available") == 1
+    assert breaches(store) == [late]
+
+
+def test_the_service_notes_what_passed_while_it_was_down_and_not_again_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mailback.db"
+    config = tmp_path / "mailback.toml"
+    config.write_text(f"[store]\nurl = '{url}'\n[policyd]\nlisten = '127.0.0.1:{free_port()}'\n")
+    with Store.open(url) as store:
+        store.upgrade()
+        late = queued(store, "late", NOW - timedelta(minutes=1))
+        with running(config) as server:
+            wait_for(lambda: breaches(store), what="the deadline is noted")
+            wait_for(lambda: "review.breached" in server.log(), what="the deadline is logged")
+            assert server.stop() == 0
+        with running(config) as server:
+            soon = queued(store, "soon", datetime.now(UTC))
+            wait_for(lambda: len(breaches(store)) > 1, what="the next deadline is noted")
+            assert server.log().count("review.breached") >= 1
+        assert breaches(store) == [late, soon]
