@@ -4,13 +4,13 @@ Deadlines stand in the store, so a restart changes nothing: what passed meanwhil
 on one store, or the old and the new workers of a reload, may each run a clock; each deadline is noted by one of them.
 
 Log events, and what to do about each:
-`review.breached`      the deadline of an item has passed (`item`, `told`, `reason`, `late_s`, `route`). Decide it:
+`clock.missed`      the deadline of an item has passed (`item`, `told`, `reason`, `late_s`, `route`). Decide it:
                        `mailback review show ITEM`. Also in the audit trail, `breached_at` in `mailback review list`.
-`review.expired`       `count` items that nobody had decided for `review.expire_days` left the queue, and nothing was
+`clock.expired`       `count` items that nobody had decided for `review.expire_days` left the queue, and nothing was
                        done about them. `mailback review list --state expired` shows them.
-`review.unavailable`   the store cannot be used (`reason`, `advice`); the clock goes on as soon as it can.
-`review.available`     it can again. Nothing.
-`review.failed`        a pass failed in a way that was not foreseen; its traceback follows, the next pass tries again.
+`clock.unavailable`   the store cannot be used (`reason`, `advice`); the clock goes on as soon as it can.
+`clock.available`     it can again. Nothing.
+`clock.failed`        a pass failed in a way that was not foreseen; its traceback follows, the next pass tries again.
                        Report it.
 """
 
@@ -88,13 +88,13 @@ class Clock:
             self._expire(store, now)
         except StoreUnavailable as trouble:
             if not self._down:
-                _log.error("review.unavailable", reason=trouble.reason, advice=trouble.advice)
+                _log.error("clock.unavailable", reason=trouble.reason, advice=trouble.advice)
             self._down = True
         except Exception:
-            _log.exception("review.failed")
+            _log.exception("clock.failed")
         else:
             if self._down:
-                _log.info("review.available")
+                _log.info("clock.available")
             self._down = False
 
     def _expire(self, store: Store, now: datetime) -> None:
@@ -106,7 +106,7 @@ class Clock:
             total += count
         self._next_expiry = now + _EXPIRE_EVERY
         if total:
-            _log.warning("review.expired", count=total, kept_days=self._keep.days)
+            _log.warning("clock.expired", count=total, kept_days=self._keep.days)
 
 
 def _breached(transaction: Transaction, now: datetime) -> list[Review]:
@@ -128,6 +128,6 @@ def _expired(transaction: Transaction, before: datetime) -> int:
 def _tell(item: Review, now: datetime) -> None:
     late = round((now - item.due).total_seconds()) if item.due else 0
     _log.warning(
-        "review.breached", item=item.id, kind=item.kind, told=item.told, route=item.route, reason=item.reason,
+        "clock.missed", item=item.id, kind=item.kind, told=item.told, route=item.route, reason=item.reason,
         late_s=late, advice=f"mailback review show {item.id}",
     )  # fmt: skip

@@ -51,7 +51,7 @@ def test_a_missed_deadline_is_noted_once_whoever_looks_and_however_often(store: 
         clock.look(store, NOW + timedelta(minutes=1))
     assert breaches(store) == [late]
     assert [item.id for item in store.reviews() if item.breached_at] == [late]
-    assert store.stats(NOW - timedelta(days=1)).review.breached == 1
+    assert store.stats(NOW - timedelta(days=1)).clock.missed == 1
 
 
 def test_what_was_decided_is_no_longer_late(store: Store) -> None:
@@ -105,8 +105,8 @@ def test_a_store_in_trouble_stops_the_clock_only_as_long_as_it_lasts(
     moved.rename(store.path)
     clock.look(store, NOW)
     said = capfd.readouterr().err
-    assert said.count("review.unavailable") == 1
-    assert said.count("review.available") == 1
+    assert said.count("clock.unavailable") == 1
+    assert said.count("clock.available") == 1
     assert breaches(store) == [late]
 
 
@@ -119,10 +119,10 @@ def test_the_service_notes_what_passed_while_it_was_down_and_not_again_after_a_r
         late = queued(store, "late", NOW - timedelta(minutes=1))
         with running(config) as server:
             wait_for(lambda: breaches(store), what="the deadline is noted")
-            wait_for(lambda: "review.breached" in server.log(), what="the deadline is logged")
+            wait_for(lambda: "clock.missed" in server.log(), what="the deadline is logged")
             assert server.stop() == 0
         with running(config) as server:
             soon = queued(store, "soon", datetime.now(UTC))
             wait_for(lambda: len(breaches(store)) > 1, what="the next deadline is noted")
-            assert server.log().count("review.breached") >= 1
+            assert server.log().count("clock.missed") >= 1
         assert breaches(store) == [late, soon]
