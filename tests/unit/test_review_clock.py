@@ -51,7 +51,7 @@ def test_a_missed_deadline_is_noted_once_whoever_looks_and_however_often(store: 
         clock.look(store, NOW + timedelta(minutes=1))
     assert breaches(store) == [late]
     assert [item.id for item in store.reviews() if item.breached_at] == [late]
-    assert store.stats(NOW - timedelta(days=1)).clock.missed == 1
+    assert store.stats(NOW - timedelta(days=1)).review.breached == 1
 
 
 def test_what_was_decided_is_no_longer_late(store: Store) -> None:
