@@ -29,7 +29,7 @@ from mailback.bounce.patterns import PatternSet, cache_directory, prepare
 from mailback.bounce.rules import Rules, TextRule
 from mailback.bounce.taxonomy import CAUSES, Kind, Subcategory, Type
 from mailback.bounce.verdict import Evidence, Risk, Verdict
-from mailback.reports.report import DeliveryFailure, Report
+from mailback.reports.report import CAUSE_STATED, DeliveryFailure, Report
 
 WEIGHTS = {"status": 0.4, "text": 0.3, "model": 0.2, "engagement": 0.1}
 SPECIFIC = 0.8
@@ -46,7 +46,6 @@ _RIVALLED = 0.85  # two causes told alike strongly: one of them is right, seldom
 _KIN = 0.7  # how far a vote for a cause of the same type and permanence supports another
 _EVIDENCE_TEXT = 120
 _MAX_EVIDENCE = 6
-_STATED = 0.95  # confidence in a cause that the report itself states
 _NOTHING_KNOWN = 0.1
 _SUREST = 0.99
 _ENGAGED, _ACTIVE = 0.05, 0.1  # opens and clicks a message: moderate, active
@@ -162,17 +161,19 @@ class Classifier:
         """Why the delivery to one recipient failed (or what else became of it); never raises."""
         if failure.cause is not None:
             evidence = Evidence("report", report.dialect or report.kind.value, 1.0, failure.cause.value)
-            return _verdict(failure.cause, _type(failure.cause, failure, report), _STATED, (evidence,), engagement)
+            return _verdict(
+                failure.cause, _type(failure.cause, failure, report), failure.cause_confidence, (evidence,), engagement
+            )
         if failure.action in _DELIVERED:
             evidence = Evidence("report", f"action {failure.action}", 1.0, Subcategory.DELIVERED.value)
-            return _verdict(Subcategory.DELIVERED, Type.DELIVERED, _STATED, (evidence,), engagement)
+            return _verdict(Subcategory.DELIVERED, Type.DELIVERED, CAUSE_STATED, (evidence,), engagement)
         votes = self._votes(failure, report)
         if engagement is not None and votes:
             votes += _engagement_vote(votes, engagement)
         says, confidence, counted = _count(votes)
         delayed = failure.action == "delayed" or report.kind is Kind.DELAY
         if says is Subcategory.UNKNOWN and delayed:
-            says, confidence = Subcategory.MESSAGE_TEMPORARILY_DELAYED, _STATED
+            says, confidence = Subcategory.MESSAGE_TEMPORARILY_DELAYED, CAUSE_STATED
         says = _fullness(says, failure)
         return _verdict(says, _type(says, failure, report), confidence, _evidence(votes, counted), engagement)
 

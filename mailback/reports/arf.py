@@ -3,8 +3,8 @@
 Log events: none; nothing here raises on any bytes.
 
 `Feedback-Type` decides what is said: `abuse`, `fraud`, `virus` and the rest are complaints, `opt-out` is a wish to be
-removed, `not-spam` takes a complaint back, `auth-failure` (RFC 6591) accuses the *sender's* authentication: nobody
-complained, so its cause is never `spam_complaint`.
+removed, `not-spam` takes a complaint back. `auth-failure` (RFC 6591) accuses the *sender's* authentication: a feedback
+report like the others, but nobody complained, so that its confidence is too low to suppress the address for.
 
 Whom: Original-Rcpt-To and Removal-Recipient, else the recipient of the returned message. Providers redact one or the
 other (RFC 6590); what is redacted beyond use is not reported.
@@ -20,7 +20,7 @@ from mailback.reports import addresses, dsn
 from mailback.reports import original as originals
 from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
-from mailback.reports.report import DeliveryFailure, Original, Report
+from mailback.reports.report import CAUSE_STATED, DeliveryFailure, Original, Report
 
 _PART = "message/feedback-report"
 _EMBEDDED = re.compile(r"^Feedback-Type[ \t]*:[ \t]*\w", re.MULTILINE | re.IGNORECASE)
@@ -30,21 +30,13 @@ _CAUSES = {
     "opt-out": Subcategory.UNSUBSCRIBE_REQUEST,
     "opt-out-list": Subcategory.UNSUBSCRIBE_REQUEST,
     "unsubscribe": Subcategory.UNSUBSCRIBE_REQUEST,
-    "auth-failure": Subcategory.AUTH_FAIL,
-    "dkim": Subcategory.DKIM_FAIL,
 }
-"""Feedback-Type (RFC 5965 section 7.3, RFC 6591) -> cause; the rest are complaints."""
+"""Feedback-Type (RFC 5965 section 7.3) -> cause; the rest are complaints."""
 
-_AUTH_CAUSES = {
-    "dmarc": Subcategory.DMARC_FAIL,
-    "dkim": Subcategory.DKIM_FAIL,
-    "adsp": Subcategory.DKIM_FAIL,
-    "bodyhash": Subcategory.DKIM_FAIL,
-    "signature": Subcategory.DKIM_FAIL,
-    "revoked": Subcategory.DKIM_FAIL,
-    "spf": Subcategory.SPF_FAIL,
-}
-"""Auth-Failure (RFC 6591 section 3.3) -> cause."""
+_ACCUSES_SENDER = frozenset({"auth-failure", "dkim"})
+"""Feedback-Types (RFC 6591, RFC 5965) about the mail's authentication: the recipient has complained of nothing."""
+_DOUBTFUL = 0.5
+"""Confidence in a complaint that accuses the sender: below what any threshold needs to suppress the address."""
 
 _WHOM = ("original-rcpt-to", "removal-recipient", "original-recipient", "complainant", "x-original-rcpt-to")
 
@@ -94,15 +86,9 @@ def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
     report.original = originals.of_part(part, facts.names) if part else None
     report.original = _with_sender(report.original, told)
     if report.kind is Kind.COMPLAINT:
-        _add(report, _cause(feedback, told), _whom(told, part, report.original), facts)
+        cause = _CAUSES.get(feedback, Subcategory.SPAM_COMPLAINT)
+        _add(report, cause, _whom(told, part, report.original), facts)
     return report
-
-
-def _cause(feedback: str, told: dsn.Fields) -> Subcategory:
-    cause = _CAUSES.get(feedback, Subcategory.SPAM_COMPLAINT)
-    if cause is Subcategory.AUTH_FAIL:
-        cause = _AUTH_CAUSES.get(_first(told, "auth-failure").lower(), cause)
-    return cause
 
 
 def _with_sender(original: Original | None, told: dsn.Fields) -> Original | None:
@@ -115,6 +101,9 @@ def _with_sender(original: Original | None, told: dsn.Fields) -> Original | None
 
 
 def _add(report: Report, cause: Subcategory, whom: list[str], facts: Facts) -> None:
+    feedback = _first(report.fields, "feedback-type") or "complaint"
+    doubtful = feedback.lower() in _ACCUSES_SENDER
+    failed = " ".join(report.fields.get("auth-failure", ())) if doubtful else ""
     report.truncated = len(whom) > facts.cap
     for address in whom[: facts.cap]:
         report.failures.append(
@@ -122,8 +111,9 @@ def _add(report: Report, cause: Subcategory, whom: list[str], facts: Facts) -> N
                 recipient=address,
                 final_recipient=address,
                 action="delivered",
-                diagnostic=_first(report.fields, "feedback-type") or "complaint",
+                diagnostic=f"{feedback} {failed}".rstrip(),
                 cause=cause,
+                cause_confidence=_DOUBTFUL if doubtful else CAUSE_STATED,
                 reporting_mta=report.reporting_mta,
                 fields=report.fields,
             )

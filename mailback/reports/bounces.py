@@ -99,7 +99,7 @@ def _fill_from_text(report: Report, reading: Reading, facts: Facts) -> None:
         if not failure.diagnostic or failure.diagnostic.isdigit():
             failure.diagnostic = diagnostic.tidy(told.text)
         failure.smtp_code = failure.smtp_code or said.smtp_code
-        if said.smtp_code is not None or failure.status is None:
+        if failure.status is None or (said.smtp_code is not None and diagnostic.is_vague(failure.status)):
             failure.status = diagnostic.settle(failure.status, said.status, said.smtp_code)
 
 
@@ -242,6 +242,8 @@ def _kind_of_words(facts: Facts, reading: Reading, text_says: Set[str], *, liste
             return Kind.DELIVERED
         if any(m.standing <= Standing.DIALOGUE for m in reading.mentions) and diagnostic.codes(reading.text).smtp_code:
             return Kind.BOUNCE
+        if facts.daemon and facts.null_sender and any(m.standing is Standing.LABELLED for m in reading.mentions):
+            return Kind.BOUNCE  # a server names a recipient, in a language that is not known here
         if facts.daemon and facts.null_sender and (reading.returned or originals.returned_part(facts.message)):
             return Kind.BOUNCE  # a server returns our message, in words that are not known here
     return None
@@ -257,7 +259,7 @@ def _tells_success(facts: Facts) -> bool:
 def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
     every = legacy.recipients(reading)
     reasons_told = Reasons(reading, every)
-    by_address = {mention.address.lower(): mention for mention in reversed(reading.mentions)}
+    by_address = {mention.address.lower(): mention for mention in (*reversed(reading.mentions), *reversed(every))}
     action = {Kind.BOUNCE: "failed", Kind.DELAY: "delayed"}.get(report.kind, "delivered")
     addressees = whom(facts, reading, report)
     report.truncated = len(addressees) > facts.cap
@@ -308,10 +310,23 @@ def whom(facts: Facts, reading: Reading, report: Report) -> list[str]:
     summary = [m.address for m in told if m.address.lower() not in facts.ours and not facts.dialects.is_role(m.address)]
     if len(summary) == 1:
         return summary
-    return _from_return_path(facts) or [m.address for m in told if m.address.lower() in facts.ours][:1]
+    return (
+        _from_return_path(facts)
+        or [m.address for m in told if m.address.lower() in facts.ours][:1]
+        or _list_that_wrote(facts)
+    )
 
 
 _WORDS = re.compile(r"[\w.+-]*\w")
+
+
+def _list_that_wrote(facts: Facts) -> list[str]:
+    """`dev@` where `dev-owner@` writes: a mailing-list server refuses a posting in its own name."""
+    local, _, domain = facts.sender.rpartition("@")
+    for ending in facts.dialects.list_endings:
+        if local.lower().endswith(ending) and len(local) > len(ending):
+            return [f"{local[: -len(ending)]}@{domain}"]
+    return []
 
 
 def _from_return_path(facts: Facts) -> list[str]:

@@ -20,7 +20,7 @@ def read(facts: Facts) -> Report | None:
     """A demand to confirm, or the notice of a mailing list that a moderator has the message."""
     said = facts.words
     headers = facts.message.headers
-    certain = not headers.names.isdisjoint(said.challenge_headers)
+    certain = not headers.names.isdisjoint(said.challenge_headers) or _from_service(facts)
     challenge = "challenge_subjects" in facts.subject_says
     moderation = "moderation_subjects" in facts.subject_says
     if not certain and (facts.answers or not (challenge or moderation)):
@@ -39,3 +39,13 @@ def read(facts: Facts) -> Report | None:
         explanation=lambda: text,
         returned=lambda: originals.of_message(facts.message, facts.names),
     )
+
+
+def _from_service(facts: Facts) -> bool:
+    """Whether a service that challenges wrote this, by the domains of its sender."""
+    hosts = facts.words.challenge_hosts
+    for address in (facts.sender, (facts.message.headers.get("return-path") or "").strip(" <>")):
+        domain = address.rpartition("@")[2].lower()
+        if domain.endswith(hosts) and (domain in hosts or domain.endswith(tuple(f".{host}" for host in hosts))):
+            return True
+    return False

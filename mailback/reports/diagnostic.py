@@ -63,9 +63,9 @@ def codes(text: str) -> Said:
         if smtp_code is None:
             smtp_code, told = before[1], []  # what stands beside a reply code outranks what stood alone before it
         told.append(status)
-        if not _is_vague(status):
+        if not is_vague(status):
             break
-    best = next((status for status in told if not _is_vague(status)), told[0] if told else None)
+    best = next((status for status in told if not is_vague(status)), told[0] if told else None)
     return Said(smtp_code or _reply_code(text), best)
 
 
@@ -99,7 +99,7 @@ def _reply_code(text: str) -> str | None:
 _WORD_AFTER = re.compile(r"[\s\-]\s?[A-Za-z<'\"#(\[\u0400-\uffff]")
 
 
-def _is_vague(status: str) -> bool:
+def is_vague(status: str) -> bool:
     """x.0.0 says nothing; 4.4.7 (expired) and 5.1.0 (some address problem) say less than another code beside them."""
     return status[1:] == ".0.0" or status in {"4.4.7", "5.4.7", "5.1.0", "5.3.0", "5.5.0"}
 
@@ -114,9 +114,9 @@ def settle(stated: str | None, told: str | None, smtp_code: str | None = None) -
         return stated or told
     if stated[0] != told[0]:
         return told if smtp_code is not None and smtp_code[0] == told[0] else stated
-    if _is_vague(told):
+    if is_vague(told):
         return told if stated.endswith(".0.0") else stated
-    if told.endswith(".0") and not _is_vague(stated):
+    if told.endswith(".0") and not is_vague(stated):
         return stated
     return told
 

@@ -56,6 +56,8 @@ class Dialects:
     """Local parts that only mail servers send from."""
     machine_headers: tuple[str, ...]
     """Header fields that only programs set which handle mail of others, lower case."""
+    list_endings: tuple[str, ...]
+    """What mailing-list servers put behind the name of a list to write from, lower case."""
     machine_names: tuple[str, ...]
     """Display names that only mail servers send under, lower case."""
     failed_subjects: tuple[str, ...]
@@ -158,6 +160,7 @@ def _build(data: dict[str, Any]) -> Dialects:
         roles=_lower(words["roles"]),
         machines=frozenset(_lower(words["machines"])),
         machine_headers=_lower(words["machine_headers"]),
+        list_endings=_lower(words["list_endings"]),
         machine_names=_lower(words["machine_names"]),
         failed_subjects=_lower(data["failed"]["subjects"]),
         delayed_subjects=_lower(data["delayed"]["subjects"]),

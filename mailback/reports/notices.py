@@ -53,7 +53,7 @@ def read_report(facts: Facts) -> Report | None:
     if "dmarc" in subject and not facts.types.isdisjoint(_PACKED):
         return _report("dmarc", facts)
     said = facts.words
-    if "notice_subjects" in facts.subject_says and _from_machine(facts):
+    if "notice_subjects" in facts.subject_says and "failed_subjects" not in facts.subject_says and _from_machine(facts):
         text = explanation(facts)[:8000].lower()
         if says(text, said.notice_texts):
             return _report("notice", facts)

@@ -84,8 +84,10 @@ def _bounce_before_answer(facts: Facts) -> Report | None:
 
 
 def _bounce_after_answer(facts: Facts) -> Report | None:
-    """Free-text bounces of servers that hide behind an ordinary address."""
+    """Free-text bounces of servers that hide behind an ordinary address; a newsletter may write about bounces."""
     if facts.answers or facts.automatic:
+        return None
+    if not facts.null_sender and not facts.message.headers.names.isdisjoint(_BULK_FIELDS):
         return None
     return bounces.read_text(facts)
 

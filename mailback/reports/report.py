@@ -10,6 +10,9 @@ from functools import cached_property
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.reports.dates import date
 
+CAUSE_STATED = 0.95
+"""Confidence in a cause that a report states itself."""
+
 
 @dataclass(slots=True)
 class DeliveryFailure:
@@ -35,6 +38,8 @@ class DeliveryFailure:
     remote_mta: str | None = None
     cause: Subcategory | None = None
     """Set where the report itself names the cause (a feedback type, an auto-reply); else the classifier decides."""
+    cause_confidence: float = CAUSE_STATED
+    """How far `cause` is to be believed, 0 to 1; low where the report accuses something other than the address."""
     moved_to: str | None = None
     """The new address that the text suggests (`address_moved`, `left_organisation`)."""
     fields: dict[str, list[str]] = field(default_factory=dict)

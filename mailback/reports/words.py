@@ -31,6 +31,7 @@ class Words:
     gone_words: tuple[str, ...]
     challenge_subjects: tuple[str, ...]
     challenge_texts: tuple[str, ...]
+    challenge_hosts: tuple[str, ...]
     challenge_headers: tuple[str, ...]
     moderation_subjects: tuple[str, ...]
     moderation_texts: tuple[str, ...]

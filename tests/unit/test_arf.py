@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import mailback
 from mailback import reports
-from mailback.bounce.taxonomy import Kind, Subcategory
+from mailback.bounce.taxonomy import Kind, Subcategory, Type
 from mailback.message import parse
+from mailback.policy.decision import DecisionRules
 
 _ORIGINAL = (
     "From: News <news@sender.example>\nTo: user@a.example\nSubject: Spring\nMessage-ID: <m@sender.example>\n\nHi\n"
@@ -14,13 +16,17 @@ _ORIGINAL = (
 
 
 def _report(fields: str, original: str = _ORIGINAL, kind: str = "message/rfc822") -> reports.Report:
+    return reports.read(parse(_raw(fields, original, kind)))
+
+
+def _raw(fields: str, original: str = _ORIGINAL, kind: str = "message/rfc822") -> bytes:
     raw = (
         "From: fbl@loop.example\nTo: abuse@sender.example\nSubject: FW: Spring\nMIME-Version: 1.0\n"
         "Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\nContent-Type: text/plain\n\n"
         f"A report.\n--b\nContent-Type: message/feedback-report\n\n{fields}\n"
         f"--b\nContent-Type: {kind}\n\n{original}\n--b--\n"
     )
-    return reports.read(parse(raw.encode()))
+    return raw.encode()
 
 
 @pytest.mark.parametrize(
@@ -31,15 +37,21 @@ def _report(fields: str, original: str = _ORIGINAL, kind: str = "message/rfc822"
         ("virus", Subcategory.SPAM_COMPLAINT),
         ("other", Subcategory.SPAM_COMPLAINT),
         ("opt-out", Subcategory.UNSUBSCRIBE_REQUEST),
-        ("auth-failure\nAuth-Failure: dmarc", Subcategory.DMARC_FAIL),
-        ("auth-failure\nAuth-Failure: spf", Subcategory.SPF_FAIL),
-        ("auth-failure", Subcategory.AUTH_FAIL),
+        ("auth-failure\nAuth-Failure: dmarc", Subcategory.SPAM_COMPLAINT),
     ],
 )
 def test_the_feedback_type_names_the_cause(feedback: str, cause: Subcategory) -> None:
     report = _report(f"Feedback-Type: {feedback}\nVersion: 1\nOriginal-Rcpt-To: <user@a.example>\n")
     assert report.kind is Kind.COMPLAINT
     assert [(f.recipient, f.cause) for f in report.failures] == [("user@a.example", cause)]
+
+
+def test_a_report_of_failed_authentication_is_too_weak_to_suppress_the_recipient_for() -> None:
+    told = mailback.classify(_raw("Feedback-Type: auth-failure\nAuth-Failure: spf\nOriginal-Rcpt-To: user@a.example\n"))
+    (finding,) = told.findings
+    assert finding.verdict.type is Type.COMPLAINT
+    assert finding.failure.diagnostic == "auth-failure spf"
+    assert finding.verdict.confidence < DecisionRules().min_confidence
 
 
 def test_a_complaint_taken_back_suppresses_nobody() -> None:
