@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailback import address
+from mailback.authentication import Shown
 from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.envelope import Envelope
-from mailback.provenance import Claim, Grade, Proofs, Reporter, Returned, Sending, grade
+from mailback.provenance import Claim, Grade, Proofs, Reporter, Sending, grade
 from mailback.reports.report import DeliveryFailure
 from mailback.returnpath import ReturnPaths, Verified
 
@@ -43,8 +44,8 @@ class Answered:
     """The envelope's recipients that are signed."""
     written_at: datetime | None = None
     """When the report says that it was written."""
-    reporter: Reporter | None = None
-    returned: Returned | None = None
+    shown: Shown | None = None
+    """What authentication shows; None where there was none."""
 
 
 NOTHING = Answered()
@@ -61,10 +62,16 @@ class Belief:
         """Whether our return paths are signed, so that a report can be expected to prove itself."""
         return self._paths is not None
 
-    def answered(self, envelope: Envelope, returned_sender: str | None, written_at: datetime | None) -> Answered:
+    def answered(
+        self,
+        envelope: Envelope,
+        returned_sender: str | None,
+        written_at: datetime | None,
+        shown: Shown | None = None,
+    ) -> Answered:
         """Look at the addresses a message came to, and at the return path that it returns of ours."""
         if self._paths is None:
-            return Answered(written_at=written_at)
+            return Answered(written_at=written_at, shown=shown)
         verify, at = self._paths.verify, envelope.received_at
         came_to = [(path, verify(path, at)) for path in envelope.recipients[:_MOST_PATHS]]
         found = [verified for _, verified in came_to]
@@ -75,6 +82,7 @@ class Belief:
             paths=tuple(found),
             envelope=tuple((path, verified) for path, verified in came_to if verified.signed),
             written_at=written_at,
+            shown=shown,
         )
 
 
@@ -95,12 +103,13 @@ class Hearing:
         if event.kind in _TOLD_BY_MARKER and given_out_for is not None and path is not None and path.signed:
             claimed = tuple(dict.fromkeys((*claimed, given_out_for)))
         claim = Claim(claimed, failure.last_attempt or self._answered.written_at)
+        shown = self._answered.shown
         proofs = Proofs(
             return_path=path,
             return_path_recipient=given_out_for,
             sending=self._sending(event.original_message_id, claimed),
-            returned=self._answered.returned,
-            reporter=self._answered.reporter,
+            returned=shown.returned if shown is not None else None,
+            reporter=_reporter(claimed, shown) if shown is not None else None,
         )
         graded = grade(claim, proofs)
         return _believed(event, graded, self._spelling(graded.recipient, told))
@@ -214,6 +223,16 @@ def _fill_from_journal(event: Event, entry: JournalEntry) -> None:
     event.campaign = event.campaign or entry.campaign
     event.list_id = event.list_id or entry.list_id
     event.subscriber = event.subscriber or entry.subscriber
+
+
+def _reporter(claimed: Iterable[str], shown: Shown) -> Reporter:
+    """Who reports, seen from the recipients of one claim."""
+    domains = {who: address.domain(who) for who in claimed}
+    return Reporter(
+        shown.spf,
+        frozenset(who for who, domain in domains.items() if domain in shown.speaks_for),
+        related=any(domain in shown.related for domain in domains.values()),
+    )
 
 
 def _believed(event: Event, graded: Grade, recipient: str | None) -> Event:

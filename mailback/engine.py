@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mailback import address, belief, guard, reply, reports, returnpath
+from mailback.auth.authres import FIELD
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
@@ -36,10 +37,13 @@ from mailback.reports.dates import date
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 from mailback.review import queue
+from mailback.speakers import Speakers
 from mailback.store.ids import new_id
 from mailback.store.records import Event, Suppression
 
 if TYPE_CHECKING:
+    from mailback.auth import Authentication
+    from mailback.authentication import Checks, Inquiry
     from mailback.settings import Settings
     from mailback.store import Recorded, Store, Transaction
 
@@ -115,6 +119,8 @@ class Classification:
     provenance: Provenance = Provenance.UNPROVEN
     reply: reply.Reply | None = None
     """What a person means, or an automatic answer; None for every other kind."""
+    authentication: Authentication | None = None
+    """Who brought it, where that was found out: by a door, in the SMTP conversation."""
 
     @property
     def kind(self) -> Kind:
@@ -145,7 +151,7 @@ class Classification:
                 "list_id": original.list_id if original else None,
                 "campaign": original.campaign if original else None,
             },
-            "authentication": None,
+            "authentication": self.authentication.to_dict() if self.authentication else None,
             "provenance": self.provenance.value,
             "notes": list(self.notes),
         }
@@ -198,6 +204,8 @@ class Knowledge:
     """None where return paths are not signed."""
     replies: reply.ReplyRules | None = None
     """None: what ships, read when the first reply comes."""
+    speakers: Speakers = field(default_factory=Speakers)
+    """Who may report for whom once he is authenticated."""
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Knowledge:
@@ -224,6 +232,7 @@ class Knowledge:
             recipient_cap=settings.limits.max_recipients,
             return_paths=returnpath.load(settings),
             replies=reply.ReplyRules.load(directories),
+            speakers=Speakers.load(directories),
         )
 
     def classify(self, raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
@@ -235,17 +244,31 @@ class Knowledge:
     ) -> tuple[Message, Classification]:
         """The same, with the message as it was read."""
         message = parse(raw, self.limits)
+        return message, self.read(message, envelope, thread)
+
+    def read(
+        self,
+        message: Message,
+        envelope: Envelope | None,
+        thread: Sequence[str] = (),
+        authentication: Authentication | None = None,
+    ) -> Classification:
+        """What a message is that was parsed, and perhaps authenticated; never raises."""
         try:
             report, findings = self._read(message, envelope)
         except Exception as error:  # a fault in a reader costs the verdict, never the mail
             report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
-        answer = self._answer(message, report, thread) if report.kind in _KINDS_READ else None
-        return message, Classification(report, findings, _notes(message, report, findings), reply=answer)
+        answer = self._answer(message, report, thread, authentication) if report.kind in _KINDS_READ else None
+        notes = _notes(message, report, findings)
+        return Classification(report, findings, notes, reply=answer, authentication=authentication)
 
-    def _answer(self, message: Message, report: Report, thread: Sequence[str]) -> reply.Reply | None:
+    def _answer(
+        self, message: Message, report: Report, thread: Sequence[str], authentication: Authentication | None
+    ) -> reply.Reply | None:
         """What a person means; None where reading failed, and then the mail goes on as people's mail does."""
         try:
-            return reply.read(message, report, thread, rules=self.replies)
+            known = reply.Known(authentication_failed=authentication is not None and authentication.failed)
+            return reply.read(message, report, thread, known, rules=self.replies)
         except Exception as error:
             report.notes.append(f"not read: {type(error).__name__} in a reader of replies")
             return None
@@ -273,6 +296,7 @@ def _shipped() -> Knowledge:
         vocabulary=vocabulary.load(directories),
         names=reports.OriginalNames(),
         limits=LIMITS,
+        speakers=Speakers.load(directories),
     )
 
 
@@ -284,8 +308,12 @@ def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str]
 class Engine:
     """The walk of one worker process; safe to call from any thread."""
 
-    def __init__(self, settings: Settings, store: Store, knowledge: Knowledge | None = None) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, knowledge: Knowledge | None = None, checks: Checks | None = None
+    ) -> None:
+        """`checks` authenticate what comes in; without them nothing is authenticated."""
         self._store = store
+        self._checks = checks
         self._knowledge = knowledge or Knowledge.load(settings)
         self._belief = belief.Belief(self._knowledge.return_paths)
         self._guard = guard.Guard(
@@ -307,10 +335,29 @@ class Engine:
         """
         return self.commit(self.assess(envelope, raw)).result()
 
-    def assess(self, envelope: Envelope, raw: bytes) -> Assessment:
-        """The part that only computes; never raises on any bytes."""
+    def assess(self, envelope: Envelope, raw: bytes, since: float | None = None) -> Assessment:
+        """The part that writes nothing; never raises on any bytes.
+
+        Blocks for DNS, at most until its budget is spent, counted from `since` (`time.monotonic`) or from now.
+        """
+        assessment = self._assess(envelope, raw, self._checks.inquiry(since=since) if self._checks else None)
+        assert assessment is not None, "whoever may wait for DNS misses nothing"
+        return assessment
+
+    def assess_at_once(self, envelope: Envelope, raw: bytes) -> Assessment | None:
+        """The same without waiting for anything, for an event loop; None where DNS has to be asked."""
+        return self._assess(envelope, raw, self._checks.inquiry(at_once=True) if self._checks else None)
+
+    def _assess(self, envelope: Envelope, raw: bytes, inquiry: Inquiry | None) -> Assessment | None:
         began = time.perf_counter_ns()
-        message, classification = self._knowledge.examine(raw, envelope)
+        message = parse(raw, self._knowledge.limits)
+        told = inquiry.authentication(envelope, raw, message) if inquiry else None
+        if inquiry and inquiry.missed:
+            return None
+        classification = self._knowledge.read(message, envelope, authentication=told)
+        shown = inquiry.shown(envelope, message, classification.report, told) if inquiry and told else None
+        if inquiry and inquiry.missed:
+            return None
         digest = hashlib.sha256(raw).hexdigest()
         report_id = message.header("message-id") or None
         events = []
@@ -326,7 +373,7 @@ class Engine:
         events[0].processing_us = (time.perf_counter_ns() - began) // 1000
         original = classification.report.original
         returned_sender = original.sender if original is not None else None
-        answered = self._belief.answered(envelope, returned_sender, date(message.header("date")))
+        answered = self._belief.answered(envelope, returned_sender, date(message.header("date")), shown)
         return Assessment(classification, tuple(events), tuple(handlings), answered)
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
@@ -504,6 +551,7 @@ def _event(envelope: Envelope, classification: Classification, report_id: str | 
         queue_id=envelope.queue_id,
         reporting_mta=classification.report.reporting_mta,
         provenance=classification.provenance,
+        authentication=classification.authentication.to_dict() if classification.authentication else None,
         notes=list(classification.notes),
         raw_sha256=digest,
         raw_size=size,
@@ -591,13 +639,19 @@ def _route(machine: bool, decisions: tuple[Decision, ...]) -> str:
 
 
 def _tags(classification: Classification, route: str, event_id: str) -> tuple[tuple[str, str], ...]:
-    """The header fields of a tagged message; values come from our own vocabulary only, so nothing can be injected."""
+    """The header fields of a tagged message, the results of authentication first (RFC 8601 section 5).
+
+    Values come from our own vocabulary only, or are quoted, so nothing can be injected.
+    """
     told = dict.fromkeys(
         f"{f.verdict.type.value}/{f.verdict.subcategory.value}; confidence={f.verdict.confidence:.2f}"
         for f in classification.findings
     )
     verdicts = [("X-Mailback-Verdict", verdict) for verdict in list(told)[:_VERDICTS_TOLD]]
+    authentication = classification.authentication
+    results = ((FIELD, authentication.header()),) if authentication is not None else ()
     return (
+        *results,
         ("X-Mailback-Kind", classification.kind.value),
         *verdicts,
         ("X-Mailback-Route", route),

@@ -75,10 +75,11 @@ class Reporter:
 
     spf: str
     """Result of SPF for the HELO name or envelope sender (RFC 7208 section 2.6)."""
-    authenticated: bool
-    """SPF or DKIM passes for the domain it speaks for, or one aligned with it."""
-    related: bool
-    """That domain is the recipient's, or the one of its mail servers."""
+    speaks_for: frozenset[str] = frozenset()
+    """Recipients of the claim for whose domain it is authenticated, by SPF or DKIM: the same domain, or the one of its
+    mail servers."""
+    related: bool = False
+    """It speaks for one of them, or would if it were who it says it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +184,10 @@ def _journal(sending: Sending | None) -> Grade | None:
 
 
 def _authenticated(claim: Claim, reporter: Reporter | None) -> Grade | None:
-    if reporter is None or not (reporter.authenticated and reporter.related) or not claim.recipients:
+    spoken_for = next((who for who in claim.recipients if reporter is not None and who in reporter.speaks_for), None)
+    if spoken_for is None:
         return None
-    return Grade(
-        Provenance.AUTHENTICATED, "the reporter is authenticated and speaks for this recipient", claim.recipients[0]
-    )
+    return Grade(Provenance.AUTHENTICATED, "the reporter is authenticated and speaks for this recipient", spoken_for)
 
 
 _PATH_REASONS = {

@@ -196,6 +196,19 @@ def _network(value: str) -> str:
         raise ValueError(f"{value!r} is no IP address or network: {error}") from None
 
 
+def _nameserver(value: str) -> str:
+    """As `mailback.auth.resolver` takes it: an address, with a port where it is not 53."""
+    match = _HOST_PORT.fullmatch(value)
+    host = match[1].removeprefix("[").removesuffix("]") if match else value.removeprefix("[").removesuffix("]")
+    if match and _port(match[2]) == 0:
+        raise ValueError("0 is no port to ask")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"{value!r} is no address of a DNS server") from None
+    return value
+
+
 def _header_name(value: str) -> str:
     if not re.fullmatch(r"[!-9;-~]+", value):  # RFC 5322 section 3.6.8: printable US-ASCII without the colon
         raise ValueError(f"{value!r} is no header field name")
@@ -231,6 +244,7 @@ def _path(value: object) -> object:
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Domain = Annotated[str, AfterValidator(_domain)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+Nameserver = Annotated[str, AfterValidator(_nameserver)]
 Network = Annotated[str, AfterValidator(_network)]
 Route = Annotated[str, AfterValidator(_route)]
 SocketMode = Annotated[str, AfterValidator(_socket_mode)]
@@ -248,6 +262,7 @@ _EXPECTED: dict[object, str] = {
     _receiver_listen: f'{_LISTEN}, each also with "lmtp:" before it',
     _route: _ROUTE,
     _domain: 'a domain, such as "example.com"',
+    _nameserver: 'an IP address, with a port where it is not 53, such as "127.0.0.1" or "[::1]:5353"',
     _network: 'an IP address or network, such as "192.0.2.0/24" or "::1"',
     _header_name: 'a header field name, such as "X-Campaign-ID"',
     _socket_mode: 'an octal file mode as a string, such as "0660"',
@@ -613,6 +628,57 @@ class JournalSettings(Section):
     )
 
 
+class AuthSettings(Section):
+    """Authentication of what comes in: SPF, DKIM, DMARC and ARC."""
+
+    enabled: bool = Field(
+        True,
+        description=(
+            "Find out who brought a message: it grades reports, and stands in one `Authentication-Results` field on "
+            "top of what is passed on. A dead DNS server costs a message `budget_s` at most, and nothing once it is "
+            "known to be dead."
+        ),
+    )
+    authserv_id: Domain | None = Field(
+        None,
+        description=(
+            "Name that we write results under; incoming fields that bear it are removed. Unset: `mail.hostname`, else "
+            "this host's full name. No other filter of this host may use the same."
+        ),
+        examples=["mx.example.com"],
+    )
+    nameservers: tuple[Nameserver, ...] = Field(
+        (),
+        description="DNS servers to ask; none means those of `/etc/resolv.conf`. One on this host is best.",
+        examples=[["127.0.0.1", "192.0.2.53:5353"]],
+    )
+    timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds that one DNS question may take.")
+    budget_s: float = Field(
+        5.0,
+        gt=0,
+        le=120,
+        description=(
+            "Seconds that all DNS questions of one message may take together; after that the result is `temperror`."
+        ),
+    )
+    relays: tuple[Network, ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description=(
+            "Hosts of yours that pass on what comes from outside, this one included. SPF is not judged for them, as "
+            "their addresses are in nobody's record."
+        ),
+        examples=[["127.0.0.0/8", "192.0.2.0/28"]],
+    )
+    trusted_authserv_ids: tuple[Domain, ...] = Field(
+        (),
+        description=(
+            "Names under which a relay of yours writes `Authentication-Results`. Its topmost field is believed, on "
+            "mail from `relays` only. It must itself remove such fields from what comes to it."
+        ),
+        examples=[["edge.example.com"]],
+    )
+
+
 class TrustSettings(Section):
     """How far a report is believed."""
 
@@ -781,6 +847,7 @@ class Settings(Section):
     web: WebSettings = Field(default_factory=WebSettings)
     signing: SigningSettings = Field(default_factory=SigningSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
     trust: TrustSettings = Field(default_factory=TrustSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
@@ -823,6 +890,11 @@ class Settings(Section):
         if self.smtpd.domains is not None:
             return frozenset(self.smtpd.domains)
         return frozenset((*self.mail.sending_domains, *filter(None, [self.mail.bounce_domain])))
+
+    @property
+    def authserv_id(self) -> str:
+        """The name that results of authentication are written under."""
+        return self.auth.authserv_id or self.mail.host_name
 
     def warnings(self) -> list[str]:
         """What can be run but is hardly meant; `mailback config check` and the server's start tell it."""

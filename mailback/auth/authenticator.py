@@ -46,9 +46,12 @@ class Authenticator:
         self._clock = clock
         self._share = share
 
-    def check(self, envelope: Envelope, raw: bytes, message: Message) -> Authentication:
-        """Everything that can be found out about `raw`, of which `message` is the reading. Never raises on mail."""
-        lookups = self._resolver.lookups()
+    def check(self, envelope: Envelope, raw: bytes, message: Message, lookups: Lookups | None = None) -> Authentication:
+        """Everything that can be found out about `raw`, of which `message` is the reading. Never raises on mail.
+
+        `lookups` are the questions that this message has left; without them it has all.
+        """
+        lookups = lookups or self._resolver.lookups()
         checked = self._spf(envelope, lookups)
         try:
             signed = split(raw)

@@ -65,13 +65,14 @@ def author_domains(value: str) -> tuple[str, ...] | None:
     """
     if len(value) > _LONGEST_FROM:
         return None
-    mailboxes = _mailboxes(value)
-    if len(mailboxes) > _MAX_AUTHORS:
+    authors = mailboxes(value)
+    if len(authors) > _MAX_AUTHORS:
         return None
-    return tuple(dict.fromkeys(filter(None, (domain_key(split(mailbox)[1]) for mailbox in mailboxes))))
+    return tuple(dict.fromkeys(filter(None, (domain_key(split(author)[1]) for author in authors))))
 
 
-def _mailboxes(value: str) -> list[str]:
+def mailboxes(value: str) -> list[str]:
+    """The mailboxes in the undecoded value of an address field, as they stand; never what a display name holds."""
     found: list[str] = []
     outside: list[str] = []
     angle: list[str] | None = None

@@ -11,9 +11,14 @@ over the wire (the cache is free). Answers that are there are kept for their TTL
 domain with dead servers does not pay for each message. The cache is bounded in entries and in octets.
 
 A server that seems dead is asked again for the next name: its silence may be that of the domain asked for, and anybody
-can own a domain whose servers are silent.
+can own a domain whose servers are silent. After `_SILENCES` of them in a row a thread asks for the root, which nobody
+can silence; if that is not answered either, the server is dead, and until it answers again nothing waits for it.
 
-Safe to use from any thread. Emits no log events: what was not answered is the `temperror` of the check that asked.
+A message can also be judged by what the cache knows alone (`lookups(at_once=True)`), on an event loop for instance:
+`Lookups.missed` tells afterwards whether DNS would have been asked.
+
+Safe to use from any thread; make one in each process, after it forked. Emits no log events: what was not answered is
+the `temperror` of the check that asked.
 """
 
 from __future__ import annotations
@@ -46,6 +51,8 @@ _FAILURE_LIFE_S = 10.0
 _UDP_OCTETS = 1232  # fits every path unfragmented; longer answers come by TCP
 _ENTRY_OCTETS = 200  # what an entry costs beside its values, roughly
 _LEAST_WAIT_S = 0.001
+_SILENCES = 3
+_PROBE_EVERY_S = 2.0
 
 
 class UnansweredError(Exception):
@@ -59,6 +66,8 @@ class _Answer:
     """Why there is no answer; empty when there is one, be it that nothing exists."""
     life_s: float
     octets: int
+    silent: bool = False
+    """No server said anything."""
 
 
 class Resolver:
@@ -76,7 +85,7 @@ class Resolver:
     ) -> None:
         """`nameservers` are `address`, `address:port` or `[address]:port`; none means those of /etc/resolv.conf.
 
-        Raises ValueError with what to do when there is no usable server.
+        Raises ValueError that names what is wrong.
         """
         if timeout_s <= 0 or budget_s <= 0:
             raise ValueError("the time-out of a DNS question and the budget of a message must be more than 0 seconds")
@@ -89,10 +98,34 @@ class Resolver:
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[str, str], tuple[float, _Answer]] = OrderedDict()
         self._octets = 0
+        self._silences = 0
+        self._watched = False
+        self._dead = threading.Event()
 
-    def lookups(self, budget_s: float | None = None) -> Lookups:
-        """The questions of one message; their time starts now."""
-        return Lookups(self, self.budget_s if budget_s is None else budget_s)
+    @property
+    def dead(self) -> bool:
+        """Whether no server answers anything, so that none is waited for."""
+        return self._dead.is_set()
+
+    def lookups(self, budget_s: float | None = None, *, at_once: bool = False) -> Lookups:
+        """The questions of one message; their time starts now. `at_once`: the cache is asked, and nothing else."""
+        return Lookups(self, self.budget_s if budget_s is None else budget_s, at_once=at_once)
+
+    def watch(self) -> None:
+        """Find out in a thread whether the servers answer, and while they do not, when they do again."""
+        with self._lock:
+            if self._watched:
+                return
+            self._watched = True
+        threading.Thread(target=self._watch, name="dns-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        while not _answers(self._wire, self.timeout_s):
+            self._dead.set()
+            time.sleep(_PROBE_EVERY_S)
+        self._dead.clear()
+        with self._lock:
+            self._silences, self._watched = 0, False
 
     def cached(self, name: str, kind: str) -> _Answer | None:
         """The answer kept for a name, if it still lives."""
@@ -108,10 +141,23 @@ class Resolver:
 
     def fetch(self, name: str, kind: str, wait_s: float) -> _Answer:
         """Ask the servers and keep what they say. A failure for want of time is not kept: it says nothing of DNS."""
+        if self.dead:
+            return _failed("no DNS server answers")
         answer = _asked(self._wire, name, kind, min(wait_s, self.timeout_s))
         if not answer.failure or wait_s >= self.timeout_s:
             self._keep((name, kind), answer)
+        self._heard(answer)
         return answer
+
+    def _heard(self, answer: _Answer) -> None:
+        if not answer.silent:
+            self._silences = 0
+            return
+        with self._lock:
+            self._silences += 1
+            doubtful = self._silences >= _SILENCES
+        if doubtful:
+            self.watch()
 
     def _keep(self, key: tuple[str, str], answer: _Answer) -> None:
         with self._lock:
@@ -130,12 +176,15 @@ class Resolver:
 class Lookups:
     """The DNS questions of one message, with the time and number that are left for them. For one thread at a time."""
 
-    __slots__ = ("_deadline", "_questions", "_resolver")
+    __slots__ = ("_at_once", "_deadline", "_questions", "_resolver", "missed")
 
-    def __init__(self, resolver: Resolver, budget_s: float) -> None:
+    def __init__(self, resolver: Resolver, budget_s: float, *, at_once: bool = False) -> None:
         self._resolver = resolver
         self._deadline = time.monotonic() + budget_s
         self._questions = _MAX_QUESTIONS
+        self._at_once = at_once
+        self.missed = False
+        """Something was not in the cache and could not be asked: with time for DNS, the answer may be another one."""
 
     def ask(self, name: str, kind: str) -> Values:
         """The records of `kind` (`A`, `AAAA`, `MX`, `PTR`, `TXT`) at `name`, aliases followed; empty when there are
@@ -153,6 +202,9 @@ class Lookups:
         return tuple(value for value in self.ask(name, "TXT") if isinstance(value, bytes))
 
     def _fetched(self, name: str, kind: str) -> _Answer:
+        if self._at_once and not self._resolver.dead:
+            self.missed = True
+            raise UnansweredError("DNS was not asked")
         left = self._deadline - time.monotonic()
         if left < _LEAST_WAIT_S:
             raise UnansweredError("the time for DNS was used up")
@@ -175,18 +227,28 @@ def _wire(nameservers: Sequence[str], timeout_s: float) -> _Wire:
     import dns.nameserver
     import dns.resolver
 
-    if nameservers:
+    wire: _Wire | None = _of_this_host() if not nameservers else None
+    if wire is None:
         wire = dns.resolver.Resolver(configure=False)
-        wire.nameservers = [dns.nameserver.Do53Nameserver(*_endpoint(server)) for server in nameservers]
-    else:
-        try:
-            wire = dns.resolver.Resolver()
-        except dns.resolver.NoResolverConfiguration:
-            raise ValueError("no DNS server: /etc/resolv.conf names none; name one in the settings") from None
+        named = nameservers or _LOCAL
+        wire.nameservers = [dns.nameserver.Do53Nameserver(*_endpoint(server)) for server in named]
     wire.use_edns(0, 0, _UDP_OCTETS)
     wire.timeout = timeout_s / 2  # so that one lost packet is sent again
     wire.search = []
     return wire
+
+
+_LOCAL = ("127.0.0.1",)
+
+
+def _of_this_host() -> _Wire | None:
+    """As /etc/resolv.conf says; None where that names no server, which means one on this host (resolv.conf(5))."""
+    import dns.resolver
+
+    try:
+        return dns.resolver.Resolver()
+    except dns.resolver.NoResolverConfiguration:
+        return None
 
 
 def _endpoint(server: str) -> tuple[str, int]:
@@ -221,7 +283,7 @@ def _asked(wire: _Wire, name: str, kind: str, wait_s: float) -> _Answer:
         response: Message = gone.response(question)  # type: ignore[no-untyped-call]
         return _Answer((), "", _negative_life(response), _ENTRY_OCTETS)
     except dns.resolver.LifetimeTimeout:
-        return _failed(f"no DNS server answered for {name} in time")
+        return _failed(f"no DNS server answered for {name} in time", silent=True)
     except (dns.exception.DNSException, OSError, ValueError) as error:
         return _failed(f"DNS failed for {name}: {type(error).__name__}")
     if found.rrset is None:
@@ -235,8 +297,23 @@ def _asked(wire: _Wire, name: str, kind: str, wait_s: float) -> _Answer:
     return _Answer(tuple(map(_READ[kind], records)), "", life, size + _ENTRY_OCTETS)
 
 
-def _failed(why: str) -> _Answer:
-    return _Answer((), why, _FAILURE_LIFE_S, _ENTRY_OCTETS)
+def _answers(wire: _Wire, wait_s: float) -> bool:
+    """Whether the servers answer at all, for the root: it needs no server of a stranger. An error is an answer."""
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    try:
+        wire.resolve(dns.name.root, "NS", lifetime=wait_s, raise_on_no_answer=False, search=False)
+    except dns.resolver.LifetimeTimeout:
+        return False
+    except (dns.exception.DNSException, OSError, ValueError):
+        return True
+    return True
+
+
+def _failed(why: str, *, silent: bool = False) -> _Answer:
+    return _Answer((), why, _FAILURE_LIFE_S, _ENTRY_OCTETS, silent)
 
 
 def _negative_life(response: Message) -> float:

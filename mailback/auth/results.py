@@ -111,6 +111,14 @@ class Authentication:
         """The domains that anything proved: of SPF and of each signature that passed, without repetition."""
         return tuple(dict.fromkeys(self._proven()))
 
+    @property
+    def failed(self) -> bool:
+        """Whether DMARC fails, or SPF and DKIM both: nothing shows that the author wrote it. Forwarding does it too."""
+        if self.dmarc.result is not Result.NONE:
+            return self.dmarc.result is Result.FAIL
+        dkim = {each.result for each in self.dkim}
+        return self.spf.result is Result.FAIL and Result.FAIL in dkim and Result.PASS not in dkim
+
     def aligned(self, domain: str) -> bool:
         """Whether anything that passed speaks for `domain`: it has the same organisational domain (relaxed alignment,
         RFC 7489 section 3.1). False for an empty or malformed `domain`."""

@@ -13,19 +13,21 @@ Blocks for DNS unless the key is in a key table. Emits no log events.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from mailback.address import domain_key
 from mailback.auth.dkim import FIELD, check_author, check_identity, read_signature
+from mailback.auth.domains import mailboxes
 from mailback.auth.fields import HeaderError, SignedMessage, split_fields
 from mailback.auth.keys import Records
 from mailback.auth.results import Result
 from mailback.auth.signature import RefusedError, Signature, check_body, check_key, header_digest, key_of
 
 _MAX_SIGNATURES: Final = 5
+_LONGEST_RECIPIENTS: Final = 64 * 1024
 
 
 class Body(StrEnum):
@@ -48,6 +50,8 @@ class Proof:
     selector: str = ""
     covered: frozenset[str] = frozenset()
     """Names (lower case) of fields that are in the block, and of which every one is signed."""
+    recipients: tuple[str, ...] = ()
+    """The mailboxes of To and Cc, as far as they are covered."""
     body: Body = Body.ABSENT
     reason: str = ""
 
@@ -92,13 +96,21 @@ def _verified(signature: Signature, original: SignedMessage, records: Records, *
     except RefusedError as refused:
         return Proof(refused.result, signature.domain, signature.selector, reason=str(refused))
     body = _body(signature, original) if returned else Body.ABSENT
-    return Proof(Result.PASS, signature.domain, signature.selector, _covered(signature, original), body)
+    covered = _covered(signature, original)
+    recipients = tuple(_recipients(original, covered))
+    return Proof(Result.PASS, signature.domain, signature.selector, covered, recipients, body)
 
 
 def _covered(signature: Signature, original: SignedMessage) -> frozenset[str]:
     """A field of which one is signed and another is not proves nothing: a reader may take either."""
     names = set(signature.signed)
     return frozenset(name for name in names if 0 < original.count(name) <= signature.signed.count(name))
+
+
+def _recipients(original: SignedMessage, covered: frozenset[str]) -> Iterator[str]:
+    for name in ("to", "cc"):
+        for _, value in original.named(name) if name in covered else ():
+            yield from mailboxes(value[:_LONGEST_RECIPIENTS].decode("utf-8", "replace"))
 
 
 def _body(signature: Signature, original: SignedMessage) -> Body:

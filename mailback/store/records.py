@@ -52,7 +52,7 @@ class Event:
     risk: dict[str, float] | None = None
     action: Action | None = None
     provenance: Provenance = Provenance.UNPROVEN
-    authentication: dict[str, str] | None = None
+    authentication: dict[str, object] | None = None
     engagement: dict[str, object] | None = None
     reputation: dict[str, float] | None = None
     evidence: list[dict[str, object]] = field(default_factory=list)

@@ -1,7 +1,8 @@
 """A session on its socket: packets in, answers out, on the event loop of a worker.
 
 What a message needs in computation is done on the loop, as it takes a fraction of a millisecond; a large one is read in
-a thread. While its events are committed, other connections go on. Nothing that an MTA sends makes a connection hold
+a thread, and one for which DNS has to be asked waits in a thread. While its events are committed, other connections go
+on. Nothing that an MTA sends makes a connection hold
 more than one packet beyond what the session keeps of its message.
 
 Log events (of the part `milter`):
@@ -18,7 +19,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from mailback.engine import Outcome
-from mailback.envelope import Envelope
+from mailback.service.assessing import Assessor, Desk
 from mailback.service.log import get_logger
 from mailback_milter import protocol
 from mailback_milter.protocol import Command
@@ -28,14 +29,10 @@ log = get_logger("milter")
 
 A = TypeVar("A")
 
-READ_ON_LOOP_MAX = 65_536
-"""Octets; a larger message is read in a thread, so that small ones need not wait for it."""
 
-
-class Walk(Protocol[A]):
+class Walk(Assessor[A], Protocol[A]):
     """The two halves of `mailback.engine.Engine.inbound`; A is its Assessment."""
 
-    def assess(self, envelope: Envelope, raw: bytes) -> A: ...
     def commit(self, assessment: A) -> Future[Outcome]: ...
 
 
@@ -67,11 +64,14 @@ class Connections:
 class Connection(asyncio.Protocol):
     """One connection from the MTA."""
 
-    def __init__(self, rules: Rules, engine: Walk[A], connections: Connections, timeout_s: float) -> None:
+    def __init__(
+        self, rules: Rules, engine: Walk[A], desk: Desk[A], connections: Connections, timeout_s: float
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._session = Session(rules)
         self._outgoing = rules.outgoing
         self._engine = engine
+        self._desk = desk
         self._connections = connections
         self._timeout_s = timeout_s
         self._buffer = b""
@@ -140,10 +140,7 @@ class Connection(asyncio.Protocol):
         return sending.return_path
 
     async def _inbound(self, reading: Reading) -> Outcome:
-        if len(reading.raw) > READ_ON_LOOP_MAX:
-            assessment = await self._loop.run_in_executor(None, self._engine.assess, *reading)
-        else:
-            assessment = self._engine.assess(*reading)
+        assessment = await self._desk.assess(*reading)
         return await asyncio.wrap_future(self._engine.commit(assessment))
 
     def _check_silence(self) -> None:

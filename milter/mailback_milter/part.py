@@ -68,12 +68,14 @@ class MilterPart:
         """Serve until SIGTERM, in a process of its own; the exit code."""
         import uvloop
 
+        from mailback.authentication import Checks
         from mailback.engine import Engine
         from mailback.store import Store
 
+        assert self._knowledge is not None
         settings = self._settings
         with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
-            engine = Engine(settings, store, self._knowledge)
+            engine = Engine(settings, store, self._knowledge, Checks.of(settings, self._knowledge.speakers))
             served = serve(
                 self._listeners,
                 self._rules(store),
@@ -103,7 +105,7 @@ class MilterPart:
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,
             max_message_bytes=milter.max_message_bytes,
-            authserv_id=mail.hostname,
+            authserv_id=self._settings.authserv_id if self._settings.auth.enabled else mail.hostname,
             outgoing=Outgoing.of(self._settings, store, paths),
             return_paths=paths,
         )
@@ -119,13 +121,14 @@ async def serve(
     drain_timeout_s: float,
 ) -> None:
     """Accept on `listeners` until SIGTERM, then let what is open end."""
+    from mailback.service.assessing import Desk
     from mailback_milter.connection import Connection, Connections
 
     loop = asyncio.get_running_loop()
-    terminated, connections = asyncio.Event(), Connections()
+    terminated, connections, desk = asyncio.Event(), Connections(), Desk(engine)
     loop.add_signal_handler(signal.SIGTERM, terminated.set)
     servers = [
-        await accept(loop, lambda: Connection(rules, engine, connections, timeout_s), listener)
+        await accept(loop, lambda: Connection(rules, engine, desk, connections, timeout_s), listener)
         for listener in listeners
     ]
     log.info("serving", pid=os.getpid())
@@ -139,3 +142,4 @@ async def serve(
         await asyncio.wait_for(connections.ended(), drain_timeout_s)
     except TimeoutError:
         log.warning("cut", connections=len(connections))
+    desk.close()

@@ -109,8 +109,8 @@ class Rules:
     """`tempfail`, `accept` or `quarantine`: what becomes of a message when we fail."""
     max_message_bytes: int
     authserv_id: str | None
-    """Our name, `mail.hostname`: what comes in cannot have authentication results under it. None where it was not
-    given: then it would be the name of the whole host, under which other milters of this Postfix rightly speak."""
+    """Our name: what comes in cannot have authentication results under it. None where we write none and were given no
+    name: then it would be that of the whole host, under which other milters of this Postfix rightly speak."""
     outgoing: Outgoing | None = None
     """What is done with mail that goes out, apart from the check of its recipients."""
     return_paths: ReturnPaths | None = None

@@ -77,14 +77,14 @@ def rewritten(
 ) -> bytes:
     """Canonical content with the fields of `add` and `trace` in front, and without those that `remove` names.
 
-    `authserv_id` is our own name, under which no peer can have authentication results, trusted as it may be: behind an
-    MTA every client is that MTA, and what it passes on is a stranger's.
+    Values of `add` are folded with LF. `authserv_id` is our own name, under which no peer can have authentication
+    results, trusted as it may be: behind an MTA every client is that MTA, and what it passes on is a stranger's.
 
     The trace field stands between ours and theirs: a header that begins with a folded line, as no honest one does,
     adds its text to the trace, never to a tag.
     """
     header = header_block(content)
-    added = "".join(f"{name}: {value}\r\n" for name, value in add).encode("utf-8", "replace")
+    added = "".join(f"{name}: {value}\n" for name, value in add).replace("\n", "\r\n").encode("utf-8", "replace")
     kept = without_results(without_fields(header, remove) if remove else header, authserv_id)
     separator = b"" if content[len(header) : len(header) + 2] == b"\r\n" or kept else b"\r\n"
     return b"".join((added, trace, kept, separator, content[len(header) :]))

@@ -1,6 +1,6 @@
 """What happens between the end of a message and the answer to it.
 
-The order is the promise: the engine reads the message (on the loop where it is small, in a thread where it is large),
+The order is the promise: the engine reads the message (`mailback.service.assessing`),
 the store commits what follows from it, the message goes on to `next_hop` or `bounces_to`, and only then the peer is
 told 250. Whatever fails before that is a temporary failure, or the next hop's own refusal: the peer keeps the mail,
 so there is no queue here that could lose it. A message that comes again is the same event again.
@@ -19,11 +19,12 @@ Log events:
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from mailback.engine import Disposition, Engine, Outcome, unavailable
 from mailback.envelope import Envelope
+from mailback.service.assessing import Desk
 from mailback.service.log import get_logger, whom
 from mailback.store import StoreUnavailable
 from mailback_smtpd import content
@@ -33,9 +34,6 @@ from mailback_smtpd.reply import Reply
 
 log = get_logger("smtpd")
 
-INLINE_BYTES = 64 * 1024
-"""Messages up to this are read on the event loop: that costs less than handing them to a thread."""
-READERS = 2
 COMMIT_S = 120.0
 """How long a commit may take before the peer is told to try later; the store itself gives up much earlier."""
 
@@ -54,12 +52,22 @@ class Arrival:
 class Intake:
     """The engine, the two destinations, and the order between them; one a worker process."""
 
-    def __init__(self, engine: Engine, *, next_hop: Destination, bounces_to: Destination, hostname: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        next_hop: Destination,
+        bounces_to: Destination,
+        hostname: str,
+        authserv_id: str | None = None,
+    ) -> None:
+        """`authserv_id` is the name that nobody else's results of authentication may bear; `hostname` without one."""
         self._engine = engine
+        self._desk = Desk(engine)
         self._next_hop = next_hop
         self._bounces_to = bounces_to
         self._hostname = hostname
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="assess")
+        self._authserv_id = authserv_id or hostname
 
     async def take(self, arrival: Arrival) -> list[Reply]:
         """Record a message and hand it on; a reply for each recipient. Never raises."""
@@ -82,7 +90,7 @@ class Intake:
     async def close(self) -> None:
         """Give up what the destinations keep open."""
         await asyncio.gather(self._next_hop.close(), self._bounces_to.close())
-        await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._desk.close)
 
     async def _take(self, arrival: Arrival) -> list[Reply]:
         canonical = content.canonical(arrival.raw)
@@ -96,13 +104,8 @@ class Intake:
         return replies
 
     async def _record(self, arrival: Arrival) -> Outcome:
-        assess, commit = self._engine.assess, self._engine.commit
-        if len(arrival.raw) <= INLINE_BYTES:
-            assessment = assess(arrival.envelope, arrival.raw)
-        else:
-            loop = asyncio.get_running_loop()
-            assessment = await loop.run_in_executor(self._readers, assess, arrival.envelope, arrival.raw)
-        return await _committed(commit(assessment))
+        assessment = await self._desk.assess(arrival.envelope, arrival.raw)
+        return await _committed(self._engine.commit(assessment))
 
     async def _hand_on(self, arrival: Arrival, canonical: bytes, outcome: Outcome) -> list[Reply]:
         count = len(arrival.envelope.recipients)
@@ -135,7 +138,7 @@ class Intake:
                 outcome.add_headers,
                 outcome.remove_headers,
                 trace,
-                self._hostname,
+                self._authserv_id,
             ),
             event_id=outcome.event_id,
             utf8=arrival.utf8,

@@ -71,6 +71,7 @@ class SmtpdPart:
             sockets.close_listener(listen)
 
     async def _serve(self, ready: Callable[[], None]) -> int:
+        from mailback.authentication import Checks
         from mailback.engine import Engine
         from mailback.store import Store
 
@@ -81,7 +82,9 @@ class SmtpdPart:
         store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s, report=_tell)
         try:
             store.upgrade()
-            await self._accept(self._door(Engine(settings, store, self._knowledge)), stop, ready)
+            assert self._knowledge is not None
+            checks = Checks.of(settings, self._knowledge.speakers)
+            await self._accept(self._door(Engine(settings, store, self._knowledge, checks)), stop, ready)
         finally:
             store.close()
         return 0
@@ -102,6 +105,7 @@ class SmtpdPart:
                 next_hop=destination(settings.smtpd.next_hop or "discard", hostname),
                 bounces_to=destination(settings.smtpd.bounces_to, hostname),
                 hostname=hostname,
+                authserv_id=settings.authserv_id,
             ),
             tls=self._tls,
             return_paths=self._knowledge.return_paths if self._knowledge is not None else None,

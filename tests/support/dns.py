@@ -89,6 +89,10 @@ class DnsServer:
         `empty`, `garbage`, `delay`, or `spoofed` (forgeries arrive before the answer, over UDP)."""
         self._errors[name.lower(), kind] = how, delay_s
 
+    def heal(self) -> None:
+        """Answer everything again."""
+        self._errors.clear()
+
     def asked(self, name: str, kind: str | None = None) -> int:
         """How many questions came for a name."""
         return sum(q.name == name.lower() and kind in (None, q.kind) for q in self.questions)

@@ -49,9 +49,14 @@ class RunningMailback:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mailback.cli.main", "serve", "--config", str(self._config)],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment(),
             )  # fmt: skip
         wait_for(lambda: self._ready(seen), READY_WITHIN_S, "ready")
+
+    def _environment(self) -> dict[str, str]:
+        """No test asks the DNS servers of this host: who authenticates names its own."""
+        quiet = {} if "[auth]" in self._config.read_text() else {"MAILBACK_AUTH_ENABLED": "false"}
+        return os.environ | quiet
 
     def _ready(self, seen: int) -> bool:
         text = self.log()[seen:]

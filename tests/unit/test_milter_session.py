@@ -655,7 +655,10 @@ class Engine:
         self._read = read
         self._writer = ThreadPoolExecutor(1)
 
-    def assess(self, envelope: Envelope, raw: bytes) -> tuple[Envelope, bytes]:
+    def assess(self, envelope: Envelope, raw: bytes, since: float | None = None) -> tuple[Envelope, bytes]:
+        return self.assess_at_once(envelope, raw)
+
+    def assess_at_once(self, envelope: Envelope, raw: bytes) -> tuple[Envelope, bytes]:
         if envelope.sender.startswith("boom@"):
             raise RuntimeError("boom")
         return envelope, raw

@@ -21,7 +21,7 @@ VERP = Proofs(
 BATV = Proofs(return_path=Verified(Standing.SIGNED, sender="news@sender.test", day=date(2026, 12, 4)))
 WENT = Sending(SENT, ADA)
 NEVER_WENT = Sending(SENT, None)
-GOOD, BAD = Reporter("pass", True, True), Reporter("fail", False, False)
+GOOD, BAD = Reporter("pass", frozenset({ADA}), related=True), Reporter("fail")
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,10 @@ def test_the_strongest_proof_gives_the_grade(proofs: Proofs, expected: Provenanc
         (Proofs(return_path=Verified(Standing.UNSIGNED)), "nothing shows"),
         (Proofs(returned=Returned(False, frozenset({ADA}))), "nothing shows"),
         (Proofs(returned=Returned(True, frozenset({EVE}))), "nothing shows"),
-        (Proofs(reporter=Reporter("pass", True, False)), "nothing shows"),
-        (Proofs(reporter=Reporter("none", False, True)), "nothing shows"),
-        (Proofs(reporter=Reporter("softfail", False, False)), "nothing shows"),
+        (Proofs(reporter=Reporter("pass")), "nothing shows"),
+        (Proofs(reporter=Reporter("pass", frozenset({EVE}), related=True)), "nothing shows"),
+        (Proofs(reporter=Reporter("fail", related=True)), "nothing shows"),
+        (Proofs(reporter=Reporter("softfail")), "nothing shows"),
         (replace(VERP, return_path_recipient=None), "does not say to whom"),
     ],
 )
@@ -88,6 +89,11 @@ def test_a_contradiction_is_forged_whatever_else_speaks_for_it(claim: Claim, pro
 
 def test_forwarded_mail_is_proven_for_the_address_that_we_mailed() -> None:
     assert grade(Claim(("elsewhere@other.test", ADA)), VERP).recipient == ADA
+
+
+def test_who_speaks_for_the_address_that_mail_was_forwarded_to_does_not_speak_for_the_one_before() -> None:
+    claim = replace(CLAIM, recipients=(ADA, EVE))
+    assert grade(claim, Proofs(reporter=Reporter("pass", frozenset({EVE}), related=True))).recipient == EVE
 
 
 def test_clocks_that_are_some_hours_off_contradict_nothing() -> None:

@@ -277,8 +277,8 @@ class Slow:
         self.release = threading.Event()
         self.asked = threading.Event()
 
-    def assess(self, envelope: Envelope, raw: bytes) -> Assessment:
-        return self._engine.assess(envelope, raw)
+    def assess_at_once(self, envelope: Envelope, raw: bytes) -> Assessment | None:
+        return self._engine.assess_at_once(envelope, raw)
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
         held: Future[Outcome] = Future()
@@ -830,16 +830,16 @@ def test_a_large_message_does_not_stop_the_conversations_beside_it(tmp_path: Pat
     seen: list[str] = []
 
     class Watching(Engine):
-        def assess(self, envelope: Envelope, raw: bytes) -> Assessment:
+        def assess_at_once(self, envelope: Envelope, raw: bytes) -> Assessment | None:
             seen.append(threading.current_thread().name)
-            return super().assess(envelope, raw)
+            return super().assess_at_once(envelope, raw)
 
     with receiving(tmp_path, engine=Watching) as receiver:
         client = receiver.connect()
         client.message(ANSWER, "a@b.test")
         client.message(ANSWER + b"x" * 70_000 + b"\r\n", "a@b.test")
-    assert not seen[0].startswith("assess")
-    assert seen[1].startswith("assess")
+    assert not seen[0].startswith("read")
+    assert seen[1].startswith("read")
 
 
 def test_while_the_store_cannot_commit_the_peer_keeps_the_mail(tmp_path: Path) -> None:
@@ -853,7 +853,7 @@ def test_while_the_store_cannot_commit_the_peer_keeps_the_mail(tmp_path: Path) -
 
 def test_a_fault_of_our_own_costs_the_peer_nothing(tmp_path: Path) -> None:
     class Broken(Engine):
-        def assess(self, envelope: Envelope, raw: bytes) -> Assessment:
+        def assess_at_once(self, envelope: Envelope, raw: bytes) -> Assessment | None:
             raise ZeroDivisionError("a bug")
 
     with receiving(tmp_path, engine=Broken) as receiver:
