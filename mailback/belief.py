@@ -10,7 +10,7 @@ Emits no log events.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -239,7 +239,9 @@ def _believed(event: Event, graded: Grade, recipient: str | None) -> Event:
     evidence: dict[str, object] = {
         "layer": "provenance", "rule": graded.provenance.value, "says": graded.provenance.value, "text": graded.because,
     }  # fmt: skip
-    found = replace(event, provenance=graded.provenance, evidence=[*event.evidence, evidence])
+    found = event.copy()
+    found.provenance = graded.provenance
+    found.evidence = [*event.evidence, evidence]
     if recipient is not None:
         found.recipient = recipient
         found.recipient_key = address.key(recipient)

@@ -60,6 +60,7 @@ _KINDS_WITH_BOUNCES = frozenset({Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED, Kind.C
 _KINDS_READ = frozenset({Kind.REPLY, Kind.AUTO_REPLY})
 """Kinds whose text is read for what it means."""
 
+_SMALL_REPORT = 20  # recipients whose events are written on the door's own loop: some milliseconds of work
 _VERDICTS_TOLD = 10  # header fields a tagged message carries at most, however many recipients a report names
 
 
@@ -378,7 +379,8 @@ class Engine:
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
         """Hand the assessment to the store's writer; the future resolves after the group commit."""
-        return self._store.submit(lambda transaction: self._write(transaction, assessment))
+        large = len(assessment.events) > _SMALL_REPORT
+        return self._store.submit(lambda transaction: self._write(transaction, assessment), large=large)
 
     def _write(self, transaction: Transaction, assessment: Assessment) -> Outcome:
         """Within the transaction: record each event, decide on it with its history, carry the decision out."""
@@ -403,7 +405,8 @@ class Engine:
         after the group commit.
         """
         judged = [self._judged(observation) for observation in observations]
-        return self._store.submit(partial(self._write_observed, judged, then))
+        large = len(judged) > _SMALL_REPORT
+        return self._store.submit(partial(self._write_observed, judged, then), large=large)
 
     def _judged(self, observation: Observation) -> _Judged:
         began = time.perf_counter_ns()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mailback import address
@@ -86,6 +87,7 @@ def _sources(event: Event) -> Iterator[str]:
         yield address.domain(reporter if "@" in reporter else f"x@{reporter}")
 
 
+@lru_cache(maxsize=4096)
 def _network(client: str | None) -> str | None:
     """The network of a client; None for one on this host, or none at all."""
     try:

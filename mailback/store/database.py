@@ -21,19 +21,23 @@ from mailback.bounce.taxonomy import Kind
 from mailback.store import checking, journal, places, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
+from mailback.store.batches import Batches, Report
 from mailback.store.checking import Problem
 from mailback.store.errors import StoreUnavailable
 from mailback.store.lookup import SuppressionLookup
+from mailback.store.loop_writer import LoopWriter
 from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads, ReviewFilter
 from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Place, Review, Stats, Suppression, Wave
 from mailback.store.transaction import Transaction
-from mailback.store.writer import Report, Writer
+from mailback.store.writer import Writer
 
 T = TypeVar("T")
 
 _WAITING_UNITS = 4096
 _FORGOTTEN_AT_ONCE = 500
+_LOOP_BATCH = 100
+"""Units that an event loop runs at once: some 20 ms of work, in which nothing else is answered."""
 
 
 class Store:
@@ -46,8 +50,10 @@ class Store:
         self._lookup = SuppressionLookup(url, busy_timeout_s=busy_timeout_s)
         self._readers = ReaderPool(self.path, busy_timeout_s=busy_timeout_s)
         self._reads = Reads(self._readers)
-        self._writer = Writer(
-            self.path, busy_timeout_s=busy_timeout_s, batch=batch, capacity=_WAITING_UNITS, report=report
+        self._busy_timeout_s = busy_timeout_s
+        self._report = report
+        self._writer: Writer | LoopWriter = Writer(
+            Batches(self.path, busy_timeout_s=busy_timeout_s, report=report), batch=batch, capacity=_WAITING_UNITS
         )
 
     @classmethod
@@ -76,13 +82,21 @@ class Store:
         """Why the last commit failed; None while all is well."""
         return self._writer.trouble
 
-    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
-        """Run `work` on the writer thread, in a transaction shared with whatever else waits.
+    def work_on_loop(self) -> None:
+        """Write on the event loop that runs now, from here on: see `loop_writer`. Before the first unit."""
+        if not isinstance(self._writer, Writer) or self._writer.used:
+            raise RuntimeError("the store writes already")
+        batches = Batches(self.path, busy_timeout_s=self._busy_timeout_s, report=self._report, polls=False)
+        self._writer = LoopWriter(batches, batch=_LOOP_BATCH, capacity=_WAITING_UNITS)
+
+    def submit(self, work: Callable[[Transaction], T], *, large: bool = False) -> Future[T]:
+        """Run `work` in a transaction shared with whatever else waits: on the writer thread, or after `work_on_loop`
+        on the loop, unless it is called `large`.
 
         The future resolves with what `work` returned, after the COMMIT reached the disk; with the exception `work`
         raised (its changes undone, the others' kept); or with StoreUnavailable, and then nothing was kept.
         """
-        return self._writer.submit(work)
+        return self._writer.submit(work, large=large)
 
     def lookup(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
         """See `SuppressionLookup.lookup`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
@@ -69,6 +70,13 @@ class Event:
     """Until when somebody must have seen a reply; None where nobody needs to."""
     reply: dict[str, object] | None = None
     """What else was read in a reply: runner-up, flags, dates, new contact, language, safety, owner; never its text."""
+
+    def copy(self) -> Event:
+        """Another record of the same values; `dataclasses.replace` takes five times as long for so many."""
+        return Event(*_VALUES(self))
+
+
+_VALUES = attrgetter(*Event.__slots__)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 from mailback.engine import Outcome
 from mailback.service.assessing import Assessor, Desk
 from mailback.service.log import get_logger
+from mailback.store.waiting import committed
 from mailback_milter import protocol
 from mailback_milter.protocol import Command
 from mailback_milter.session import Reading, Rules, Sending, Session
@@ -136,12 +137,12 @@ class Connection(asyncio.Protocol):
     async def _remembered(self, sending: Sending) -> str | None:
         """The return path of a message that goes out, once the journal's entry is committed."""
         assert self._outgoing is not None
-        await asyncio.wrap_future(self._outgoing.remember(sending.entry))
+        await committed(self._outgoing.remember(sending.entry))
         return sending.return_path
 
     async def _inbound(self, reading: Reading) -> Outcome:
         assessment = await self._desk.assess(*reading)
-        return await asyncio.wrap_future(self._engine.commit(assessment))
+        return await committed(self._engine.commit(assessment))
 
     def _check_silence(self) -> None:
         left = self._heard + self._timeout_s - self._loop.time()

@@ -75,17 +75,22 @@ class MilterPart:
         assert self._knowledge is not None
         settings = self._settings
         with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
-            engine = Engine(settings, store, self._knowledge, Checks.of(settings, self._knowledge.speakers))
-            served = serve(
-                self._listeners,
-                self._rules(store),
-                engine,
-                ready,
-                timeout_s=settings.milter.timeout_s,
-                drain_timeout_s=settings.smtpd.drain_timeout_s,
-            )
+            checks = Checks.of(settings, self._knowledge.speakers)
+            engine, rules = Engine(settings, store, self._knowledge, checks), self._rules(store)
+
+            async def served() -> None:
+                store.work_on_loop()
+                await serve(
+                    self._listeners,
+                    rules,
+                    engine,
+                    ready,
+                    timeout_s=settings.milter.timeout_s,
+                    drain_timeout_s=settings.smtpd.drain_timeout_s,
+                )
+
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(served)
+                runner.run(served())
         return 0
 
     def close(self) -> None:

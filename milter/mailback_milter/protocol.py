@@ -149,16 +149,11 @@ def opening(data: bytes) -> tuple[int, int, int]:
     return version, actions, steps
 
 
-def strings(data: bytes) -> list[bytes]:
-    """Strings that each end with NUL."""
-    return data.split(b"\0")[:-1]
-
-
 def macros(data: bytes) -> tuple[int, dict[str, str]]:
     """The command that a set of macros belongs to, and their values without the braces of long names."""
     if not data:
         raise ProtocolError("macros of no command")
-    parts = [text(part) for part in strings(data[1:])]
+    parts = text(data[1:].removesuffix(b"\0")).split("\0")
     return data[0], {name.strip("{}"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
 
 

@@ -19,7 +19,6 @@ Log events:
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from mailback.engine import Disposition, Engine, Outcome, unavailable
@@ -27,15 +26,13 @@ from mailback.envelope import Envelope
 from mailback.service.assessing import Desk
 from mailback.service.log import get_logger, whom
 from mailback.store import StoreUnavailable
+from mailback.store.waiting import COMMIT_S, committed
 from mailback_smtpd import content
 from mailback_smtpd.destination import Destination
 from mailback_smtpd.outgoing import Outgoing
 from mailback_smtpd.reply import Reply
 
 log = get_logger("smtpd")
-
-COMMIT_S = 120.0
-"""How long a commit may take before the peer is told to try later; the store itself gives up much earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ class Intake:
 
     async def _record(self, arrival: Arrival) -> Outcome:
         assessment = await self._desk.assess(arrival.envelope, arrival.raw)
-        return await _committed(self._engine.commit(assessment))
+        return await committed(self._engine.commit(assessment), COMMIT_S)
 
     async def _hand_on(self, arrival: Arrival, canonical: bytes, outcome: Outcome) -> list[Reply]:
         count = len(arrival.envelope.recipients)
@@ -161,29 +158,3 @@ class Intake:
             log.info("received", **told)
         else:
             log.warning("refused", **told, reply=refused.line.decode("ascii"))
-
-
-async def _committed(future: Future[Outcome]) -> Outcome:
-    """Wait for the group commit, at most COMMIT_S; raises TimeoutError after that, or what the store says.
-
-    The future is never cancelled: a unit of work that the store has begun ends as the store says. asyncio's own bridge
-    (wrap_future under wait_for) would cancel it, and costs three times as much.
-    """
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    def resolved(_: Future[Outcome]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(wake)
-
-    future.add_done_callback(resolved)
-    timer = loop.call_later(COMMIT_S, wake)
-    await woken
-    timer.cancel()
-    if not future.done():
-        raise TimeoutError
-    return future.result()

@@ -82,6 +82,7 @@ class SmtpdPart:
         store = Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s, report=_tell)
         try:
             store.upgrade()
+            store.work_on_loop()
             assert self._knowledge is not None
             checks = Checks.of(settings, self._knowledge.speakers)
             await self._accept(self._door(Engine(settings, store, self._knowledge, checks)), stop, ready)

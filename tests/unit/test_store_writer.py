@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from mailback.store import Recorded, Store, StoreUnavailable, Transaction, sqlite
+from mailback.store.batches import Batches
 from mailback.store.writer import Writer
 from tests.support.records import a_suppression, an_event, do
 
@@ -267,7 +268,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, content: bytes)
 
 
 def test_too_many_waiting_units_are_refused_at_once(store: Store) -> None:
-    writer = Writer(store.path, busy_timeout_s=1, batch=10, capacity=3)
+    writer = Writer(Batches(store.path, busy_timeout_s=1), batch=10, capacity=3)
     go_on, first = hold_writer(writer)
     waiting = [writer.submit(lambda t: t.active("x")) for _ in range(3)]
     with pytest.raises(StoreUnavailable, match="wait"):
