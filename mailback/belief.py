@@ -123,6 +123,23 @@ class Hearing:
                 return _believed(event, Grade(Provenance.SIGNED, because, who), who)
         return event
 
+    def of_writer(self, event: Event, writer: str | None, mailed: str | None, *, authenticated: bool) -> Event:
+        """A reply: whose it is, and how far that is believed.
+
+        `writer` is who says to have written it, `mailed` the same person as a message that it answers was addressed to
+        him; `authenticated` where SPF or DKIM speaks for the writer's domain.
+        """
+        signed = self.of_message(event)
+        if signed is not event:
+            return signed
+        if mailed is not None:
+            because = "answers a message that went to this person"
+            return _believed(event, Grade(Provenance.JOURNAL, because, address.key(mailed)), mailed)
+        if authenticated and writer is not None:
+            because = "authenticated as the domain of who wrote it"
+            return _believed(event, Grade(Provenance.AUTHENTICATED, because, address.key(writer)), writer)
+        return _believed(event, Grade(Provenance.UNPROVEN, "nothing shows who wrote it"), writer)
+
     def restored(self) -> tuple[tuple[str, str], ...]:
         """Each signed address of the envelope with the one that the sender had given; for passing mail on."""
         found = []

@@ -21,7 +21,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import address, belief, guard, reply, reports, returnpath
+from mailback import address, belief, conversation, guard, reply, reports, returnpath
 from mailback.auth.authres import FIELD
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
@@ -32,6 +32,9 @@ from mailback.message import LIMITS, Limits, Message, parse
 from mailback.observation import Observation, Observed
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
+from mailback.policy.owners import Owners
+from mailback.policy.routes import AS_ADDRESSED, Delivery, RouteActions
+from mailback.reply.routing import Route
 from mailback.reports import Vocabulary, vocabulary
 from mailback.reports.dates import date
 from mailback.reports.report import DeliveryFailure, Report
@@ -167,6 +170,10 @@ class Assessment:
     handlings: tuple[Handling | None, ...]
     """One for each event; None where the event is about nobody."""
     answered: belief.Answered = belief.NOTHING
+    context: conversation.Context | None = None
+    """What a reply answers; None for everything that is no reply."""
+    recipients: tuple[str, ...] = ()
+    """Those of the envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +196,12 @@ class Outcome:
     """One for each event, in the order of the report."""
     restored: tuple[tuple[str, str], ...] = ()
     """Signed recipients of the envelope, each with the address that the sender had given, to pass the mail on to."""
+    delivery: Delivery = AS_ADDRESSED
+    """How a reply is delivered: in the words of its route's actions."""
+
+
+Ask = Callable[[Message, Report], tuple[Sequence[str], reply.Known]]
+"""Tells what a reply answers, the texts oldest first, and what else is known about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +220,8 @@ class Knowledge:
     """None: what ships, read when the first reply comes."""
     speakers: Speakers = field(default_factory=Speakers)
     """Who may report for whom once he is authenticated."""
+    owners: Owners = field(default_factory=Owners)
+    """Whose a reply is."""
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Knowledge:
@@ -234,42 +249,31 @@ class Knowledge:
             return_paths=returnpath.load(settings),
             replies=reply.ReplyRules.load(directories),
             speakers=Speakers.load(directories),
+            owners=Owners.load(directories, settings.replies.default_owner),
         )
 
     def classify(self, raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
         """Tell what a message is; never raises on any bytes."""
-        return self.examine(raw, envelope, thread)[1]
-
-    def examine(
-        self, raw: bytes, envelope: Envelope | None, thread: Sequence[str] = ()
-    ) -> tuple[Message, Classification]:
-        """The same, with the message as it was read."""
-        message = parse(raw, self.limits)
-        return message, self.read(message, envelope, thread)
+        return self.read(parse(raw, self.limits), envelope, lambda *_: (thread, reply.NO_KNOWLEDGE))
 
     def read(
-        self,
-        message: Message,
-        envelope: Envelope | None,
-        thread: Sequence[str] = (),
-        authentication: Authentication | None = None,
+        self, message: Message, envelope: Envelope | None, ask: Ask, authentication: Authentication | None = None
     ) -> Classification:
-        """What a message is that was parsed, and perhaps authenticated; never raises."""
+        """What a message is that was parsed, and perhaps authenticated; `ask` tells what a reply answers. Never
+        raises."""
         try:
             report, findings = self._read(message, envelope)
         except Exception as error:  # a fault in a reader costs the verdict, never the mail
             report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
-        answer = self._answer(message, report, thread, authentication) if report.kind in _KINDS_READ else None
+        answer = self._answer(message, report, ask) if report.kind in _KINDS_READ else None
         notes = _notes(message, report, findings)
         return Classification(report, findings, notes, reply=answer, authentication=authentication)
 
-    def _answer(
-        self, message: Message, report: Report, thread: Sequence[str], authentication: Authentication | None
-    ) -> reply.Reply | None:
+    def _answer(self, message: Message, report: Report, ask: Ask) -> reply.Reply | None:
         """What a person means; None where reading failed, and then the mail goes on as people's mail does."""
         try:
-            known = reply.Known(authentication_failed=authentication is not None and authentication.failed)
-            return reply.read(message, report, thread, known, rules=self.replies)
+            thread, known = ask(message, report)
+            return reply.read(message, report, thread, known, self.replies)
         except Exception as error:
             report.notes.append(f"not read: {type(error).__name__} in a reader of replies")
             return None
@@ -327,6 +331,10 @@ class Engine:
             proof_needed=settings.trust.require == "always"
             or (settings.trust.require == "auto" and self._belief.signing),
         )
+        self._conversations = conversation.Conversations(
+            settings, store, self._knowledge.owners, proof_needed=self._rules.proof_needed
+        )
+        self._actions = RouteActions.of(settings.replies)
         self._deadlines = queue.Deadlines(bounce=timedelta(hours=settings.review.bounce_due_hours))
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
@@ -355,7 +363,15 @@ class Engine:
         told = inquiry.authentication(envelope, raw, message) if inquiry else None
         if inquiry and inquiry.missed:
             return None
-        classification = self._knowledge.read(message, envelope, authentication=told)
+        context: conversation.Context | None = None
+
+        def ask(message: Message, report: Report) -> tuple[Sequence[str], reply.Known]:
+            nonlocal context
+            answered = self._belief.answered(envelope, None, None)
+            context = self._conversations.context(envelope, message, report, answered, told)
+            return context.thread, context.known
+
+        classification = self._knowledge.read(message, envelope, ask, told)
         shown = inquiry.shown(envelope, message, classification.report, told) if inquiry and told else None
         if inquiry and inquiry.missed:
             return None
@@ -375,7 +391,7 @@ class Engine:
         original = classification.report.original
         returned_sender = original.sender if original is not None else None
         answered = self._belief.answered(envelope, returned_sender, date(message.header("date")), shown)
-        return Assessment(classification, tuple(events), tuple(handlings), answered)
+        return Assessment(classification, tuple(events), tuple(handlings), answered, context, envelope.recipients)
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
         """Hand the assessment to the store's writer; the future resolves after the group commit."""
@@ -388,12 +404,34 @@ class Engine:
         event_ids = []
         held: dict[str, None] = {}
         hearing = belief.Hearing(transaction, assessment.answered)
+        classification, context = assessment.classification, assessment.context
+        if classification.reply is not None and context is not None:
+            return self._write_reply(transaction, assessment, classification.reply, context)
         for event, handling in zip(_believed(assessment, hearing), assessment.handlings, strict=True):
-            decision = _reviewed(self._decide(transaction, event, handling), assessment.classification)
+            decision = _reviewed(self._decide(transaction, event, handling), classification)
             recorded, decision = self._record(transaction, event, handling, decision, held)
             event_ids.append(recorded.event_id)
             decisions.append(decision)
-        return _outcome(assessment.classification, tuple(decisions), event_ids[0], hearing.restored(), tuple(held))
+        return _outcome(classification, tuple(decisions), event_ids[0], hearing.restored(), tuple(held))
+
+    def _write_reply(
+        self, transaction: Transaction, assessment: Assessment, answer: reply.Reply, context: conversation.Context
+    ) -> Outcome:
+        """Within the transaction: whose reply it is, what is done because of it, and how it is delivered."""
+        classification = assessment.classification
+        hearing = belief.Hearing(transaction, assessment.answered)
+        event, decision = self._conversations.judge(
+            hearing, assessment.events[0], answer, context, assessment.recipients
+        )
+        decision = _reviewed(decision, classification)
+        held: dict[str, None] = {}
+        recorded, decision = self._record(transaction, event, None, decision, held, text=answer.text)
+        outcome = _outcome(
+            classification, (decision,), recorded.event_id, hearing.restored(), tuple(held), route=event.route
+        )
+        owner = event.reply["owner"] if event.reply else None
+        delivery = self._actions.delivery(event.route or "", answer.safety, owner if isinstance(owner, str) else None)
+        return _delivered(outcome, delivery)
 
     def observe(
         self, observations: Sequence[Observation], then: Callable[[Transaction], None] | None = None
@@ -444,9 +482,11 @@ class Engine:
         handling: Handling | None,
         decision: Decision,
         held: dict[str, None],
+        *,
+        text: str | None = None,
     ) -> tuple[Recorded, Decision]:
         """Record one event and carry its decision out, the one way for whatever brought the news; `held`: what to tell
-        the operator."""
+        the operator; `text`: what a reply says."""
         event.action = decision.action
         recorded = transaction.record(event)
         if recorded.new and handling is not None and handling.alert:
@@ -454,7 +494,7 @@ class Engine:
         if (recorded.new or recorded.better) and decision.suppression is not None:
             suppression = replace(decision.suppression, event_id=recorded.event_id)
             decision = self._carried_out(transaction, event, decision, suppression, held)
-        queue.queue(transaction, recorded, event, decision, handling=handling, deadlines=self._deadlines)
+        queue.queue(transaction, recorded, event, decision, handling=handling, deadlines=self._deadlines, text=text)
         return recorded, decision
 
     def _carried_out(
@@ -616,9 +656,14 @@ def _outcome(
     event_id: str,
     restored: tuple[tuple[str, str], ...],
     held: tuple[str, ...],
+    *,
+    route: str | None = None,
 ) -> Outcome:
+    """`route` is that of a reply."""
     kind = classification.kind
     machine = classification.machine
+    if route is None or any(decision.action is Action.MANUAL_REVIEW for decision in decisions):
+        route = route if route in (Route.ESCALATE, Route.SPAM) else _route(machine, decisions)
     return Outcome(
         disposition=Disposition.TAG,
         kind=kind,
@@ -626,13 +671,28 @@ def _outcome(
         smtp_code=250,
         enhanced="2.6.0",
         text=f"recorded as {kind.value} {event_id}",
-        add_headers=_tags(classification, _route(machine, decisions), event_id),
+        add_headers=_tags(classification, route, event_id),
         remove_headers=(TAG_PREFIX,),
         event_id=event_id,
         notes=(*classification.notes, *held),
         decisions=decisions,
         restored=restored,
     )
+
+
+def _delivered(outcome: Outcome, delivery: Delivery) -> Outcome:
+    """The outcome of a reply, delivered as its route asks for."""
+    if delivery.refused is not None:
+        return replace(
+            outcome, disposition=Disposition.REJECT, smtp_code=550, enhanced="5.7.1",
+            text=f"message refused, {delivery.refused}", delivery=delivery,
+        )  # fmt: skip
+    disposition = outcome.disposition
+    if delivery.held is not None:
+        disposition = Disposition.QUARANTINE
+    elif delivery.redirect is not None:
+        disposition = Disposition.REWRITE
+    return replace(outcome, disposition=disposition, delivery=delivery)
 
 
 def _route(machine: bool, decisions: tuple[Decision, ...]) -> str:
@@ -650,6 +710,8 @@ def _tags(classification: Classification, route: str, event_id: str) -> tuple[tu
         f"{f.verdict.type.value}/{f.verdict.subcategory.value}; confidence={f.verdict.confidence:.2f}"
         for f in classification.findings
     )
+    if classification.reply is not None:
+        told[f"{classification.reply.intent.value}; confidence={classification.reply.confidence:.2f}"] = None
     verdicts = [("X-Mailback-Verdict", verdict) for verdict in list(told)[:_VERDICTS_TOLD]]
     authentication = classification.authentication
     results = ((FIELD, authentication.header()),) if authentication is not None else ()

@@ -28,6 +28,7 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from mailback import locations
+from mailback.address import is_address
 from mailback.toml_lines import key_lines
 
 if TYPE_CHECKING:
@@ -232,6 +233,45 @@ def _store_url(value: str) -> str:
     return locations.absolute(value)
 
 
+ROUTES = ("notify_owner", "auto_archive", "require_approval", "escalate", "spam")
+"""Where replies go; what is done at each is a setting."""
+_TAG_LENGTH = 60
+
+
+def _tag_of_route(value: str) -> str:
+    route, _, tag = value.partition("=")
+    if route not in ROUTES:
+        raise ValueError(f"{route!r} is no route")
+    if not tag.strip() or len(tag) > _TAG_LENGTH or not tag.isprintable():
+        raise ValueError(f"{tag!r} cannot stand in a subject: 1 to {_TAG_LENGTH} printable characters can")
+    return value
+
+
+def _address_of_route(value: str) -> str:
+    route, _, target = value.partition("=")
+    if route not in ROUTES:
+        raise ValueError(f"{route!r} is no route")
+    if not is_address(target):
+        raise ValueError(f"{target!r} is no mail address")
+    return value
+
+
+def _copy_of_route(value: str) -> str:
+    return value if value.partition("=")[::2] in ((route, "owner") for route in ROUTES) else _address_of_route(value)
+
+
+def _address_or_domain(value: str) -> str:
+    if not (is_address(value) if "@" in value else _is_domain(value)):
+        raise ValueError(f"{value!r} is neither an address nor a domain")
+    return value
+
+
+def _owner(value: str) -> str:
+    if value not in ("recipient", "nobody") and not is_address(value):
+        raise ValueError(f"{value!r} is no mail address")
+    return value
+
+
 def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -248,6 +288,10 @@ Nameserver = Annotated[str, AfterValidator(_nameserver)]
 Network = Annotated[str, AfterValidator(_network)]
 Route = Annotated[str, AfterValidator(_route)]
 SocketMode = Annotated[str, AfterValidator(_socket_mode)]
+TagOfRoute = Annotated[str, AfterValidator(_tag_of_route)]
+AddressOfRoute = Annotated[str, AfterValidator(_address_of_route)]
+CopyOfRoute = Annotated[str, AfterValidator(_copy_of_route)]
+AddressOrDomain = Annotated[str, AfterValidator(_address_or_domain)]
 ListenString = Annotated[str, AfterValidator(_listen)]
 Listens = Annotated[tuple[ListenString, ...], BeforeValidator(_one_or_many)]
 ReceiverListens = Annotated[tuple[Annotated[str, AfterValidator(_receiver_listen)], ...], BeforeValidator(_one_or_many)]
@@ -264,6 +308,11 @@ _EXPECTED: dict[object, str] = {
     _domain: 'a domain, such as "example.com"',
     _nameserver: 'an IP address, with a port where it is not 53, such as "127.0.0.1" or "[::1]:5353"',
     _network: 'an IP address or network, such as "192.0.2.0/24" or "::1"',
+    _tag_of_route: f'"ROUTE=TEXT", such as "spam=[SPAM]"; routes: {", ".join(ROUTES)}',
+    _address_of_route: f'"ROUTE=ADDRESS", such as "spam=junk@example.com"; routes: {", ".join(ROUTES)}',
+    _copy_of_route: f'"ROUTE=ADDRESS" or "ROUTE=owner"; routes: {", ".join(ROUTES)}',
+    _address_or_domain: 'an address or a domain, such as "ada@example.org" or "example.org"',
+    _owner: 'an address, "recipient" or "nobody"',
     _header_name: 'a header field name, such as "X-Campaign-ID"',
     _socket_mode: 'an octal file mode as a string, such as "0660"',
     _store_url: '"sqlite:////PATH/mailback.db"',
@@ -416,6 +465,13 @@ class SmtpdSettings(Section):
     bounces_to: Route = Field(
         "discard",
         description="Where a machine's mail (bounces, delay notices, auto-replies) goes once it is recorded.",
+    )
+    quarantine_to: Route | None = Field(
+        None,
+        description=(
+            "Where replies that are held for a person go. Unset: the Maildir `quarantine` in `service.state_directory`."
+        ),
+        examples=["maildir:/var/lib/mailback/quarantine"],
     )
     domains: tuple[Domain, ...] | None = Field(
         None,
@@ -752,6 +808,66 @@ class ReviewSettings(Section):
     )
 
 
+class RepliesSettings(Section):
+    """What people answer: what is done at each route, who is who. Actions of routes are off unless they are set."""
+
+    opt_out_scope: Literal["list", "all"] = Field(
+        "list",
+        description=(
+            "How far an opt-out reaches: `list` holds mail of the list, else of the campaign, that the person answers, "
+            "and everything where neither is known; `all` holds everything always."
+        ),
+    )
+    unsafe: Literal["quarantine", "tag"] = Field(
+        "quarantine",
+        description=(
+            "What becomes of a reply that is phishing, abuse or impersonation: held for a person (on Postfix's hold "
+            "queue, or in `smtpd.quarantine_to`), or only tagged."
+        ),
+    )
+    malware: Literal["quarantine", "reject", "tag"] = Field(
+        "quarantine",
+        description="The same for a reply that carries malware, which can be refused with 550 as well.",
+    )
+    subject_tags: tuple[TagOfRoute, ...] = Field(
+        (),
+        description="Text put before the subject of replies of a route.",
+        examples=[["spam=[SPAM]", "escalate=[CHECK]"]],
+    )
+    rewrite_to: tuple[AddressOfRoute, ...] = Field(
+        (),
+        description="Replies of a route are delivered there, and not to whom they were addressed: a queue's mailbox.",
+        examples=[["spam=junk@example.com"]],
+    )
+    copy_to: tuple[CopyOfRoute, ...] = Field(
+        (),
+        description="Further recipients of replies of a route; `owner` is whose the reply is.",
+        examples=[["notify_owner=owner", "require_approval=desk@example.com"]],
+    )
+    quarantine: tuple[Literal["notify_owner", "auto_archive", "require_approval", "escalate", "spam"], ...] = Field(
+        (),
+        description="Routes whose replies are held for a person, in the same place as those that are not safe.",
+        examples=[["spam"]],
+    )
+    default_owner: Annotated[str, AfterValidator(_owner)] = Field(
+        "recipient",
+        description=(
+            "Whose a reply is where `replies_owners.toml` and the message that it answers tell no owner: `recipient` "
+            "is the mailbox that it came to; with `nobody` a person has to claim it."
+        ),
+    )
+    our_names: tuple[str, ...] = Field(
+        (),
+        description="Display names of your people: a stranger who writes under one is taken for an impostor.",
+        examples=[["Maya Lindqvist"]],
+    )
+    allow: tuple[AddressOrDomain, ...] = Field(
+        (),
+        description="Addresses and domains whose replies are never held, malware excepted.",
+        examples=[["customer.example"]],
+    )
+
+
 class RulesSettings(Section):
     """The rules: patterns, provider quirks, and what is done about each cause."""
 
@@ -851,6 +967,7 @@ class Settings(Section):
     trust: TrustSettings = Field(default_factory=TrustSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
+    replies: RepliesSettings = Field(default_factory=RepliesSettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -895,6 +1012,11 @@ class Settings(Section):
     def authserv_id(self) -> str:
         """The name that results of authentication are written under."""
         return self.auth.authserv_id or self.mail.host_name
+
+    @property
+    def quarantine_route(self) -> str:
+        """Where the receiver puts replies that are held for a person."""
+        return self.smtpd.quarantine_to or f"maildir:{self.service.state_directory / 'quarantine'}"
 
     def warnings(self) -> list[str]:
         """What can be run but is hardly meant; `mailback config check` and the server's start tell it."""
@@ -1234,7 +1356,11 @@ def _listen_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _receiver_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
-    for key in ("next_hop", "bounces_to"):
+    if smtpd.quarantine_to == "discard":
+        yield Conflict(
+            ("smtpd.quarantine_to",), "what is held for a person would be thrown away", "a Maildir or server"
+        )
+    for key in ("next_hop", "bounces_to", "quarantine_to"):
         route: str | None = getattr(smtpd, key)
         if route and any(_leads_to(route, listen) for listen in smtpd.listen):
             yield Conflict(

@@ -34,6 +34,8 @@ class Decision:
     action: Action
     because: str
     suppression: Suppression | None = None
+    wanted: Suppression | None = None
+    """What a reply asks for and a person has to approve."""
 
 
 def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequence[Event] = ()) -> Decision:

@@ -113,6 +113,10 @@ class Reply:
     text: str
     """What is new in it."""
     evidence: tuple[Evidence, ...] = field(default=())
+    cause: Subcategory | None = None
+    """The sort of an automatic answer; None for a person's."""
+    follow_up_date: date | None = None
+    """When to write again (not now), where the reply tells it."""
 
     @property
     def acts(self) -> bool:
@@ -133,6 +137,7 @@ class Reply:
             "language": self.language,
             "safety": self.safety.to_dict(),
             "text": self.text,
+            "follow_up_date": self.follow_up_date.isoformat() if self.follow_up_date else None,
             "evidence": [evidence.to_dict() for evidence in self.evidence],
         }
 
@@ -177,6 +182,7 @@ def read(
         safety=verdict,
         text=new,
         evidence=reading.evidence,
+        cause=report.cause if automatic else None,
     )
 
 

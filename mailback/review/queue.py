@@ -2,7 +2,8 @@
 
 A bounce waits when its decision is `manual_review`: the rules say so, nothing proves it where proof is required, its
 confidence is low, its source is over its budget, a wave is frozen, it was read in part, or it names nobody. When a
-better proven report of the same event acts after all, the item is closed with it.
+better proven report of the same event acts after all, the item is closed with it. A reply waits when its route or its
+flags say so, or when the writer of an opt-out is in doubt; its deadline is that of its route.
 
 Emits no log events.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mailback.store.transaction import Recorded, Transaction
 
 REQUIRE_APPROVAL, ESCALATE = "require_approval", "escalate"
+ALONE = frozenset({"legal", "security"})
+"""Intents that are decided one by one, never in bulk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,12 @@ def queue(
     *,
     handling: Handling | None,
     deadlines: Deadlines,
+    text: str | None = None,
 ) -> None:
-    """Queue an event whose decision is a person's; close its item where it is no longer."""
+    """Queue an event whose decision is a person's; close its item where it is no longer.
+
+    `text` is what a reply says.
+    """
     if not (recorded.new or recorded.better):
         return
     if decision.action is not Action.MANUAL_REVIEW:
@@ -49,7 +56,7 @@ def queue(
             proof = f"{event.provenance} since: {decision.because}"
             transaction.reviews.settle([recorded.event_id], "approved", f"event:{recorded.event_id}", proof)
         return
-    wanted = wished(event, handling) if handling is not None else None
+    wanted = wished(event, handling) if handling is not None else decision.wanted
     transaction.reviews.add(
         Review(
             id=0,  # given by the store
@@ -61,13 +68,13 @@ def queue(
             domain=event.domain,
             type=event.type,
             subcategory=event.subcategory,
-            intent=None,
+            intent=event.intent,
             confidence=event.confidence,
-            route=REQUIRE_APPROVAL,
+            route=ESCALATE if event.route == ESCALATE else REQUIRE_APPROVAL,
             reason=decision.because,
-            alone=False,
-            text=event.diagnostic,
+            alone=event.intent in ALONE,
+            text=event.diagnostic if text is None else text,
             wanted=replace(wanted, event_id=recorded.event_id) if wanted is not None else None,
-            due=event.at + deadlines.bounce,
+            due=event.due_at or event.at + deadlines.bounce,
         )
     )

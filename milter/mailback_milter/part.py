@@ -113,6 +113,7 @@ class MilterPart:
             authserv_id=self._settings.authserv_id if self._settings.auth.enabled else mail.hostname,
             outgoing=Outgoing.of(self._settings, store, paths),
             return_paths=paths,
+            readdresses=bool(self._settings.replies.rewrite_to or self._settings.replies.copy_to),
         )
 
 

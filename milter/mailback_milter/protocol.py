@@ -114,9 +114,24 @@ def change_sender(address: str) -> bytes:
     return packet(b"e", f"<{address}>".encode() + b"\0")
 
 
+def change_field(index: int, name: bytes, value: bytes) -> bytes:
+    """Another value for the field that is the index-th of its name, from 1; folds end with LF."""
+    return packet(b"m", struct.pack("!I", index) + name + b"\0" + value + b"\0")
+
+
+def add_recipient(address: str) -> bytes:
+    """One more recipient."""
+    return packet(b"+", f"<{address}>".encode() + b"\0")
+
+
+def remove_recipient(address: str) -> bytes:
+    """One recipient less; `address` as it was said at RCPT."""
+    return packet(b"-", f"<{address}>".encode() + b"\0")
+
+
 def replace_recipient(old: str, new: str) -> bytes:
     """Another recipient in the place of one; `old` as it was said at RCPT."""
-    return packet(b"-", f"<{old}>".encode() + b"\0") + packet(b"+", f"<{new}>".encode() + b"\0")
+    return remove_recipient(old) + add_recipient(new)
 
 
 def quarantine(reason: str) -> bytes:

@@ -30,15 +30,20 @@ Log events (of the part `milter`):
     store_unavailable   The store could not commit or answer; `milter.failure_action` was applied, by default a 451, so
                         that the peer keeps the mail. The `reason`, and what to do (`advice`), stand in the event.
     failed              A defect: `milter.failure_action` was applied. Report it with the traceback.
-    not_allowed         The MTA does not let us do `action` (tag, untag, hold, sign, restore): the message went without.
-                        Look for what speaks the milter protocol in the place of Postfix.
+    not_allowed         The MTA does not let us do `action` (tag, untag, hold, sign, restore, redirect, copy, withhold):
+                        the message went without. Look for what speaks the milter protocol in the place of Postfix.
+    withheld            A message of a mailing list or campaign went to some of its recipients only: `recipients` of
+                        them have opted out of it. `mailback explain ADDRESS` says why. Where all of them have, the
+                        message is `refused`.
+    held                A reply was put onto Postfix's hold queue, `reason` says why. `postqueue -p` shows it (`!`),
+                        `postsuper -H ID` delivers it, `postsuper -d ID` deletes it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from mailback.auth import authres
@@ -57,7 +62,6 @@ from mailback_milter.protocol import Action, Command, Stage, Step
 log = get_logger("milter")
 
 _RESTORING = Action.ADD_RECIPIENT | Action.REMOVE_RECIPIENT
-_SIGNING = Action.CHANGE_SENDER | _RESTORING
 _ACTIONS = Action.ADD_FIELDS | Action.CHANGE_FIELDS | Action.QUARANTINE | Action.CHOOSE_MACROS
 _STEPS = (
     Step.NO_UNKNOWN
@@ -96,7 +100,9 @@ _REPLY_TEXT_MAX = 480
 class RecipientCheck(Protocol):
     """What knows the suppressed: `mailback.outbound.check.Check`."""
 
-    def answer(self, recipient: str, *, sender: str | None = None) -> Answer: ...
+    def answer(
+        self, recipient: str, *, sender: str | None = None, list_id: str | None = None, campaign: str | None = None
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +121,16 @@ class Rules:
     """What is done with mail that goes out, apart from the check of its recipients."""
     return_paths: ReturnPaths | None = None
     """None where return paths are not signed."""
+    readdresses: bool = False
+    """Whether replies of some route go to other recipients than they were addressed to, or to further ones."""
 
     @property
     def actions(self) -> int:
         """What we ask to be allowed."""
-        return _ACTIONS | (_SIGNING if self.return_paths is not None else 0)
+        signs = Action.CHANGE_SENDER | _RESTORING if self.return_paths is not None else 0
+        readdresses = _RESTORING if self.readdresses else 0
+        withholds = Action.REMOVE_RECIPIENT if self.outgoing is not None and self.outgoing.reads_header else 0
+        return _ACTIONS | signs | readdresses | withholds
 
 
 class Sending(NamedTuple):
@@ -154,6 +165,8 @@ class Transaction:
     """Header fields that only we may set, from the top: place among those of its name, from 1; name as it stands."""
     places: Counter[bytes] = field(default_factory=Counter)
     """How many header fields there were of each name, in lower case, of which some may be forged."""
+    withheld: tuple[str, ...] = ()
+    """Recipients of a message that goes out who have opted out of its list or campaign."""
     failed: bool = False
     """Something went wrong where no answer could be given."""
 
@@ -420,9 +433,43 @@ class Session:
             case Disposition.REJECT if transaction.direction is not Direction.REPORT:
                 return _reply(outcome.smtp_code, outcome.enhanced, outcome.text)
         # A report that is rejected would be written again, for ever: it passes with its tags.
-        held = self._hold(outcome.text) if outcome.disposition is Disposition.QUARANTINE else b""
-        restored = self._restore(outcome.restored)
-        return untagged + self._add(outcome.add_headers) + restored + held + protocol.CONTINUE
+        delivery = outcome.delivery
+        held = self._hold(delivery.held or outcome.text) if outcome.disposition is Disposition.QUARANTINE else b""
+        if held:
+            log.info("held", queue_id=self._queue_id, event_id=outcome.event_id, reason=delivery.held)
+        changed = self._tag_subject(transaction, delivery.subject_tag) if delivery.subject_tag else b""
+        return untagged + self._add(outcome.add_headers) + changed + self._readdress(outcome) + held + protocol.CONTINUE
+
+    def _readdress(self, outcome: Outcome) -> bytes:
+        """The recipients that the message is delivered to."""
+        transaction = self._transaction
+        delivery = outcome.delivery
+        if transaction is None or delivery.redirect is None:
+            return self._restore(outcome.restored) + self._copy(delivery.copies)
+        if not self._may(_RESTORING, "redirect"):
+            return b""
+        gone = b"".join(map(protocol.remove_recipient, dict.fromkeys(transaction.recipients)))
+        return gone + protocol.add_recipient(delivery.redirect) + self._copy(delivery.copies)
+
+    def _copy(self, recipients: tuple[str, ...]) -> bytes:
+        if not recipients or not self._may(Action.ADD_RECIPIENT, "copy"):
+            return b""
+        return b"".join(map(protocol.add_recipient, recipients))
+
+    def _tag_subject(self, transaction: Transaction, tag: str) -> bytes:
+        """The first Subject with the tag before it; one that bears the tag already stays as it is."""
+        if not self._may(Action.CHANGE_FIELDS | Action.ADD_FIELDS, "tag the subject"):
+            return b""
+        space = b" " if self._steps & Step.LEADING_SPACE else b""
+        told = next((field for field in transaction.head if field[:8].lower() in (b"subject:", b"subject ")), None)
+        if told is None:
+            return protocol.insert_field(0, "Subject", space.decode() + tag)
+        name, _, value = told.partition(b":")
+        value = value.replace(b"\r\n", b"\n").strip(b" \t\n")
+        octets = tag.encode()
+        if value.startswith(octets):
+            return b""
+        return protocol.change_field(1, name, space + octets + b" " + value)
 
     def _send(self, transaction: Transaction) -> bytes | Sending:
         """A message goes out: remembered first, where it is to be, and under the return path that is signed for it."""
@@ -430,19 +477,45 @@ class Session:
         if outgoing is None:
             return protocol.CONTINUE
         sender, recipients = transaction.sender.address, transaction.recipients
-        return_path = outgoing.sign(sender, recipients)
         if not outgoing.reads_header:
-            return self.sent(return_path)
-        entry = outgoing.entry(
-            sender, recipients, transaction.raw, return_path=return_path, queue_id=self._queue_id
-        )  # fmt: skip
+            return self.sent(outgoing.sign(sender, recipients))
+        entry = outgoing.entry(sender, recipients, transaction.raw, return_path=None, queue_id=self._queue_id)
+        opted_out = self._opted_out(entry)
+        if opted_out:
+            kept = tuple(who for who in recipients if who not in opted_out)
+            if not kept or not self._may(Action.REMOVE_RECIPIENT, "withhold"):
+                return self._refused_as_a_whole(transaction, next(iter(opted_out.values())))
+            transaction.withheld = tuple(opted_out)
+            log.info("withheld", queue_id=self._queue_id, recipients=len(opted_out), passed=len(kept))
+            entry = replace(entry, recipients=kept)
+        return_path = outgoing.sign(sender, entry.recipients)
+        if return_path is not None:
+            entry = replace(entry, return_path=return_path.rpartition("@")[0].lower())
         return Sending(entry, return_path)
+
+    def _opted_out(self, entry: JournalEntry) -> dict[str, Answer]:
+        """The recipients that want no mail of the list or campaign that a message belongs to, as its header tells."""
+        if not (entry.list_id or entry.campaign):
+            return {}
+        answers = {
+            who: self._rules.check.answer(
+                who, sender=entry.envelope_sender, list_id=entry.list_id, campaign=entry.campaign
+            )
+            for who in entry.recipients
+        }
+        return {who: answer for who, answer in answers.items() if not answer.allowed}
+
+    def _refused_as_a_whole(self, transaction: Transaction, answer: Answer) -> bytes:
+        log.info("refused", recipient=whom(transaction.recipients[0]), sender=whom(transaction.sender.address))
+        return _reply(answer.code, answer.enhanced, answer.text)
 
     def sent(self, return_path: str | None) -> bytes:
         """A message may go, under this return path where it is another than its sender gave."""
+        withheld = self._transaction.withheld if self._transaction is not None else ()
+        removed = b"".join(map(protocol.remove_recipient, withheld))
         if return_path is None or not self._may(Action.CHANGE_SENDER, "sign the return path"):
-            return protocol.CONTINUE
-        return protocol.change_sender(return_path) + protocol.CONTINUE
+            return removed + protocol.CONTINUE
+        return removed + protocol.change_sender(return_path) + protocol.CONTINUE
 
     def _return_to_sender(self, transaction: Transaction, refusal: Answer) -> bytes | None:
         """Mail from sendmail(1) to suppressed recipients: rejected as a whole, it comes back to its sender.

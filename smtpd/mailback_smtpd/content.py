@@ -23,6 +23,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
 _FIELD = rb"(?im:^%s[^\n]*(?:\n|\Z)(?:[ \t][^\n]*(?:\n|\Z))*)"
 _RESULTS = re.compile(_FIELD % (authres.FIELD.encode("ascii") + rb"[ \t]*:"))
+_SUBJECT = re.compile(_FIELD % rb"subject[ \t]*:")
 _RECEIVED = re.compile(rb"(?im)^received[ \t]*:")
 
 
@@ -68,17 +69,32 @@ def without_results(header: bytes, authserv_id: str) -> bytes:
     return _RESULTS.sub(kept, header)
 
 
+def with_subject_tag(header: bytes, tag: bytes) -> bytes:
+    """A header whose first Subject begins with `tag`; it gets one where it has none."""
+    found = _SUBJECT.search(header)
+    if found is None:
+        return header + b"Subject: " + tag + b"\r\n"
+    name, colon, value = found[0].partition(b":")
+    if value.lstrip().startswith(tag):
+        return header
+    return header[: found.start()] + name + colon + b" " + tag + b" " + value.lstrip(b" \t") + header[found.end() :]
+
+
 def rewritten(
     content: bytes,
     add: Iterable[tuple[str, str]],
     remove: Sequence[str],
     trace: bytes,
     authserv_id: str,
+    *,
+    subject_tag: str | None = None,
 ) -> bytes:
     """Canonical content with the fields of `add` and `trace` in front, and without those that `remove` names.
 
     Values of `add` are folded with LF. `authserv_id` is our own name, under which no peer can have authentication
     results, trusted as it may be: behind an MTA every client is that MTA, and what it passes on is a stranger's.
+
+    `subject_tag`, in ASCII, is put before the subject.
 
     The trace field stands between ours and theirs: a header that begins with a folded line, as no honest one does,
     adds its text to the trace, never to a tag.
@@ -86,6 +102,8 @@ def rewritten(
     header = header_block(content)
     added = "".join(f"{name}: {value}\n" for name, value in add).replace("\n", "\r\n").encode("utf-8", "replace")
     kept = without_results(without_fields(header, remove) if remove else header, authserv_id)
+    if subject_tag is not None:
+        kept = with_subject_tag(kept, subject_tag.encode("ascii"))
     separator = b"" if content[len(header) : len(header) + 2] == b"\r\n" or kept else b"\r\n"
     return b"".join((added, trace, kept, separator, content[len(header) :]))
 

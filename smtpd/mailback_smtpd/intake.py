@@ -6,12 +6,15 @@ told 250. Whatever fails before that is a temporary failure, or the next hop's o
 so there is no queue here that could lose it. A message that comes again is the same event again.
 
 Log events:
-    received            a message was taken; `kind`, `id` (the event), `to` (where it went on to), `size`, and `notes`
+    received            a message was taken; `kind`, `id` (the event), `to` (where it went on to: `next_hop`,
+                        `bounces_to`, `quarantine_to`, or `nobody` where it was refused as malware), `size`, and `notes`
                         where there is something to note: what could not be read, a suppression held back by a wave
     refused             a message was recorded and then refused or put off by where it goes on to (`to`); `reply` is
                         what the peer was told. Look at that server or folder when it lasts.
     not_recorded        the store could not commit; the peer was answered 451 and keeps the mail. The event
                         `store_unavailable` says what to do.
+    copy_refused        a further recipient of `replies.copy_to` was refused (`reply`); the message itself went on.
+                        Correct the address, or look at the server behind.
     loop                a message had passed more servers than any honest one; look who sends it round in circles
     intake_failed       a fault of our own, with its traceback; the peer was answered 451. Please report it.
 """
@@ -55,6 +58,7 @@ class Intake:
         *,
         next_hop: Destination,
         bounces_to: Destination,
+        quarantine: Destination,
         hostname: str,
         authserv_id: str | None = None,
     ) -> None:
@@ -63,6 +67,7 @@ class Intake:
         self._desk = Desk(engine)
         self._next_hop = next_hop
         self._bounces_to = bounces_to
+        self._quarantine = quarantine
         self._hostname = hostname
         self._authserv_id = authserv_id or hostname
 
@@ -86,7 +91,7 @@ class Intake:
 
     async def close(self) -> None:
         """Give up what the destinations keep open."""
-        await asyncio.gather(self._next_hop.close(), self._bounces_to.close())
+        await asyncio.gather(self._next_hop.close(), self._bounces_to.close(), self._quarantine.close())
         await asyncio.to_thread(self._desk.close)
 
     async def _take(self, arrival: Arrival) -> list[Reply]:
@@ -109,11 +114,31 @@ class Intake:
         said = Reply(outcome.smtp_code, outcome.enhanced, outcome.text)
         if outcome.disposition in (Disposition.REJECT, Disposition.TEMPFAIL, Disposition.DISCARD):
             return [said] * count
-        destination = self._bounces_to if outcome.machine else self._next_hop
+        destination = self._destination(outcome)
         if not destination.keeps:
             return [said] * count
         replies = await destination.deliver(self._outgoing(arrival, canonical, outcome))
-        return [said if reply.accepted else reply for reply in replies]
+        if outcome.disposition is Disposition.REWRITE:
+            replies = [*replies[:1] * count, *replies[1:]]
+        for reply in replies[count:]:
+            if not reply.accepted:
+                log.warning("copy_refused", id=outcome.event_id, reply=reply.line.decode("ascii"))
+        return [said if reply.accepted else reply for reply in replies[:count]]
+
+    def _destination(self, outcome: Outcome) -> Destination:
+        if outcome.disposition is Disposition.QUARANTINE:
+            return self._quarantine
+        return self._bounces_to if outcome.machine else self._next_hop
+
+    def _recipients(self, arrival: Arrival, outcome: Outcome) -> tuple[str, ...]:
+        """Whom the message goes on to: as addressed or where its route sends it, then the copies."""
+        restored = dict(outcome.restored)
+        addressed = tuple(restored.get(recipient, recipient) for recipient in arrival.envelope.recipients)
+        delivery = outcome.delivery
+        if outcome.disposition is Disposition.QUARANTINE:
+            return addressed
+        first = addressed if delivery.redirect is None else (delivery.redirect,)
+        return (*first, *(copy for copy in delivery.copies if copy not in first))
 
     def _outgoing(self, arrival: Arrival, canonical: bytes, outcome: Outcome) -> Outgoing:
         envelope = arrival.envelope
@@ -126,16 +151,16 @@ class Intake:
             recipients=envelope.recipients,
             at=envelope.received_at,
         )
-        restored = dict(outcome.restored)
         return Outgoing(
             sender=envelope.sender,
-            recipients=tuple(restored.get(recipient, recipient) for recipient in envelope.recipients),
+            recipients=self._recipients(arrival, outcome),
             content=content.rewritten(
                 canonical,
                 outcome.add_headers,
                 outcome.remove_headers,
                 trace,
                 self._authserv_id,
+                subject_tag=outcome.delivery.subject_tag,
             ),
             event_id=outcome.event_id,
             utf8=arrival.utf8,
@@ -146,7 +171,7 @@ class Intake:
         told = {
             "id": outcome.event_id,
             "kind": outcome.kind.value,
-            "to": "bounces_to" if outcome.machine else "next_hop",
+            "to": _TO.get(outcome.disposition) or ("bounces_to" if outcome.machine else "next_hop"),
             "sender": whom(envelope.sender),
             "recipients": len(envelope.recipients),
             "client": envelope.client_address or "local",
@@ -158,3 +183,6 @@ class Intake:
             log.info("received", **told)
         else:
             log.warning("refused", **told, reply=refused.line.decode("ascii"))
+
+
+_TO = {Disposition.QUARANTINE: "quarantine_to", Disposition.REJECT: "nobody"}

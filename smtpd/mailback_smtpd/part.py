@@ -105,6 +105,7 @@ class SmtpdPart:
                 engine,
                 next_hop=destination(settings.smtpd.next_hop or "discard", hostname),
                 bounces_to=destination(settings.smtpd.bounces_to, hostname),
+                quarantine=destination(settings.quarantine_route, hostname),
                 hostname=hostname,
                 authserv_id=settings.authserv_id,
             ),

@@ -128,6 +128,7 @@ class RunningReceiver:
                 engine,
                 next_hop=destination(chosen.next_hop or "discard", hostname),
                 bounces_to=destination(chosen.bounces_to, hostname),
+                quarantine=destination(self.settings.quarantine_route, hostname),
                 hostname=hostname,
             ),
             tls=tls_context(chosen),

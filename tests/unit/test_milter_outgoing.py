@@ -30,7 +30,7 @@ OUTCOME = Outcome(Disposition.TAG, Kind.BOUNCE, True, 250, "2.6.0", "recorded", 
 
 
 class Check:
-    def answer(self, recipient: str, *, sender: str | None = None) -> Answer:
+    def answer(self, recipient: str, *, sender: str | None = None, **scope: str | None) -> Answer:
         return ALLOWED if "dead" not in recipient else Answer(False, 550, "5.7.1", f"<{recipient}>: suppressed")
 
 

@@ -16,7 +16,7 @@ from mailback_milter.session import Reading, Rules, Session
 
 
 class Everybody:
-    def answer(self, recipient: str, *, sender: str | None = None) -> Answer:
+    def answer(self, recipient: str, *, sender: str | None = None, **scope: str | None) -> Answer:
         return ALLOWED
 
 

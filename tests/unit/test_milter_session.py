@@ -690,7 +690,7 @@ class Engine:
 
 
 class Check:
-    def answer(self, recipient: str, *, sender: str | None = None) -> Answer:
+    def answer(self, recipient: str, *, sender: str | None = None, **scope: str | None) -> Answer:
         wish = recipient.partition("@")[0]
         if wish == "boom":
             raise RuntimeError("boom")

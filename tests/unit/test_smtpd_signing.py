@@ -96,7 +96,8 @@ def test_mail_to_a_signed_address_goes_on_to_whom_the_sender_had_named(tmp_path:
     raw = reply("ada@r.test", message_id="<r@r.test>")
     with Store.open(f"sqlite:///{tmp_path}/mailback.db") as store:
         store.upgrade()
-        intake = Intake(Engine(Settings(), store, knowledge), next_hop=people, bounces_to=machines, hostname="mx.test")
+        engine = Engine(Settings(), store, knowledge)
+        intake = Intake(engine, next_hop=people, bounces_to=machines, quarantine=Kept(), hostname="mx.test")
         replies = asyncio.run(intake.take(Arrival(envelope, raw, "ESMTP", utf8=False)))
     assert [said.code for said in replies] == [250, 250]
     assert [message.recipients for message in people.messages] == [("news@sender.test", "ann@sender.test")]

@@ -1,0 +1,101 @@
+"""What is done because of a reply: pure functions over records.
+
+An opt-out suppresses at once where the reading is sure enough and where the writer is believed to be the person; else a
+person decides, and approving makes the suppression. A reply that its route sends to a person waits for one. Nothing
+else that a person writes changes whether he is mailed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mailback.bounce.taxonomy import Action, Provenance, Subcategory, Type
+from mailback.policy.decision import Decision
+from mailback.reply import Reply
+from mailback.reply.intent import Intent
+from mailback.reply.routing import Route
+from mailback.store.records import Event, Suppression
+
+OPT_OUT = (Type.COMPLAINT, Subcategory.UNSUBSCRIBE_REQUEST)
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutRules:
+    """How far an opt-out reaches, and what has to speak for it."""
+
+    scope: Literal["list", "all"] = "list"
+    """`list`: of the list, else the campaign, that the person answers; `all`: of everything."""
+    proof_needed: bool = False
+    """True: an unproven writer is shown to a person (`trust.require`)."""
+
+
+def decide(event: Event, reply: Reply, rules: OptOutRules, *, authentication_failed: bool = False) -> Decision:
+    """What is done because of a reply whose event is graded already."""
+    if reply.intent is Intent.UNSUBSCRIBE:
+        return _opt_out(event, reply, rules, authentication_failed=authentication_failed)
+    if reply.route in (Route.REQUIRE_APPROVAL, Route.ESCALATE):
+        return Decision(Action.MANUAL_REVIEW, why_a_person(reply))
+    return Decision(Action.NO_ACTION, f"a reply that is {reply.intent.value}: {reply.route.value}")
+
+
+def _opt_out(event: Event, reply: Reply, rules: OptOutRules, *, authentication_failed: bool) -> Decision:
+    wanted = opt_out(event, by_list=rules.scope == "list")
+    if wanted is None:
+        return Decision(Action.MANUAL_REVIEW, "asks not to be mailed, and does not say who asks")
+    doubt = None if reply.acts else why_a_person(reply)
+    doubt = doubt or _doubted_writer(event, rules, authentication_failed=authentication_failed)
+    if doubt is not None:
+        return Decision(Action.MANUAL_REVIEW, f"asks not to be mailed; {doubt}", wanted=wanted)
+    return Decision(Action.SUPPRESS_PERMANENTLY, "asked not to be mailed", suppression=wanted)
+
+
+def _doubted_writer(event: Event, rules: OptOutRules, *, authentication_failed: bool) -> str | None:
+    """Why whoever wrote it may be somebody else, or None."""
+    if event.provenance is Provenance.FORGED:
+        return "it contradicts what is known"
+    if authentication_failed and event.provenance is not Provenance.SIGNED:
+        return "its authentication failed: somebody else may have written it"
+    if rules.proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
+        return "unproven: nothing shows that this person wrote it, and proof is required"
+    return None
+
+
+def opt_out(event: Event, *, by_list: bool) -> Suppression | None:
+    """The suppression that the person asks for; None where it is not known who asks."""
+    if event.recipient is None or event.recipient_key is None:
+        return None
+    kind, cause = OPT_OUT
+    return Suppression(
+        address_key=event.recipient_key,
+        address=event.recipient,
+        scope=scope(event) if by_list else "all",
+        reason=f"{kind.value}/{cause.value}",
+        type=kind.value,
+        subcategory=cause.value,
+        source="event",
+        since=event.at,
+        until=None,
+        event_id=event.id,
+    )
+
+
+def scope(event: Event) -> str:
+    """The scope of the list that a message is about, else of its campaign, else of everything."""
+    named = f"list:{event.list_id}" if event.list_id else f"campaign:{event.campaign}" if event.campaign else "all"
+    return named if len(named) <= _LONGEST_SCOPE else "all"
+
+
+_LONGEST_SCOPE = 200  # as the store keeps it: a longer one could not be looked up
+
+
+def why_a_person(reply: Reply) -> str:
+    """Why a person has to look at a reply, in words."""
+    if not reply.safety.clean:
+        signs = ", ".join(reply.safety.signals)
+        return f"{reply.safety.verdict.value}: {signs}" if signs else reply.safety.verdict.value
+    if reply.flags:
+        other = f" or {reply.runner_up.value}" if reply.runner_up and "conflicting_intents" in reply.flags else ""
+        told = ", ".join(reply.flags).replace("_", " ")
+        return f"{told}: {reply.intent.value}{other} at {reply.confidence:.2f}"
+    return f"{reply.intent.value} is always shown to a person"
