@@ -216,6 +216,16 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{value!r} is no time zone of this host") from None
+    return value
+
+
 def _socket_mode(value: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", value):
         raise ValueError(f"{value!r} is no file mode")
@@ -315,6 +325,8 @@ _EXPECTED: dict[object, str] = {
     _owner: 'an address, "recipient" or "nobody"',
     _header_name: 'a header field name, such as "X-Campaign-ID"',
     _socket_mode: 'an octal file mode as a string, such as "0660"',
+    _timezone: 'the name of a time zone, such as "Europe/Zurich" or "UTC"',
+    _path: 'a path, such as "/var/log/mail.log"',
     _store_url: '"sqlite:////PATH/mailback.db"',
 }
 
@@ -627,6 +639,52 @@ class PolicydSettings(Section):
     @property
     def socket_mode_bits(self) -> int:
         return int(self.socket_mode, 8)
+
+
+class FollowSettings(Section):
+    """Postfix's log as it is written: what became of each message of yours, refusals that never became a bounce too."""
+
+    files: Annotated[tuple[FilePath, ...], BeforeValidator(_one_or_many)] = Field(
+        (),
+        description=(
+            "Log files that Postfix writes, directly (`maillog_file`) or through syslog; followed across rotation. "
+            "Unset (and `journal` off), nothing is followed. Mailback's user must be able to read them and to list "
+            "their folder."
+        ),
+        examples=["/var/log/mail.log"],
+    )
+    journal: bool = Field(
+        False, description="Follow systemd's journal instead of a file; Mailback's user must be in `systemd-journal`."
+    )
+    journal_matches: tuple[str, ...] = Field(
+        ("SYSLOG_FACILITY=2",),
+        description="Which entries of the journal, as `journalctl` takes them; the default is all of the mail system.",
+    )
+    relays: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Next hops that hand mail on: smart hosts, content filters; by host name, IP address or the name of a pipe "
+            "service. What they take is not delivered yet. Filters on this host that give mail back to Postfix are "
+            "recognised without this."
+        ),
+        examples=[["relay.example.net", "192.0.2.25"]],
+    )
+    mailbox_programs: tuple[str, ...] = Field(
+        ("cyrus", "deliver", "dovecot", "dovecot-lda", "lda", "maildrop", "procmail"),
+        description=(
+            "Services of `pipe` in master.cf that deliver into mailboxes. What any other program takes counts as "
+            "handed on: it may be a filter."
+        ),
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] | None = Field(
+        None,
+        description="Zone of log lines that tell none (`Nov 25 22:08:41`). Unset: this host's.",
+        examples=["Europe/Zurich"],
+    )
+
+    @property
+    def on(self) -> bool:
+        return bool(self.files or self.journal)
 
 
 class WebSettings(Section):
@@ -960,6 +1018,7 @@ class Settings(Section):
     smtpd: SmtpdSettings = Field(default_factory=SmtpdSettings)
     milter: MilterSettings = Field(default_factory=MilterSettings)
     policyd: PolicydSettings = Field(default_factory=PolicydSettings)
+    follow: FollowSettings = Field(default_factory=FollowSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     signing: SigningSettings = Field(default_factory=SigningSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
@@ -1017,6 +1076,12 @@ class Settings(Section):
     def quarantine_route(self) -> str:
         """Where the receiver puts replies that are held for a person."""
         return self.smtpd.quarantine_to or f"maildir:{self.service.state_directory / 'quarantine'}"
+
+    @property
+    def serves(self) -> bool:
+        """Whether `mailback serve` has anything to do."""
+        listens = (self.smtpd.listen, self.milter.listen, self.policyd.listen, self.policyd.socketmap)
+        return any(listens) or self.follow.on
 
     def warnings(self) -> list[str]:
         """What can be run but is hardly meant; `mailback config check` and the server's start tell it."""
@@ -1474,8 +1539,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
     for section in NOT_IN_THIS_VERSION:
         if getattr(settings, section).model_fields_set:
             yield f"[{section}] is not part of this version and has no effect"
-    if not (settings.smtpd.listen or settings.milter.listen or settings.policyd.listen or settings.policyd.socketmap):
-        yield "nothing listens: no section has a `listen`, so `mailback serve` has nothing to serve"
+    if not settings.serves:
+        yield "nothing listens or is followed: no section has a `listen`, so `mailback serve` has nothing to serve"
     if settings.smtpd.listen and not settings.accepted_domains:
         yield "[smtpd] accepts mail from trusted_clients only: set mail.sending_domains or smtpd.domains"
     if any(network.endswith("/0") for network in settings.smtpd.trusted_clients):

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Place] = {
     "milter": Place("serve", "milter", "Run the milter alone."),
     "smtpd": Place("serve", "smtpd", "Run the receiver alone."),
     "policyd": Place("serve", "policyd", "Run the policy service and the socketmap alone."),
+    "follow": Place("serve", "follow", "Follow Postfix's log as it is written, alone."),
     "classify": Place("classify", "classify", "Tell what messages are, whom a delivery failed for and why."),
     "check": Place("check", "check", "May I mail this address? Exit code 0 yes, 1 no."),
     "explain": Place(
@@ -46,6 +47,9 @@ COMMANDS: dict[str, Place] = {
     "suppress": Place("suppress", "suppress", "The suppression list: add, remove, list, import, export."),
     "events": Place("events", "events", "Tell what happened, the latest first."),
     "journal": Place("journal", "journal", "What went out: add, find, list, unsubscribe."),
+    "ingest": Place(
+        "ingest", "ingest", "Other ways in: Postfix's log, mailboxes, tables of deliveries, opens and clicks."
+    ),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "rules": Place("rules", "rules", "The rules of bounces: what they do not name yet, a trial of new ones, a lint."),
     "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),

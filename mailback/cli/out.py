@@ -181,15 +181,19 @@ class Progress:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Progress]:
-    """A progress bar for work that may take a while; silent when standard error is no terminal."""
+def progress(what: str, total: int | None, *, octets: bool = False) -> Iterator[Progress]:
+    """A progress bar for work that may take a while; silent when standard error is no terminal.
+
+    It counts items, or with `octets` what is read of files.
+    """
     if not is_terminal(sys.stderr):
         yield Progress()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count = DownloadColumn() if octets else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield Progress(lambda count: bar.advance(task, count))

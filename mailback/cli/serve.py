@@ -49,7 +49,19 @@ def _policyd(settings: Settings) -> Part:
     return PolicydPart(settings)
 
 
-_PARTS: dict[str, Callable[[Settings], Part]] = {"smtpd": _receiver, "milter": _milter, "policyd": _policyd}
+def _follower(settings: Settings) -> Part:
+    from mailback.ingest.part import FollowPart
+
+    return FollowPart(settings)
+
+
+_PARTS: dict[str, Callable[[Settings], Part]] = {
+    "smtpd": _receiver,
+    "milter": _milter,
+    "policyd": _policyd,
+    "follow": _follower,
+}
+_SWITCHES = {"follow": "`files` and no `journal`"}
 
 
 def _wanted(settings: Settings) -> list[str]:
@@ -58,6 +70,7 @@ def _wanted(settings: Settings) -> list[str]:
         "smtpd": settings.smtpd.listen,
         "milter": settings.milter.listen,
         "policyd": settings.policyd.listen or settings.policyd.socketmap,
+        "follow": settings.follow.on,
     }
     return [name for name in _PARTS if on[name]]
 
@@ -67,8 +80,8 @@ def _build(settings: Settings, only: str | None) -> list[Part]:
     if only is not None:
         if only not in wanted:
             raise CommandError(
-                f"[{only}] has no `listen`",
-                f"set it in the configuration, or MAILBACK_{only.upper()}_LISTEN",
+                f"[{only}] has no {_SWITCHES.get(only, '`listen`')}",
+                f"set it in the configuration, or MAILBACK_{only.upper()}_{'FILES' if only == 'follow' else 'LISTEN'}",
                 exit_code=2,
             )
         return [_PARTS[only](settings)]
@@ -244,9 +257,9 @@ def make_folder(folder: Path, user: str | None = None, group: str | None = None)
 def serve(config: Path | None) -> int:
     """Run every door and server that the configuration switches on.
 
-    A part is on when its section has a `listen`: [smtpd], [milter], [policyd]; the clock of the review always is. Says
-    `ready` on the log (and to systemd) once every socket listens. SIGTERM finishes what was begun and exits 0; SIGHUP
-    reads settings and rules anew.
+    A part is on when its section has a `listen`: [smtpd], [milter], [policyd]; [follow] when it has `files` or
+    `journal`; the clock of the review always is. Says `ready` on the log (and to systemd) once every socket listens.
+    SIGTERM finishes what was begun and exits 0; SIGHUP reads settings and rules anew.
     """
     return _run(config)
 
@@ -263,6 +276,13 @@ def milter(config: Path | None) -> int:
 def smtpd(config: Path | None) -> int:
     """Run the receiver alone."""
     return _run(config, "smtpd")
+
+
+@click.command()
+@config_option
+def follow(config: Path | None) -> int:
+    """Follow Postfix's log as it is written, alone."""
+    return _run(config, "follow")
 
 
 @click.command()

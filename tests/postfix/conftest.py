@@ -78,9 +78,14 @@ socketmap = "127.0.0.1:{socketmap}"
 
 @contextmanager
 def scene(
-    smtpds: dict[str, Smtpd], parameters: Callable[[dict[str, int]], dict[str, str]], *, started: bool = True
+    smtpds: dict[str, Smtpd],
+    parameters: Callable[[dict[str, int]], dict[str, str]],
+    *,
+    started: bool = True,
+    more: str = "",
 ) -> Iterator[Scene]:
-    """Build and start everything; `parameters` are given the ports."""
+    """Build and start everything; `parameters` are given the ports. `more` is added to Mailback's configuration, with
+    `{maillog}` for the path of Postfix's log."""
     with ExitStack() as stack:
         # Not pytest's own folder: the user `postfix` cannot pass through that.
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailback-postfix-")))
@@ -95,7 +100,8 @@ def scene(
         (base / "state").mkdir(mode=0o700)
         store_url = f"sqlite:///{base / 'state' / 'mailback.db'}"
         config = base / "mailback.toml"
-        config.write_text(CONFIG.format(store=store_url, milter=door / "milter.sock", **ports))
+        written = CONFIG.format(store=store_url, milter=door / "milter.sock", **ports)
+        config.write_text(written + more.format(maillog=postfix.maillog))
         mailback = RunningMailback(config)
         world.start()
         stack.callback(world.stop)

@@ -144,8 +144,16 @@ class PrivatePostfix:
         command = ["sendmail", "-C", str(self._etc), "-i", "-f", sender, *recipients]
         subprocess.run(command, input=message.replace(b"\r\n", b"\n"), check=True, timeout=30)
 
+    @property
+    def maillog(self) -> Path:
+        return self.base / "log" / "maillog"
+
+    def rotate_log(self) -> None:
+        """What `postfix logrotate` does: rename, compress, have a new one begun."""
+        self._command("logrotate")
+
     def log(self) -> str:
-        path = self.base / "log" / "maillog"
+        path = self.maillog
         return path.read_text(errors="replace") if path.exists() else ""
 
     def dropped(self) -> int:

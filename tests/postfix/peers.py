@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import smtplib
 import socketserver
 import threading
 from pathlib import Path
@@ -15,7 +17,8 @@ from tests.support.server import free_port
 
 
 class Destination:
-    """The rest of the world: takes all mail, but has no mailbox whose name starts with `dead`."""
+    """The rest of the world: takes all mail, but has no mailbox whose name starts with `dead`, and none of those that
+    start with `full` has room."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -34,6 +37,8 @@ class Destination:
     ) -> str:
         if address.startswith("dead"):
             return "550 5.1.1 No such mailbox here"
+        if address.startswith("full"):
+            return "452 4.2.2 Mailbox full"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 Ok"
 
@@ -52,6 +57,35 @@ class Destination:
         """The envelope senders of the messages that one recipient got."""
         with self._lock:
             return [sender for sender, recipients, _ in self._messages if recipient in recipients]
+
+
+class Filter:
+    """A content filter as amavis is one: takes mail, gives it back to Postfix, and answers as Postfix did."""
+
+    def __init__(self, back_to: int) -> None:
+        self.port = free_port()
+        self._back_to = back_to
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+
+    def start(self) -> None:
+        self._controller.start()
+
+    def stop(self) -> None:
+        self._controller.stop()
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        answer = await asyncio.to_thread(self._give_back, envelope)
+        return f"250 2.0.0 from MTA(smtp:[127.0.0.1]:{self._back_to}): {answer}"
+
+    def _give_back(self, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        with smtplib.SMTP("127.0.0.1", self._back_to, timeout=30) as session:
+            session.ehlo()
+            session.mail(envelope.mail_from or "")
+            for recipient in envelope.rcpt_tos:
+                session.rcpt(recipient)
+            code, said = session.data(envelope.content)
+            return f"{code} {said.decode()}"
 
 
 class _Login(socketserver.StreamRequestHandler):

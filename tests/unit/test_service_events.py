@@ -31,7 +31,7 @@ def documented(source: str) -> set[str]:
     return {name for head in heads for name in re.findall(r"[a-z_.]+", head)}
 
 
-@pytest.mark.parametrize("folder", ["service", "outbound", "review"])
+@pytest.mark.parametrize("folder", ["service", "outbound", "review", "ingest"])
 def test_events_and_their_documentation_agree(folder: str) -> None:
     sources = [path.read_text() for path in (ROOT / folder).glob("*.py")]
     told = set().union(*map(emitted, sources))

@@ -1,0 +1,138 @@
+"""`mailback ingest`: other ways in than the doors that are open all the time. Emits no log events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mailback.bounce.taxonomy import Kind
+from mailback.cli.errors import CommandError
+from mailback.cli.options import config_option, json_option, load_settings
+from mailback.cli.out import Column, complain, json_line, progress, safe, say, table
+
+if TYPE_CHECKING:
+    from mailback.engine import Engine
+    from mailback.ingest.feed import Feed
+    from mailback.settings import Settings
+    from mailback.store import Store
+
+_COLUMNS = (Column("outcome", wraps=False), Column("told", right=True), Column("new", right=True))
+
+
+@click.group()
+def ingest() -> None:
+    """Other ways in: Postfix's log, mailboxes, tables of deliveries, opens and clicks."""
+
+
+@contextmanager
+def opened(config: Path | None) -> Iterator[tuple[Settings, Store, Engine]]:
+    """Settings, store (made where there is none) and engine."""
+    from mailback.engine import Engine
+    from mailback.store import Store
+
+    settings = load_settings(config)
+    with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
+        store.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store.upgrade()
+        yield settings, store, Engine(settings, store)
+
+
+@ingest.command("postfix-log")
+@config_option
+@json_option
+@click.option("--again", is_flag=True, help="Begin at the beginning, also of logs that were read before.")
+@click.option("--timezone", metavar="ZONE", help="Zone of lines that tell none. Default: follow.timezone.")
+@click.option(
+    "--year",
+    type=click.IntRange(1990, 9998),
+    help="Year of the first line, for old logs that tell none and were copied.",
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def postfix_log(
+    *, config: Path | None, as_json: bool, again: bool, timezone: str | None, year: int | None, files: tuple[str, ...]
+) -> int:
+    """Read Postfix's log: what became of each message of yours, for each recipient, with every try.
+
+    Plain files or packed by gzip, xz or bzip2, `-` for standard input; give rotated ones oldest first. Each is read on
+    from where it was left, under whatever name it has now; nothing is recorded twice. Exit code 1: a file could not be
+    read to its end.
+    """
+    from mailback.ingest import rules_of
+    from mailback.ingest.feed import Feed
+    from mailback.ingest.log_import import LogReader, read_log
+    from mailback.ingest.logfiles import Damaged
+    from mailback.ingest.postfix_log import DeliveryLog
+
+    failed = 0
+    with opened(config) as (settings, store, engine):
+        zone = _zone(timezone or settings.follow.timezone)
+        feed = Feed(engine)
+        reader = LogReader(store, feed, DeliveryLog(rules_of(settings)))
+        with progress("reading", _octets_of(files), octets=True) as bar:
+            for path in files:
+                try:
+                    read_log(reader, store, path, zone=zone, year=year, again=again, step=bar.step)
+                except (OSError, Damaged) as error:
+                    failed += 1
+                    complain(
+                        f"{safe(path)}: {safe(getattr(error, 'strerror', None) or error)}; the other files are read"
+                    )
+                finally:
+                    feed.finish()
+        tally = reader.log.tally
+    told = {
+        "lines": tally.lines, **_told(feed), "handed_on": tally.handed_on, "not_ours": tally.not_ours + feed.not_ours,
+        "refused_here": tally.refused_here, "doubtful": tally.doubtful, "failed": feed.failed,
+    }  # fmt: skip
+    if as_json:
+        json_line(told)
+    else:
+        _show(feed)
+        say(f"{tally.lines} lines; {told['not_ours']} outcomes of other people's mail, {tally.handed_on} handed on, "
+            f"{tally.refused_here} refused by our own list, {tally.doubtful} doubtful")  # fmt: skip
+        _show_notes(feed)
+    return 1 if failed or feed.failed else 0
+
+
+def _told(feed: Feed) -> dict[str, object]:
+    """Counts as scripts read them."""
+    return {
+        "outcomes": {kind.value: count for kind, count in sorted(feed.told.items())},
+        "new": {kind.value: count for kind, count in sorted(feed.new.items())},
+    }
+
+
+def _show(feed: Feed) -> None:
+    rows = [[kind.value, feed.told[kind], feed.new[kind]] for kind in Kind if feed.told[kind]]
+    table(_COLUMNS, rows, empty="no outcomes")
+
+
+def _show_notes(feed: Feed) -> None:
+    for note, count in feed.notes.most_common(20):
+        say(f"{safe(note)} ({count})")
+    if feed.failed:
+        complain(f"{feed.failed} could not be recorded; this is a fault in Mailback, report it")
+
+
+def _zone(name: str | None) -> tzinfo | None:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise CommandError(f"{name!r} is no time zone of this host", "write it as Europe/Zurich", exit_code=2) from None
+
+
+def _octets_of(files: tuple[str, ...]) -> int | None:
+    """All octets of the files, for the progress bar; None where packed ones or standard input hide it."""
+    try:
+        known = [Path(path).stat().st_size for path in files]
+    except OSError:
+        return None
+    packed = any(path.endswith((".gz", ".xz", ".bz2")) for path in files)
+    return None if packed else sum(known)
