@@ -21,7 +21,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import address, belief, conversation, guard, reply, reports, returnpath
+from mailback import address, belief, conversation, guard, reply, reports, returnpath, scoring
 from mailback.auth.authres import FIELD
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
@@ -336,6 +336,7 @@ class Engine:
         )
         self._actions = RouteActions.of(settings.replies)
         self._deadlines = queue.Deadlines(bounce=timedelta(hours=settings.review.bounce_due_hours))
+        self._scoring = scoring.Scoring(scoring.rules_of(settings), self._rules, self._guard)
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
         """Read a message and write what follows from it; returns when that is durable.
@@ -494,6 +495,10 @@ class Engine:
         if (recorded.new or recorded.better) and decision.suppression is not None:
             suppression = replace(decision.suppression, event_id=recorded.event_id)
             decision = self._carried_out(transaction, event, decision, suppression, held)
+        elif recorded.better and event.recipient_key and decision.action is not Action.MANUAL_REVIEW:
+            because = "a better report of the same failure says something else"
+            transaction.take_back(recorded.event_id, event.recipient_key, actor="mailback", reason=because)
+        decision = self._scoring.heard(transaction, event, recorded, handling, decision)
         queue.queue(transaction, recorded, event, decision, handling=handling, deadlines=self._deadlines, text=text)
         return recorded, decision
 

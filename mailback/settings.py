@@ -926,6 +926,45 @@ class RepliesSettings(Section):
     )
 
 
+class ScoreSettings(Section):
+    """When bounces that heal by themselves hold an address back: the score of an address, and its escalation."""
+
+    bounces_needed: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description=(
+            "Soft bounces in a row, on different days (UTC) within the window, that hold an address back. A row of the "
+            "handling rules may ask for another number (`escalate_after`)."
+        ),
+    )
+    window_days: int = Field(
+        7, ge=1, le=3650, description="Days after which a soft bounce no longer counts (`window_days` of a row)."
+    )
+    suppress_days: int = Field(
+        7, ge=1, le=3650, description="Days that an address is held back, where its row has no `suppress_days`."
+    )
+    graduate_after: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="Holds in a row, with nothing delivered in between, of which the last is for ever.",
+    )
+    memory_days: int = Field(
+        365,
+        ge=30,
+        le=3650,
+        description="Days after which an earlier hold is forgotten; `mailback store maintain` removes what is older.",
+    )
+    delivery_resets: bool = Field(
+        True,
+        description=(
+            "Whether a delivery, an open, a click or a person's reply begins the count anew. Off: only a person who "
+            "lifts the suppression does, as with a plain count of bounces."
+        ),
+    )
+
+
 class RulesSettings(Section):
     """The rules: patterns, provider quirks, and what is done about each cause."""
 
@@ -1027,6 +1066,7 @@ class Settings(Section):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
     replies: RepliesSettings = Field(default_factory=RepliesSettings)
+    score: ScoreSettings = Field(default_factory=ScoreSettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)

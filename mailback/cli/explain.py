@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailback.cli.options import address_key, config_option, json_option, open_store
+from mailback.cli.options import address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Cell, Column, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
+    from mailback.policy.score import ScoreRules, Standing
     from mailback.store.records import Event, Explanation, Suppression, SuppressionChange
 
 _EVENT_COLUMNS = (
@@ -23,6 +24,10 @@ _EVENT_COLUMNS = (
 EVIDENCE_COLUMNS = (
     Column("event", "dim", wraps=False), Column("layer", wraps=False), Column("rule", wraps=False),
     Column("says", wraps=False), Column("weight", right=True, wraps=False), Column("because of", "dim"),
+)  # fmt: skip
+SCORE_COLUMNS = (
+    Column("when (UTC)", wraps=False), Column("event", "dim", wraps=False), Column("cause", wraps=False),
+    Column("in a row", right=True, wraps=False), Column("what it does"),
 )  # fmt: skip
 _CHANGE_COLUMNS = (
     Column("when (UTC)", wraps=False), Column("change", wraps=False), Column("scope", wraps=False),
@@ -37,16 +42,22 @@ _CHANGE_COLUMNS = (
 def explain(config: Path | None, address: str, as_json: bool) -> None:
     """Tell every event, verdict and decision behind an address's state, oldest first."""
     key = address_key(address)
+    from mailback.scoring import rules_of
+
+    rules = rules_of(load_settings(config))
     with open_store(config) as store:
         explanation = store.explain(key)
     if as_json:
-        json_line(to_dict(address, explanation))
+        json_line(to_dict(address, explanation, rules))
     else:
-        show(address, explanation)
+        show(address, explanation, rules)
 
 
-def show(address: str, explanation: Explanation) -> None:
+def show(address: str, explanation: Explanation, rules: ScoreRules | None = None) -> None:
     """The explanation as a person reads it."""
+    from mailback.policy.score import ScoreRules, standing
+
+    rules = rules or ScoreRules()
     for line in states(address, explanation):
         say(line)
     if not (explanation.events or explanation.changes):
@@ -55,6 +66,9 @@ def show(address: str, explanation: Explanation) -> None:
     if explanation.events:
         table(_EVENT_COLUMNS, map(_event_row, explanation.events), title="what happened")
         table(EVIDENCE_COLUMNS, evidence_rows(explanation), title="why it was told so")
+        if explanation.score:
+            table(SCORE_COLUMNS, score_rows(explanation, rules), title="what counts against it")
+            say(_score_told(standing(explanation.score, rules)))
         for event in explanation.events:
             for note in event.notes:
                 say(f"note on {safe(event.id)}: {safe(note)}")
@@ -117,8 +131,10 @@ def _two_digits(number: object) -> str | None:
     return f"{number:.2f}" if isinstance(number, int | float) else None
 
 
-def to_dict(address: str, explanation: Explanation) -> dict[str, object]:
+def to_dict(address: str, explanation: Explanation, rules: ScoreRules | None = None) -> dict[str, object]:
     """The explanation as a script reads it."""
+    from mailback.policy.score import ScoreRules
+
     now = datetime.now(UTC)
     return {
         "address": address,
@@ -127,7 +143,50 @@ def to_dict(address: str, explanation: Explanation) -> dict[str, object]:
         "suppressions": [_record(s) | {"active": s.active(now)} for s in explanation.suppressions],
         "changes": [_record(change) for change in explanation.changes],
         "events": [_record(event) for event in explanation.events],
+        "score": score_to_dict(explanation, rules or ScoreRules(), now),
     }
+
+
+def score_to_dict(explanation: Explanation, rules: ScoreRules, now: datetime) -> dict[str, object]:
+    """The score of an address and each line of its ledger."""
+    from mailback.policy.score import standing
+
+    told = standing(explanation.score, rules)
+    hold = told.hold
+    return {
+        "bounce_status": told.status(now).value,
+        "count": told.count(now),
+        "decays_at": iso(told.decays_at),
+        "hold": None if hold is None else {
+            "since": iso(hold.since), "until": iso(hold.until), "round": hold.round, "event": hold.entry.fact,
+        },
+        "lines": [
+            {
+                "at": iso(line.entry.at), "step": line.entry.step.value, "cause": line.entry.cause,
+                "event": None if line.entry.step == "alive" else line.entry.fact, "count": line.count,
+                "because": line.because,
+            }
+            for line in told.lines
+        ],
+    }  # fmt: skip
+
+
+def score_rows(explanation: Explanation, rules: ScoreRules) -> list[list[object]]:
+    """The score ledger, a row a line, for a table with SCORE_COLUMNS."""
+    from mailback.policy.score import standing
+
+    return [
+        [when(line.entry.at), None if line.entry.step == "alive" else line.entry.fact, line.entry.cause, line.count,
+         line.because]
+        for line in standing(explanation.score, rules).lines
+    ]  # fmt: skip
+
+
+def _score_told(told: Standing) -> str:
+    now = datetime.now(UTC)
+    count = told.count(now)
+    after = f", which decay at {when(told.decays_at)} UTC" if count else ""
+    return f"bounce status: {told.status(now)}; {count} soft bounces in a row count{after}"
 
 
 def _record(record: object) -> dict[str, object]:

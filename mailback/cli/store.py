@@ -69,12 +69,15 @@ def maintain(config: Path | None) -> int:
     """
     from datetime import UTC, datetime, timedelta
 
-    kept = timedelta(days=load_settings(config).journal.retention_days)
+    settings = load_settings(config)
+    kept = timedelta(days=settings.journal.retention_days)
+    counted = timedelta(days=settings.score.memory_days + settings.score.window_days + 30)
     with open_store(config) as database:
         path = database.path
         now = datetime.now(UTC)
         forgotten = database.forget_journal(now - kept)
         database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
+        database.submit(lambda transaction: transaction.forget_scores(now - counted)).result()
         folded = _fold(path)
         verified = database.verify_audit()
     if forgotten:

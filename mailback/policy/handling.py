@@ -31,6 +31,10 @@ class Handling:
     """`address`, or `ip_provider` / `domain_provider`: our sending IP or domain, towards the provider that refused."""
     alert: bool = False
     """Somebody on our side has to mend something."""
+    escalate_after: int | None = None
+    """Soft bounces in a row that hold the address back; None: as `[score]` says."""
+    window_days: int | None = None
+    """Days within which these have to fall; None: as `[score]` says."""
 
 
 _TO_A_PERSON = Handling(Action.MANUAL_REVIEW)
@@ -124,7 +128,7 @@ def _told(table: Table) -> tuple[Type, list[Subcategory]]:
 def _values(table: Table) -> dict[str, object]:
     """The values of a row that are there."""
     values: dict[str, object] = {}
-    for key in ("retry_after_s", "suppress_days"):
+    for key in ("retry_after_s", "suppress_days", "escalate_after", "window_days"):
         if key in table:
             values[key] = table.number(key)
     if "scope" in table:

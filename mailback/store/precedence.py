@@ -1,8 +1,8 @@
 """Which of two reasons to suppress an address stands. Pure; the store calls it before every change.
 
 A person's own word (complaint, unsubscribe) outranks anything a machine reports; between equals the one that lasts
-longer stands; and whatever happens, the end never moves nearer: a temporary block does not shorten a permanent one, and
-a bounce does not take a complaint's place.
+longer stands, and of two that last equally long the one that began first; and whatever happens, the end never moves
+nearer: a temporary block does not shorten a permanent one, and a bounce does not take a complaint's place.
 """
 
 from __future__ import annotations
@@ -38,6 +38,6 @@ def later(one: datetime | None, other: datetime | None) -> datetime | None:
 def _outranks(new: Suppression, standing: Suppression) -> bool:
     if is_own_word(new) != is_own_word(standing):
         return is_own_word(new)
-    if standing.until is None:
-        return False
-    return new.until is None or new.until > standing.until
+    if new.until == standing.until:
+        return new.since < standing.since
+    return standing.until is not None and (new.until is None or new.until > standing.until)

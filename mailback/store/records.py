@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ class Suppression:
     type: str | None
     subcategory: str | None
     source: str
-    """`event`, `operator`, `import`, ..."""
+    """`event`, `score` (an escalation: the ledger takes it back where its facts change), `operator`, `import`, ..."""
     since: datetime
     until: datetime | None
     """None is for ever."""
@@ -125,6 +128,43 @@ class Wave:
     """Permanent suppressions of its kind an hour, before it."""
     members: int
     """Addresses that it suppressed or would have."""
+
+
+class Step(StrEnum):
+    """What a line of the score ledger does."""
+
+    BOUNCE = "bounce"
+    """Counts against the address."""
+    HELD = "held"
+    """Would, but too many reports asked for the like at once: somebody has to look first."""
+    ALIVE = "alive"
+    """Shows that the address lives: the score begins anew."""
+
+
+GONE = "gone"
+"""The cause of a bounce by which the address was suppressed for ever, so that nothing more need be counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreEntry:
+    """One fact in the score ledger of an address."""
+
+    address_key: str
+    step: Step
+    at: datetime
+    fact: str
+    """What tells this fact from others of its day: the id of an event; the cause of what is no event."""
+    cause: str
+    """Subcategory of a bounce or `gone`; `delivered`, `open`, `click`, `reply`, `lifted` or `opt_in`."""
+    suppress_days: int | None = None
+    """What an escalation at this bounce imposes, where the handling rules say; so with the next two."""
+    needed: int | None = None
+    window_days: int | None = None
+
+    @property
+    def day(self) -> int:
+        """Days since 1970 UTC: what the ledger counts in."""
+        return (self.at - _EPOCH).days
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +267,8 @@ class SuppressionChange:
     at: datetime
     actor: str
     verb: str
-    """`added`, `renewed` (the one before was lifted or over), `replaced` by a stronger one, `extended`, `lifted`."""
+    """`added`, `renewed` (the one before was lifted or over), `replaced` by a stronger one, `extended`, `backdated` (an
+    earlier report of the same failure came in), `lifted`, `restored` (what had taken its place was taken back)."""
     reason: str
     type: str | None
     subcategory: str | None
@@ -261,6 +302,8 @@ class Explanation:
     """One a scope: in force, lifted or over."""
     changes: list[SuppressionChange]
     events: list[Event]
+    score: list[ScoreEntry]
+    """What counts for and against it."""
 
 
 @dataclass(frozen=True, slots=True)

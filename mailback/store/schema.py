@@ -251,6 +251,24 @@ review = Table(
     Index(None, "state", "due"),
 )
 
+# What counts for and against an address: a line a bounce, and a line a day and kind of what shows that the mailbox
+# lives. An address has few; the fold in `policy.score` reads them all.
+score = Table(
+    "score",
+    metadata,
+    Column("address_key", Text, nullable=False),
+    Column("step", String(8), nullable=False),
+    Column("day", Integer, nullable=False, comment="days since 1970 UTC"),
+    Column("fact", String(200), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("cause", String(64), nullable=False),
+    Column("suppress_days", Integer),
+    Column("needed", Integer),
+    Column("window_days", Integer),
+    PrimaryKeyConstraint("address_key", "step", "day", "fact"),
+    sqlite_with_rowid=False,
+)
+
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
 # row and the hash before it.
 audit = Table(

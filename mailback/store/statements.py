@@ -41,8 +41,13 @@ INSERT_EVENT = sql(
     insert(event).values({n: bindparam(n) for n in _EVENT_COLUMNS}).on_conflict_do_nothing(index_elements=["identity"]),
     *_EVENT_COLUMNS,
 )
-# identity -> id, provenance
-FIND_EVENT = sql(select(event.c.id, event.c.provenance).where(event.c.identity == bindparam("known")), "known")
+# identity -> id, at, provenance, confidence, permanent, subcategory
+FIND_EVENT = sql(
+    select(
+        event.c.id, event.c.at, event.c.provenance, event.c.confidence, event.c.permanent, event.c.subcategory
+    ).where(event.c.identity == bindparam("known")),
+    "known",
+)
 # RAISED_COLUMNS, then the id. What the better report does not tell stays as it was.
 RAISE_EVENT = sql(
     update(event)

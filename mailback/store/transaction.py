@@ -14,15 +14,19 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailback import address
-from mailback.bounce.taxonomy import Action, Provenance
+from mailback.bounce.taxonomy import Action, Provenance, Type
 from mailback.store import audit as trail
-from mailback.store import codec, journal, places, precedence, reviews, waves
+from mailback.store import codec, journal, places, precedence, reviews, scores, waves
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
-from mailback.store.records import Event, JournalEntry, Place, Suppression
+from mailback.store.records import GONE, Event, JournalEntry, Place, ScoreEntry, Step, Suppression
 
 _LONGEST_IDENTITY = 200
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
+
+
+SCORE = "score"
+"""The source of suppressions that the score ledger makes and takes back."""
 
 
 class Recorded(NamedTuple):
@@ -32,7 +36,7 @@ class Recorded(NamedTuple):
     """Of the row that stands for the event: the first report's, when it was seen before."""
     new: bool
     better: bool
-    """Seen before with a lower provenance, now raised: a suppression that lacked proof may now be due."""
+    """Seen before with less proof or confidence, now raised: a suppression that lacked it may now be due."""
 
 
 class Transaction:
@@ -45,20 +49,27 @@ class Transaction:
         self._tail: trail.Tail | None = None
 
     def record(self, event: Event) -> Recorded:
-        """Add the event, unless its identity is known; a known one is raised when this report is better proven.
+        """Add the event, unless its identity is known; a known one is raised when this report is better.
 
-        An event without an id gets one. Raising replaces what the better report tells and keeps what it does not;
-        id and time stay those of the first report.
+        Better is what is better proven, and of two equally proven reports the one that is surer. An event without an
+        id gets one. Raising replaces what the better report tells and keeps what it does not; the id stays that of the
+        first report. The time is the earliest that any of them told, whichever came first, and `event.at` is set to it.
         """
-        identity = _bounded_identity(event.identity)
+        identity, told = _bounded_identity(event.identity), event
         if not event.id or identity is not event.identity:
             event = replace(event, id=event.id or new_id(), identity=identity)
         row = codec.event_row(event)
         if self._connection.execute(sql.INSERT_EVENT, row).rowcount == 1:
             return Recorded(event.id, new=True, better=False)
-        known, grade = self._connection.execute(sql.FIND_EVENT, (identity,)).fetchone()
+        known, at, *verdict = self._connection.execute(sql.FIND_EVENT, (identity,)).fetchone()
+        told.at = min(event.at, codec.moment(at))
+        if codec.ticks(told.at) < at:
+            self._backdate(known, event.recipient_key, codec.moment(at), told.at)
+        told_better = _weight(event.provenance, event.confidence, event.permanent, event.subcategory) > _weight(
+            *verdict
+        )
         # What a person has corrected stays as it is, whatever comes in about it later.
-        better = event.provenance.rank > Provenance(grade).rank and not self.reviews.corrected(known)
+        better = told_better and not self.reviews.corrected(known)
         if better:
             self._connection.execute(sql.RAISE_EVENT, (*row[_FIRST_RAISED:], known))
         return Recorded(known, new=False, better=better)
@@ -72,6 +83,7 @@ class Transaction:
         now = datetime.now(UTC)
         if not _begins(suppression, now):
             return False
+        self._enter_gone(suppression)
         found = self._connection.execute(sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)).fetchone()
         verb = "added"
         if found is not None:
@@ -88,7 +100,16 @@ class Transaction:
         return True
 
     def lift(self, key: str, scope: str | None = None, *, actor: str, reason: str) -> int:
-        """End what holds mail to `key` back: in `scope`, or in every scope when None. Returns how many were active."""
+        """End what holds mail to `key` back: in `scope`, or in every scope when None. Returns how many were active.
+
+        Whoever lifts it vouches for the address: its score begins anew.
+        """
+        lifted = self._lift(key, scope, actor, reason)
+        if any(suppression.scope == "all" for suppression in lifted):
+            self.enter(ScoreEntry(key, Step.ALIVE, datetime.now(UTC), "lifted", "lifted"))
+        return len(lifted)
+
+    def _lift(self, key: str, scope: str | None, actor: str, reason: str) -> list[Suppression]:
         now = datetime.now(UTC)
         lifted = [s for s in self.active(key, now) if scope is None or s.scope == scope]
         for suppression in lifted:
@@ -96,7 +117,27 @@ class Transaction:
                 sql.LIFT_SUPPRESSION, (codec.ticks(now), codec.text(actor), codec.text(reason), key, suppression.scope)
             )
             self._tell(suppression, now, actor, "lifted", reason)
-        return len(lifted)
+        return lifted
+
+    def enter(self, entry: ScoreEntry) -> None:
+        """Add a fact to the score ledger; what follows from it is for `mailback.scoring` to say."""
+        scores.enter(self._connection, entry)
+
+    def hold_entry(self, key: str, event_id: str) -> None:
+        """Let a bounce in the score ledger count no more."""
+        scores.hold(self._connection, key, event_id)
+
+    def counted(self, key: str) -> bool:
+        """Whether the score ledger has a bounce of this address."""
+        return scores.counts(self._connection, key)
+
+    def ledger(self, key: str) -> list[ScoreEntry]:
+        """The score ledger of an address, oldest first."""
+        return scores.ledger(self._connection, key)
+
+    def forget_scores(self, before: datetime) -> int:
+        """Remove the lines of all score ledgers from before that time; how many there were."""
+        return scores.forget(self._connection, before)
 
     def active(self, key: str, now: datetime | None = None) -> list[Suppression]:
         """What holds mail to `key` back at `now`, one a scope."""
@@ -190,9 +231,17 @@ class Transaction:
         return reviews.ReviewQueue(self._connection)
 
     def take_back(self, event_id: str, key: str, *, actor: str, reason: str) -> int:
-        """Undo what an event suppressed, where it still stands as it was made; what stood before stands again."""
+        """Undo what an event suppressed, where it still stands as it was made; what stood before stands again.
+
+        The event counts no more in the score ledger either; nothing is said about the address, unlike by `lift`.
+        """
         made = [s for s in self.active(key) if s.event_id == event_id]
+        scores.withdraw(self._connection, key, event_id)
         return sum(self._take_back(suppression, actor, reason) for suppression in made)
+
+    def take_back_hold(self, hold: Suppression, reason: str) -> None:
+        """Undo a suppression of the score ledger; what stood before stands again."""
+        self._take_back(hold, SCORE, reason)
 
     def reclassify(self, event: Event) -> None:
         """Write kind, verdict, recipient, action, evidence and notes of a recorded event as they stand now."""
@@ -244,17 +293,42 @@ class Transaction:
         key, scope = made.address_key, made.scope
         if not any(s.scope == scope and s.event_id == made.event_id for s in self.active(key, now)):
             return False
-        self.lift(key, scope, actor=actor, reason=reason)
-        rows = self._connection.execute(sql.CHANGES_OF, (key,)).fetchall()
-        earlier = waves.before([codec.change_of(row) for row in rows], made.event_id, scope)
-        if earlier is not None and (earlier.until is None or earlier.until > now):
-            stood = replace(
-                made, reason=earlier.reason, type=earlier.type, subcategory=earlier.subcategory, source=earlier.source,
-                since=earlier.since, until=earlier.until, event_id=earlier.event_id, suggestion=earlier.suggestion,
-            )  # fmt: skip
-            self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(stood))
-            self._tell(stood, now, actor, "restored", stood.reason)
+        if made.source != SCORE and made.event_id is not None:
+            scores.withdraw(self._connection, key, made.event_id)
+        self._lift(key, scope, actor, reason)
+        self._restore(made, now, actor)
         return True
+
+    def _restore(self, made: Suppression, now: datetime, actor: str) -> None:
+        """Put what stood before `made` in force again, where it is not over."""
+        rows = self._connection.execute(sql.CHANGES_OF, (made.address_key,)).fetchall()
+        earlier = waves.before([codec.change_of(row) for row in rows], made.event_id, made.scope)
+        if earlier is None or earlier.source == SCORE or (earlier.until is not None and earlier.until <= now):
+            return
+        stood = replace(
+            made, reason=earlier.reason, type=earlier.type, subcategory=earlier.subcategory, source=earlier.source,
+            since=earlier.since, until=earlier.until, event_id=earlier.event_id, suggestion=earlier.suggestion,
+        )  # fmt: skip
+        self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(stood))
+        self._tell(stood, now, actor, "restored", stood.reason)
+
+    def _enter_gone(self, s: Suppression) -> None:
+        """Note in the ledger that a bounce suppressed the address for ever."""
+        if s.source == "event" and s.type == Type.HARD_BOUNCE and s.until is None and s.scope == "all" and s.event_id:
+            self.enter(ScoreEntry(s.address_key, Step.BOUNCE, s.since, s.event_id, GONE))
+
+    def _backdate(self, event_id: str, key: str | None, was: datetime, at: datetime) -> None:
+        """Move an event, and what rests on its time, to the earlier time that another report of it told."""
+        self._connection.execute("UPDATE event SET at = ? WHERE id = ?", (codec.ticks(at), event_id))
+        if key is None:
+            return
+        scores.backdate(self._connection, key, event_id, at)
+        for standing in self.active(key):
+            if standing.event_id == event_id:
+                until = None if standing.until is None else standing.until - (was - at)
+                moved = replace(standing, since=standing.since - (was - at), until=until)
+                self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(moved))
+                self._tell(moved, datetime.now(UTC), f"event:{event_id}", "backdated", moved.reason)
 
     def amend(self, event_id: str, action: Action, note: str) -> None:
         """Another action for an event that is recorded, and why."""
@@ -299,6 +373,14 @@ class Transaction:
             self._tail, at=at, actor=codec.text(actor), verb=verb, subject=codec.text(subject), detail=detail
         )
         self._connection.execute(sql.INSERT_AUDIT, row)
+
+
+def _weight(
+    provenance: str, confidence: float | None, permanent: bool, subcategory: str | None
+) -> tuple[int, float, bool, str]:
+    """How much one report of a failure is worth beside another: proof, then confidence. The rest breaks ties, so that
+    the same report stands in whatever order they come."""
+    return Provenance(provenance).rank, confidence or 0.0, bool(permanent), subcategory or ""
 
 
 def _begins(suppression: Suppression, now: datetime) -> bool:

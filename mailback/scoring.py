@@ -1,0 +1,191 @@
+"""The score of an address kept: what an event adds to the ledger, and the suppression that the ledger asks for.
+
+Runs within the store's transaction, right after the event is recorded, so that no crash leaves one without the other.
+The suppression is derived anew from all facts each time one is added: a delivery that is told late takes back a hold
+that it contradicts, a bounce that is told late may complete one. Only suppressions of the source `score` are made and
+taken back here; what an operator or another event holds stays as it is, and returns where a hold had taken its place.
+
+Never counted: what is no recipient's fault, what the handling rules call no action, what is forged, what lacks the
+proof or confidence that a suppression needs.
+
+Emits no log events: holds stand in the history of the address, and `mailback explain` shows the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mailback import address
+from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance, Type
+from mailback.policy.decision import Decision, DecisionRules
+from mailback.policy.handling import Handling
+from mailback.policy.score import Hold, ScoreRules, standing
+from mailback.store.records import Event, ScoreEntry, Step, Suppression
+from mailback.store.transaction import SCORE
+
+if TYPE_CHECKING:
+    from mailback.guard import Guard
+    from mailback.settings import Settings
+    from mailback.store.transaction import Recorded, Transaction
+
+
+def rules_of(settings: Settings) -> ScoreRules:
+    """The numbers of `[score]`."""
+    told = settings.score
+    return ScoreRules(
+        window_days=told.window_days,
+        needed=told.bounces_needed,
+        suppress_days=told.suppress_days,
+        graduate_after=told.graduate_after,
+        memory_days=told.memory_days,
+        delivery_resets=told.delivery_resets,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of an address's score."""
+
+    hold: Hold | None
+    """The hold that stands, or the last one that ran out."""
+    withheld: str | None = None
+    """Why the bounce that was entered last is set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The score ledger as the engine keeps it."""
+
+    rules: ScoreRules
+    decisions: DecisionRules
+    guard: Guard
+
+    def heard(
+        self, transaction: Transaction, event: Event, recorded: Recorded, handling: Handling | None, decision: Decision
+    ) -> Decision:
+        """Enter what an event that was just recorded says about its address; what becomes of the decision about it."""
+        key = event.recipient_key
+        if event.kind is Kind.REPLY:
+            self._replied(transaction, event, recorded.event_id)
+        if key is None or handling is None or event.recipient is None:
+            return decision
+        entered = recorded.new or recorded.better
+        entry = self._entry(event, recorded.event_id, handling) if entered else None
+        if entry is not None:
+            transaction.enter(entry)
+        if not transaction.counted(key):
+            return decision
+        suspect = replace(event, id=recorded.event_id) if entered and _counts(event) else None
+        settled = self.settle(transaction, key, event.recipient, suspect)
+        if settled.withheld is not None:
+            return Decision(Action.MANUAL_REVIEW, settled.withheld)
+        if entered and settled.hold is not None and settled.hold.entry.fact == recorded.event_id:
+            return self._told(transaction, settled.hold, recorded.event_id)
+        return decision
+
+    def alive(
+        self, transaction: Transaction, recipient: str, cause: str, at: datetime, *, event_id: str | None = None
+    ) -> None:
+        """Enter that a mailbox lives, as an open or a click shows (`cause`: `open`, `click`, `reply`, `delivered`).
+
+        One line a day and cause where it is no event of its own.
+        """
+        key = address.key(recipient)
+        transaction.enter(ScoreEntry(key, Step.ALIVE, at, event_id or cause, cause))
+        if transaction.counted(key):
+            self.settle(transaction, key, recipient)
+
+    def settle(self, transaction: Transaction, key: str, recipient: str, suspect: Event | None = None) -> Settled:
+        """Make the suppression that the ledger of an address asks for, or take back the one that it no longer does.
+
+        `suspect` is the bounce that was entered last: where too many ask for the like at once, it is set aside.
+        """
+        now = datetime.now(UTC)
+        hold = standing(transaction.ledger(key), self.rules).hold
+        wanted = _suppression(hold, key, recipient) if hold is not None and hold.active(now) else None
+        standing_now = [s for s in transaction.active(key, now) if s.scope == "all"]
+        made = next((s for s in standing_now if s.source == SCORE), None)
+        if wanted is not None and any(_covers(s, wanted) for s in standing_now):
+            return Settled(hold)
+        if wanted is not None and suspect is not None:
+            reason = self.guard.holds(transaction, suspect, wanted)
+            if reason is not None:
+                transaction.hold_entry(key, suspect.id)
+                transaction.amend(suspect.id, Action.MANUAL_REVIEW, reason)
+                return replace(self.settle(transaction, key, recipient), withheld=reason)
+        if made is not None:
+            transaction.take_back_hold(made, "what is known now does not come to it: mailback explain")
+        if wanted is not None:
+            transaction.suppress(wanted, actor=f"event:{wanted.event_id}")
+        return Settled(hold)
+
+    def _entry(self, event: Event, event_id: str, handling: Handling) -> ScoreEntry | None:
+        """What an event adds to the ledger of its recipient."""
+        key = event.recipient_key
+        if key is None or not self._believed(event):
+            return None
+        if event.kind is Kind.DELIVERED:
+            return ScoreEntry(key, Step.ALIVE, event.at, event_id, "delivered")
+        if not _counts(event) or handling.action is Action.NO_ACTION:
+            return None
+        numbers = (handling.suppress_days, handling.escalate_after, handling.window_days)
+        return ScoreEntry(key, Step.BOUNCE, event.at, event_id, str(event.subcategory), *numbers)
+
+    def _believed(self, event: Event) -> bool:
+        if event.provenance is Provenance.FORGED:
+            return False
+        if self.decisions.proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
+            return False
+        return (event.confidence or 0.0) >= self.decisions.min_confidence
+
+    def _replied(self, transaction: Transaction, event: Event, event_id: str) -> None:
+        """A person wrote: the mailbox lives. Anybody can write in anybody's name: proof is asked for as elsewhere."""
+        proven = event.provenance.rank > Provenance.UNPROVEN.rank
+        believed = proven or (event.provenance is Provenance.UNPROVEN and not self.decisions.proof_needed)
+        if event.envelope_sender and address.is_address(event.envelope_sender) and believed:
+            self.alive(transaction, event.envelope_sender, "reply", event.at, event_id=event_id)
+
+    def _told(self, transaction: Transaction, hold: Hold, event_id: str) -> Decision:
+        action = Action.SUPPRESS_PERMANENTLY if hold.until is None else Action.SUPPRESS_TEMPORARILY
+        needed = hold.entry.needed or self.rules.needed
+        window = hold.entry.window_days or self.rules.window_days
+        because = (
+            f"{needed} soft bounces in a row within {window} days: hold {hold.round} of {self.rules.graduate_after}, "
+            + ("for ever" if hold.until is None else f"until {hold.until:%Y-%m-%d %H:%M} UTC")
+        )
+        transaction.amend(event_id, action, because)
+        return Decision(action, because)
+
+
+def _counts(event: Event) -> bool:
+    """Whether an event is a soft bounce that is the recipient's own fault."""
+    return (
+        event.kind is Kind.BOUNCE
+        and event.type == Type.SOFT_BOUNCE
+        and event.fault is Fault.RECIPIENT
+        and not event.permanent
+    )
+
+
+def _covers(stands: Suppression, wanted: Suppression) -> bool:
+    """Whether a hold would change nothing beside what stands."""
+    if stands.source == SCORE:
+        return (stands.since, stands.until) == (wanted.since, wanted.until)
+    return stands.until is None or (wanted.until is not None and stands.until >= wanted.until)
+
+
+def _suppression(hold: Hold, key: str, recipient: str) -> Suppression:
+    return Suppression(
+        address_key=key,
+        address=recipient,
+        scope="all",
+        reason=f"{Type.SOFT_BOUNCE}/{hold.entry.cause}",
+        type=Type.SOFT_BOUNCE,
+        subcategory=hold.entry.cause,
+        source=SCORE,
+        since=hold.since,
+        until=hold.until,
+        event_id=hold.entry.fact,
+    )

@@ -1,0 +1,92 @@
+"""The score ledger of an address, within the store's transaction: a set of facts, merged so that order never matters.
+
+An event is one line, at the earliest time that any report of it told; two reports of one failure around midnight do not
+make two days of it. Opens and clicks are one line a day. `mailback.policy.score` says what follows from the lines.
+
+Anybody can send any number of bounces about one address, so a day keeps its earliest few: only the first of them counts
+anyway, the others stand in where that one turns out to belong to the day before.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+
+from mailback.store import codec
+from mailback.store.records import ScoreEntry, Step
+
+_KEPT_A_DAY = 8
+_DAY_US = 86_400_000_000
+_PUT = (
+    "INSERT INTO score (address_key, step, day, fact, at, cause, suppress_days, needed, window_days)"
+    " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (address_key, step, day, fact) DO UPDATE SET at = min(at, excluded.at),"
+    " cause = excluded.cause, suppress_days = excluded.suppress_days, needed = excluded.needed,"
+    " window_days = excluded.window_days"
+)
+_MOVE = "UPDATE score SET day = ?, at = ? WHERE address_key = ? AND fact = ? AND at > ?"
+_ELSEWHERE = "DELETE FROM score WHERE address_key = ? AND fact = ? AND NOT (step = ? AND day = ?)"
+_IS_HELD = "SELECT 1 FROM score WHERE address_key = ? AND step = 'held' AND fact = ?"
+_SURPLUS = (
+    "DELETE FROM score WHERE address_key = ?1 AND step = ?2 AND day = ?3 AND fact IN (SELECT fact FROM score"
+    f" WHERE address_key = ?1 AND step = ?2 AND day = ?3 ORDER BY at, cause, fact LIMIT -1 OFFSET {_KEPT_A_DAY})"
+)
+_COUNTS = "SELECT 1 FROM score WHERE address_key = ? AND step = 'bounce' LIMIT 1"
+LEDGER = (
+    "SELECT address_key, step, at, fact, cause, suppress_days, needed, window_days FROM score"
+    " WHERE address_key = ? ORDER BY at, step, fact"
+)
+
+
+def enter(connection: sqlite3.Connection, entry: ScoreEntry) -> None:
+    """Add a fact; one that is known already stays one, at its earliest time, with what this report tells of it."""
+    key, step, fact, day = entry.address_key, entry.step, entry.fact, entry.day
+    if connection.execute(_IS_HELD, (key, fact)).fetchone():
+        return
+    if fact != entry.cause:
+        connection.execute(_ELSEWHERE, (key, fact, step, day))
+    at = codec.ticks(entry.at)
+    numbers = (entry.suppress_days, entry.needed, entry.window_days)
+    connection.execute(_PUT, (key, step, day, fact, at, entry.cause, *numbers))
+    connection.execute(_SURPLUS, (key, step, day))
+
+
+def backdate(connection: sqlite3.Connection, key: str, fact: str, at: datetime) -> None:
+    """Move an event to an earlier time, which another report of the same told."""
+    ticks = codec.ticks(at)
+    connection.execute(_MOVE, (ticks // _DAY_US, ticks, key, fact, ticks))
+
+
+def withdraw(connection: sqlite3.Connection, key: str, fact: str) -> None:
+    """Take an event out: a better report says that it was nothing of the kind."""
+    connection.execute("DELETE FROM score WHERE address_key = ? AND fact = ?", (key, fact))
+
+
+def hold(connection: sqlite3.Connection, key: str, fact: str) -> None:
+    """Let a bounce count no more until somebody has looked; its line stays."""
+    connection.execute(
+        "UPDATE score SET step = 'held' WHERE address_key = ? AND step = 'bounce' AND fact = ?", (key, fact)
+    )
+
+
+def counts(connection: sqlite3.Connection, key: str) -> bool:
+    """Whether anything stands against an address at all; most have nothing."""
+    return connection.execute(_COUNTS, (key,)).fetchone() is not None
+
+
+def entries_of(rows: Iterable[codec.Row]) -> list[ScoreEntry]:
+    """The records behind rows of `LEDGER`."""
+    return [
+        ScoreEntry(key, Step(step), codec.moment(at), fact, cause, suppress_days, needed, window_days)
+        for key, step, at, fact, cause, suppress_days, needed, window_days in rows
+    ]
+
+
+def ledger(connection: sqlite3.Connection, key: str) -> list[ScoreEntry]:
+    """Every line about an address, oldest first."""
+    return entries_of(connection.execute(LEDGER, (key,)))
+
+
+def forget(connection: sqlite3.Connection, before: datetime) -> int:
+    """Remove lines from before that time; how many there were."""
+    return connection.execute("DELETE FROM score WHERE at < ?", (codec.ticks(before),)).rowcount
