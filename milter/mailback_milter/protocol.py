@@ -54,6 +54,7 @@ class Step:
 
     NO_CONNECT = 0x01
     NO_UNKNOWN = 0x100
+    NO_DATA = 0x200
     NO_END_OF_HEADER = 0x40
     SKIP_ALLOWED = 0x400
     QUIET_HEADER = 0x80

@@ -1,14 +1,14 @@
 """One connection from the MTA: what each step of the milter protocol is answered. No socket, no clock, no thread.
 
-A message on its way out is answered at RCPT, and at its end, once the journal's entry is committed; of its body we are
-sent the beginning only. Where there is no journal, it is answered at DATA, and nothing of it is sent to us. With signed
+A message on its way out is answered at RCPT, and at its end, once the journal's entry is committed; of its body the
+beginning is kept. Where there is no journal, it is answered at DATA, and nothing of it is sent to us. With signed
 return paths it leaves under another envelope sender.
 
 A message that comes in is collected, byte for byte as it stood on the wire (SMFIP_HDR_LEADSPC; line ends CRLF), given
 to the engine at the end, and tagged; fields that only we may write are removed: our tags, and authentication results
-under our name. What the MTA need not wait for is negotiated to go without an answer, what we do
-not need is negotiated away, and macros are asked for by name (SMFIF_SETSYMLIST), so `milter_*_macros` in main.cf need
-no change.
+under our name. What the MTA need not wait for is negotiated to go without an answer (each answer costs both sides a
+change of process, more than all that is computed for it), what we do not need is negotiated away, and macros are asked
+for by name (SMFIF_SETSYMLIST), so `milter_*_macros` in main.cf need no change.
 
 Where nobody waits for an answer at RCPT (mail from sendmail(1), reports of Postfix itself) there is none but at the end
 of the message. Measured with Postfix 3.7: a temporary failure there leaves the file in maildrop or the bounced message
@@ -70,8 +70,8 @@ _STEPS = (
     | Step.QUIET_HELO
     | Step.QUIET_MAIL
     | Step.QUIET_HEADER
+    | Step.QUIET_BODY
     | Step.LEADING_SPACE
-    | Step.SKIP_ALLOWED
 )
 # The macros that we read, by the stage at which they are known. All the others are turned off.
 _MACROS = (
@@ -88,6 +88,7 @@ _QUIET = {
     Command.HELO: Step.QUIET_HELO,
     Command.MAIL: Step.QUIET_MAIL,
     Command.HEADER: Step.QUIET_HEADER,
+    Command.BODY: Step.QUIET_BODY,
 }
 """Commands that are not answered where the step was negotiated."""
 
@@ -131,6 +132,12 @@ class Rules:
         readdresses = _RESTORING if self.readdresses else 0
         withholds = Action.REMOVE_RECIPIENT if self.outgoing is not None and self.outgoing.reads_header else 0
         return _ACTIONS | signs | readdresses | withholds
+
+    @property
+    def steps(self) -> int:
+        """How we ask the MTA to shorten the conversation. DATA is of use only where a message that goes out need not be
+        seen: see `Session._data`."""
+        return _STEPS | (Step.NO_DATA if self.outgoing is not None else 0)
 
 
 class Sending(NamedTuple):
@@ -241,7 +248,9 @@ class Session:
         """Of what the MTA offers take what we need."""
         version, actions, steps = protocol.opening(data)
         self._actions = actions & self._rules.actions
-        self._steps = steps & _STEPS
+        self._steps = steps & self._rules.steps
+        if not self._steps & Step.QUIET_BODY:
+            self._steps |= steps & Step.SKIP_ALLOWED
         if not self._actions & Action.CHOOSE_MACROS:
             return protocol.negotiated(version, self._actions, self._steps, ())
         self._steps |= steps & Step.NO_CONNECT  # all that it tells is among the macros

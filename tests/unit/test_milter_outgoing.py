@@ -61,7 +61,7 @@ class Mta:
         self.session = Session(rules)
         opened = self.session.take(Command.NEGOTIATE, struct.pack("!III", 6, actions, steps))
         assert isinstance(opened, bytes)
-        self.actions = struct.unpack_from("!II", opened, 5)[1]
+        _, self.actions, self.steps = struct.unpack_from("!III", opened, 5)
 
     def mail(self, sender: str, *recipients: str, **macros: str) -> list[bytes]:
         """MAIL and RCPT; what each recipient was answered."""
@@ -136,17 +136,28 @@ def test_of_the_body_only_the_beginning_is_taken(rules: Rules) -> None:
     mta = Mta(rules)
     mta.out("ada@receiver.test")
     sending = mta.end(body=b"word " * 13_000)
-    assert mta.body == protocol.SKIP
+    assert mta.body == protocol.SILENCE
     assert isinstance(sending, Sending)
     assert sending.entry.text is not None
     assert len(sending.entry.text) <= 2048
+
+
+def test_an_mta_that_wants_an_answer_to_each_piece_of_the_body_is_told_to_skip_the_rest(rules: Rules) -> None:
+    mta = Mta(rules, steps=EVERYTHING & ~Step.QUIET_BODY)
+    mta.out("ada@receiver.test")
+    assert isinstance(mta.end(), Sending)
+    assert mta.body == protocol.SKIP
+
+
+def test_a_message_that_must_be_remembered_needs_no_answer_at_data(rules: Rules) -> None:
+    assert Mta(rules).steps & Step.NO_DATA
+    assert not Mta(replace(rules, outgoing=None)).steps & Step.NO_DATA
 
 
 def test_where_no_text_is_kept_the_body_is_not_even_looked_at(rules: Rules, store: Store) -> None:
     mta = Mta(replace(rules, outgoing=Outgoing(store, PATHS, OriginalNames(), 0)))
     mta.out("ada@receiver.test")
     sending = mta.end()
-    assert mta.body == protocol.SKIP
     assert isinstance(sending, Sending)
     assert sending.entry.text is None
 

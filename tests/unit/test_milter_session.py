@@ -43,7 +43,6 @@ from tests.support.mta import (
     NO_END_OF_HEADER,
     NO_UNKNOWN,
     QUIET,
-    SKIP,
     Mta,
     wire,
 )
@@ -121,7 +120,7 @@ def raw(message: dict[str, Any]) -> bytes:
 
 def test_postfix_is_asked_for_as_little_as_possible(mta: Mta) -> None:
     quiet = sum(QUIET.values())
-    assert mta.steps == NO_CONNECT | NO_END_OF_HEADER | NO_UNKNOWN | SKIP | LEADING_SPACE | quiet
+    assert mta.steps == NO_CONNECT | NO_END_OF_HEADER | NO_UNKNOWN | LEADING_SPACE | quiet
     assert mta.actions == ADD | CHANGE | HOLD | MACROS
     assert mta.asked["mail"] == "i {daemon_name} {auth_authen} {client_addr} {client_name}"
     assert mta.asked["end of message"] == "i"
@@ -232,7 +231,7 @@ def test_two_messages_of_one_session_do_not_mix(worker: Worker, mta: Mta) -> Non
     assert raw(second) == raw(third) == b"Subject: hello\r\n\r\nhello\r\n"
 
 
-def test_past_the_limit_the_rest_is_not_even_sent(tmp_path: Path) -> None:
+def test_past_the_limit_the_rest_is_not_kept(tmp_path: Path) -> None:
     with serving(tmp_path / "small", max_message_bytes="1024") as small:
         mta = Mta(small.path)
         mta.helo()
@@ -241,7 +240,7 @@ def test_past_the_limit_the_rest_is_not_even_sent(tmp_path: Path) -> None:
         mta.data()
         mta.header("Subject", b" large")
         assert mta.body(b"x" * 1000) == b"c"
-        assert mta.body(b"y" * 1000) == b"s"
+        assert mta.body(b"y" * 1000) == b"c"
         assert mta.end()[-1] == (b"c", b"")
         mta.close()
         assert len(raw(small.messages()[-1])) == 1024 + len(b"\r\n")
@@ -472,8 +471,8 @@ def test_packets_may_come_in_any_pieces(worker: Worker) -> None:
     )  # fmt: skip
     for octet in conversation:
         mta.socket.sendall(bytes([octet]))
-    said = [mta.receive()[0] for _ in range(6)]
-    assert said == [b"c", b"c", b"c", b"i", b"i", b"c"]
+    said = [mta.receive()[0] for _ in range(5)]
+    assert said == [b"c", b"c", b"i", b"i", b"c"]
     mta.close()
     assert raw(worker.messages()[-1]) == b"Subject: pieces\r\n\r\nx\r\n"
 
