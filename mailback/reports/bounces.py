@@ -99,7 +99,7 @@ def _fill_from_text(report: Report, reading: Reading, facts: Facts) -> None:
         if not failure.diagnostic or failure.diagnostic.isdigit():
             failure.diagnostic = diagnostic.tidy(told.text)
         failure.smtp_code = failure.smtp_code or said.smtp_code
-        if failure.status is None or (said.smtp_code is not None and diagnostic.is_vague(failure.status)):
+        if failure.status is None or (said.smtp_code is not None and failure.status.endswith(".0")):
             failure.status = diagnostic.settle(failure.status, said.status, said.smtp_code)
 
 
@@ -235,6 +235,12 @@ def _kind_of_words(facts: Facts, reading: Reading, text_says: Set[str], *, liste
         return Kind.DELIVERED
     if listed or "failed_subjects" in subject_says:
         return Kind.BOUNCE
+    if (
+        facts.null_sender
+        and "failed_texts" in text_says
+        and any(m.standing <= Standing.OBJECT for m in reading.mentions)
+    ):
+        return Kind.BOUNCE  # a filter that writes under an ordinary name
     if facts.daemon or "multipart/report" in facts.types or originals.returned_part(facts.message) is not None:
         if "failed_texts" in text_says:
             return Kind.BOUNCE

@@ -105,8 +105,9 @@ class Dialects:
         return not lower.isascii() and says(lower, self.contact_pieces)
 
     def is_role(self, address: str) -> bool:
-        """True for addresses of machines and help desks."""
-        return address.lower().startswith(self.roles)
+        """True for addresses of machines and help desks, and those that a mailing-list server writes from."""
+        lower = address.lower()
+        return lower.startswith(self.roles) or lower.partition("@")[0].endswith(self.list_endings)
 
     def server(self, told: Set[str], mailer: str) -> str | None:
         """The name of the dialect, for the evidence: by the servers whose phrases the text has, and by X-Mailer."""

@@ -77,7 +77,7 @@ class Reasons:
         block = self._text[mention.end : min(following, mention.end + 2 * _CAP)]
         for number, piece in enumerate(_BLANK_LINE.split(block, maxsplit=2)[:2]):
             told = piece.strip(_EDGES)
-            if any(map(str.isalnum, told)):  # not the full stop after an address that ends a sentence
+            if _says_something(told):
                 return reason(told[:_CAP]), number == 0
         return _NOTHING, False
 
@@ -114,6 +114,12 @@ class Reasons:
     @cached_property
     def _beginning(self) -> Reason:
         return reason(self._text.strip()[:_CAP])
+
+
+def _says_something(piece: str) -> bool:
+    """Not the full stop after an address that ends a sentence, nor the rest of a list of addresses."""
+    words = [word for word in piece.split() if "@" not in word] if "@" in piece else (piece,)
+    return any(any(map(str.isalnum, word)) for word in words)
 
 
 def failure(
