@@ -52,7 +52,9 @@ def events(
 
     With --json one line an event, all of them unless limited, with the keys id, at, kind, recipient, type, subcategory,
     provenance, action, source and message_id. That is the Message-ID of the message it is about: yours where a report
-    returns it, else that of the message itself.
+    returns it, else that of the message itself. Replies and automatic answers have a key reply too: intent, confidence,
+    runner_up, runner_up_confidence, flags, route, due_at, return_date, follow_up_date, new_contact, language, safety
+    and owner.
     """
     from mailback.bounce.taxonomy import Kind, Subcategory, Type
 
@@ -102,11 +104,18 @@ def to_dict(event: Event) -> dict[str, object]:
         "action": event.action,
         "source": event.source,
         "message_id": event.original_message_id or event.report_message_id,
-    }
+    } | ({"reply": _reply(event)} if event.intent else {})
+
+
+def _reply(event: Event) -> dict[str, object]:
+    """What was read in a reply."""
+    told = {"intent": event.intent, "confidence": event.confidence, "route": event.route, "due_at": iso(event.due_at)}
+    return told | (event.reply or {})
 
 
 def _row(event: Event) -> list[object]:
     return [
-        when(event.at), event.id, event.kind, event.recipient, event.type, event.subcategory, event.provenance,
+        when(event.at), event.id, event.kind, event.recipient, event.type or event.intent, event.subcategory,
+        event.provenance,
         event.action, event.source,
     ]  # fmt: skip

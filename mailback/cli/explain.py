@@ -35,6 +35,13 @@ _CHANGE_COLUMNS = (
 )  # fmt: skip
 
 
+_REPLY_COLUMNS = (
+    Column("event", "dim", wraps=False), Column("intent", "bold", wraps=False), Column("or", wraps=False),
+    Column("flags"), Column("route", wraps=False), Column("due (UTC)", wraps=False), Column("told"),
+    Column("safety", wraps=False), Column("owner", "cyan"),
+)  # fmt: skip
+
+
 @click.command()
 @config_option
 @json_option
@@ -65,6 +72,9 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
         return
     if explanation.events:
         table(_EVENT_COLUMNS, map(_event_row, explanation.events), title="what happened")
+        replies = [event for event in explanation.events if event.reply is not None]
+        if replies:
+            table(_REPLY_COLUMNS, map(_reply_row, replies), title="what was answered")
         table(EVIDENCE_COLUMNS, evidence_rows(explanation), title="why it was told so")
         if explanation.score:
             table(SCORE_COLUMNS, score_rows(explanation, rules), title="what counts against it")
@@ -97,10 +107,25 @@ def _state(suppression: Suppression) -> str:
 
 
 def _event_row(event: Event) -> list[object]:
-    cause = "/".join(filter(None, (event.type, event.subcategory)))
+    cause = "/".join(filter(None, (event.type or event.intent, event.subcategory)))
     return [
         when(event.at), event.id, event.kind, cause, _two_digits(event.confidence), event.provenance, event.action,
         _said(event),
+    ]  # fmt: skip
+
+
+def _reply_row(event: Event) -> list[object]:
+    """What was read in a reply, but for its text."""
+    reply = event.reply or {}
+    runner_up, safety = reply.get("runner_up"), reply.get("safety")
+    told = {"language": "in", "return_date": "back", "follow_up_date": "again", "new_contact": "instead"}
+    flags = reply.get("flags")
+    return [
+        event.id, event.intent, f"{runner_up} {_two_digits(reply.get('runner_up_confidence'))}" if runner_up else None,
+        ", ".join(map(str, flags)) if isinstance(flags, list) else None, event.route,
+        when(event.due_at) if event.due_at else None,
+        "; ".join(f"{word} {reply[name]}" for name, word in told.items() if reply.get(name)),
+        safety.get("verdict") if isinstance(safety, dict) else None, reply.get("owner"),
     ]  # fmt: skip
 
 

@@ -50,6 +50,7 @@ COMMANDS: dict[str, Place] = {
     "ingest": Place(
         "ingest", "ingest", "Other ways in: Postfix's log, mailboxes, tables of deliveries, opens and clicks."
     ),
+    "next": Place("next", "next_", "Tell the next best action for a contact: stop, escalate, reply, wait or nudge."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "rules": Place("rules", "rules", "The rules of bounces: what they do not name yet, a trial of new ones, a lint."),
     "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),

@@ -3,7 +3,8 @@
     injection_risk        text that speaks to a machine that reads the mail, not to us; hidden text is looked at too
     adversarial_position  legal or security words in the body only, beside a request: it asks *about* such matters
     thread_anomaly        it has nothing to do with the thread: it turns legal, to security or to billing where nothing
-                          before was, in none of the words of before; or it answers mail that went to somebody else
+                          before was, in none of the words of before; or somebody else than it went to asks for what
+                          has consequences (an opt-out, another contact, law, security, billing)
 
 `conflicting_intents` and `low_confidence` are raised by the routing, which compares confidences. Words are data:
 `replies_flags.toml`. Linear in the text, of which the beginning is read.
@@ -41,6 +42,9 @@ _LONG_WORD = 5  # letters; shorter words are shared by all texts
 _FEW_WORDS = 4  # a shorter text says too little about what it belongs to
 _SENSITIVE = frozenset({Intent.LEGAL, Intent.SECURITY})
 _TURNS = _SENSITIVE | {Intent.BILLING}
+_NOT_FOR_STRANGERS = _TURNS | {Intent.UNSUBSCRIBE, Intent.REFERRAL}
+"""What is not taken from somebody who answers mail that went to somebody else; people do answer from their other
+address, and may ask or be interested there."""
 _TAG = re.compile(r"<(?:!--|/?[a-z!][^<>]{0,2000}>?)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{5,40}")
 _ENDS = re.compile(r"[.!?\n。！？]")
@@ -114,7 +118,7 @@ def of_reply(
     checks = (
         (Flag.ADVERSARIAL_POSITION, _adversarial(answer, rules, intents)),
         (Flag.INJECTION_RISK, any(injected(text, rules) for text in _everything(message))),
-        (Flag.THREAD_ANOMALY, answer.stranger or _turns(answer, intents)),
+        (Flag.THREAD_ANOMALY, _strange(answer) or _turns(answer, intents)),
     )
     return tuple(flag for flag, raised in checks if raised)
 
@@ -151,6 +155,10 @@ def _adversarial(answer: Answer, rules: FlagRules, intents: IntentRules) -> bool
     if not _tells(answer.reading, _SENSITIVE) or not rules.requests.search(" ".join(fold(answer.text[:4000]).split())):
         return False
     return not _tells(intent.read("", answer.subject, (), intents), _SENSITIVE)
+
+
+def _strange(answer: Answer) -> bool:
+    return answer.stranger and answer.reading.intent in _NOT_FOR_STRANGERS
 
 
 def _turns(answer: Answer, intents: IntentRules) -> bool:

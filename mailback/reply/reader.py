@@ -162,7 +162,9 @@ def read(
     automatic = report.kind is Kind.AUTO_REPLY
     found_contact = contact.named(new, sender, known.us.domains)
     reading = _automatic(report, found_contact) if automatic else intent.read(new, subject, thread, rules=rules.intent)
-    verdict = safety.assess(message, known.us, authentication_failed=known.authentication_failed, rules=rules.safety)
+    verdict = safety.assess(
+        message, known.us, authentication_failed=known.authentication_failed, new=new, rules=rules.safety
+    )
     answer = flags.Answer(new, subject, thread, reading, stranger=known.stranger and not automatic)
     raised = flags.of_reply(message, answer, rules.flags, rules.intent)
     routed = _routed(report, reading, verdict, raised, rules.routes)

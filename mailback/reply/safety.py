@@ -111,15 +111,23 @@ NOBODY = Known()
 
 
 def assess(
-    message: Message, known: Known = NOBODY, *, authentication_failed: bool = False, rules: SafetyRules | None = None
+    message: Message,
+    known: Known = NOBODY,
+    *,
+    authentication_failed: bool = False,
+    new: str | None = None,
+    rules: SafetyRules | None = None,
 ) -> Safety:
-    """The verdict on a message; `authentication_failed` where DMARC, or both SPF and DKIM, failed."""
+    """The verdict on a message; `authentication_failed` where DMARC, or both SPF and DKIM, failed.
+
+    `new` is what is new in a reply: links in what it quotes are likely our own, which lead through a counter of clicks.
+    """
     signs = list(_attachments(message, rules or shipped()))
     name, sender = parseaddr(message.header("from"))
     domain = address.domain(sender)
     if address.key(sender) not in known.allowed and domain not in known.allowed:
         doubt = _AUTH_FAILED if authentication_failed else 0.0
-        others = [*_links(message), *_posing(name, domain, known)]
+        others = [*_links(message, new), *_posing(name, domain, known)]
         signs += [(verdict, min(1.0, score + doubt), says) for verdict, score, says in others]
     if not signs:
         return Safety(Verdict.CLEAN, 0.0, ())
@@ -163,18 +171,23 @@ def _members(part: Part, rules: SafetyRules) -> Iterator[_Sign]:
         yield Verdict.MALWARE, 0.9, "executable_in_archive"
 
 
-def _links(message: Message) -> Iterator[_Sign]:
-    """Links that show one host and lead to another."""
+def _links(message: Message, new: str | None) -> Iterator[_Sign]:
+    """Links that show one host and lead to another; in a quotation they are a sign, and alone no verdict."""
+    quoted = False
     for part in message.parts:
         if part.type != "text/html":
             continue
         for number, link in enumerate(_LINK.finditer(part.text[:_HTML_CAP])):
             if number >= _LINKS:
-                return
+                break
             shown = _SHOWN_HOST.fullmatch(link[2])
             if shown is not None and not _related(shown[1].lower(), link[1].lower().rpartition("@")[2].split(":")[0]):
-                yield Verdict.PHISHING, 0.6, "link_text_mismatch"
-                return
+                if new is None or shown[0].strip() in new:
+                    yield Verdict.PHISHING, 0.6, "link_text_mismatch"
+                    return
+                quoted = True
+    if quoted:
+        yield Verdict.PHISHING, 0.3, "quoted_link_text_mismatch"
 
 
 def _related(one: str, other: str) -> bool:
