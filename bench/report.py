@@ -24,6 +24,7 @@ SCRIPTS = (
     "classify.py",
     "auth.py",
     "returnpath.py",
+    "ingest.py",
     "startup.py",
 )
 
