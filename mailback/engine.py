@@ -29,11 +29,12 @@ from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
 from mailback.bounce.verdict import Verdict
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
-from mailback.observation import Observation, Observed
+from mailback.observation import Interaction, Observation, Observed
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.policy.owners import Owners
 from mailback.policy.routes import AS_ADDRESSED, Delivery, RouteActions
+from mailback.readership import ASKED, Reader, Readership
 from mailback.reply.routing import Route
 from mailback.reports import Vocabulary, vocabulary
 from mailback.reports.dates import date
@@ -64,6 +65,9 @@ _KINDS_READ = frozenset({Kind.REPLY, Kind.AUTO_REPLY})
 """Kinds whose text is read for what it means."""
 
 _SMALL_REPORT = 20  # recipients whose events are written on the door's own loop: some milliseconds of work
+_KINDS_OF_FAILURE = frozenset({Kind.BOUNCE, Kind.DELAY})
+"""Kinds whose verdict what the recipient did with earlier mail has a part in."""
+
 _VERDICTS_TOLD = 10  # header fields a tagged message carries at most, however many recipients a report names
 
 
@@ -87,6 +91,8 @@ class Finding:
     verdict: Verdict
     handling: Handling
     provider: str | None = None
+    reader: Reader | None = None
+    """What the recipient did with earlier mail, where that is known."""
 
     def to_dict(self) -> dict[str, object]:
         verdict, failure = self.verdict, self.failure
@@ -257,12 +263,17 @@ class Knowledge:
         return self.read(parse(raw, self.limits), envelope, lambda *_: (thread, reply.NO_KNOWLEDGE))
 
     def read(
-        self, message: Message, envelope: Envelope | None, ask: Ask, authentication: Authentication | None = None
+        self,
+        message: Message,
+        envelope: Envelope | None,
+        ask: Ask,
+        authentication: Authentication | None = None,
+        readership: Readership | None = None,
     ) -> Classification:
-        """What a message is that was parsed, and perhaps authenticated; `ask` tells what a reply answers. Never
-        raises."""
+        """What a message is that was parsed, and perhaps authenticated; `ask` tells what a reply answers, `readership`
+        what recipients did with earlier mail. Never raises."""
         try:
-            report, findings = self._read(message, envelope)
+            report, findings = self._read(message, envelope, readership)
         except Exception as error:  # a fault in a reader costs the verdict, never the mail
             report, findings = Report(Kind.OTHER, notes=[f"not read: {type(error).__name__} in a reader"]), ()
         answer = self._answer(message, report, ask) if report.kind in _KINDS_READ else None
@@ -278,17 +289,26 @@ class Knowledge:
             report.notes.append(f"not read: {type(error).__name__} in a reader of replies")
             return None
 
-    def _read(self, message: Message, envelope: Envelope | None) -> tuple[Report, tuple[Finding, ...]]:
+    def _read(
+        self, message: Message, envelope: Envelope | None, readership: Readership | None
+    ) -> tuple[Report, tuple[Finding, ...]]:
         report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
         list_id = report.original.list_id if self.handling.tells_lists and report.original else None
-        return report, tuple(self.judge(failure, report, list_id) for failure in report.failures)
+        readers: list[Reader | None] = [None] * len(report.failures)
+        if readership is not None and envelope is not None and report.kind in _KINDS_OF_FAILURE:
+            at = envelope.received_at
+            readers[:ASKED] = [readership.of(failure, at) for failure in report.failures[:ASKED]]
+        told = zip(report.failures, readers, strict=True)
+        return report, tuple(self.judge(failure, report, list_id, reader) for failure, reader in told)
 
-    def judge(self, failure: DeliveryFailure, report: Report, list_id: str | None = None) -> Finding:
+    def judge(
+        self, failure: DeliveryFailure, report: Report, list_id: str | None = None, reader: Reader | None = None
+    ) -> Finding:
         """Why the delivery to one recipient failed, and what the handling rules ask for."""
-        verdict = self.classifier.verdict(failure, report)
+        verdict = self.classifier.verdict(failure, report, reader.engagement if reader is not None else None)
         provider = self.classifier.provider(failure)
         handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
-        return Finding(failure, verdict, handling, provider)
+        return Finding(failure, verdict, handling, provider, reader)
 
 
 @lru_cache(maxsize=1)
@@ -336,6 +356,7 @@ class Engine:
         )
         self._actions = RouteActions.of(settings.replies)
         self._deadlines = queue.Deadlines(bounce=timedelta(hours=settings.review.bounce_due_hours))
+        self._readership = Readership(store, settings.policy.recent_days)
         self._scoring = scoring.Scoring(scoring.rules_of(settings), self._rules, self._guard)
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
@@ -372,7 +393,7 @@ class Engine:
             context = self._conversations.context(envelope, message, report, answered, told)
             return context.thread, context.known
 
-        classification = self._knowledge.read(message, envelope, ask, told)
+        classification = self._knowledge.read(message, envelope, ask, told, self._readership)
         shown = inquiry.shown(envelope, message, classification.report, told) if inquiry and told else None
         if inquiry and inquiry.missed:
             return None
@@ -435,35 +456,53 @@ class Engine:
         return _delivered(outcome, delivery)
 
     def observe(
-        self, observations: Sequence[Observation], then: Callable[[Transaction], None] | None = None
+        self, observations: Sequence[Observation | Interaction], then: Callable[[Transaction], None] | None = None
     ) -> Future[list[Observed]]:
-        """Record what log lines, webhooks or tables say, and decide on each as on a recipient of a bounce.
+        """Record what log lines, webhooks or tables say, and decide on each as on a recipient of a bounce; count opens
+        and clicks.
 
         All of them are one unit of work: either everything is kept or nothing. `then` runs at its end, within the same
         transaction; the place up to which a log was read belongs there. The future resolves, one answer an observation,
         after the group commit.
         """
-        judged = [self._judged(observation) for observation in observations]
+        judged = [one if isinstance(one, Interaction) else self._judged(one) for one in observations]
         large = len(judged) > _SMALL_REPORT
         return self._store.submit(partial(self._write_observed, judged, then), large=large)
 
     def _judged(self, observation: Observation) -> _Judged:
         began = time.perf_counter_ns()
         report = Report(observation.kind, failures=[observation.failure], dialect=observation.dialect)
-        finding = self._knowledge.judge(observation.failure, report, observation.list_id)
+        failed = observation.kind in _KINDS_OF_FAILURE
+        reader = self._readership.of(observation.failure, observation.at) if failed else None
+        finding = self._knowledge.judge(observation.failure, report, observation.list_id, reader)
         event = observation.event()
         _fill_finding(event, finding, observation.identity)
         event.processing_us = (time.perf_counter_ns() - began) // 1000
         return _Judged(observation, event, finding)
 
     def _write_observed(
-        self, judged: Sequence[_Judged], then: Callable[[Transaction], None] | None, transaction: Transaction
+        self,
+        judged: Sequence[_Judged | Interaction],
+        then: Callable[[Transaction], None] | None,
+        transaction: Transaction,
     ) -> list[Observed]:
         """Within the transaction: the batch in its order, then what belongs to it."""
-        answers = [self._write_one_observed(transaction, one) for one in judged]
+        answers = [
+            self._write_interaction(transaction, one)
+            if isinstance(one, Interaction)
+            else self._write_one_observed(transaction, one)
+            for one in judged
+        ]
         if then is not None:
             then(transaction)
         return answers
+
+    def _write_interaction(self, transaction: Transaction, told: Interaction) -> Observed:
+        """An open or a click: counted once, and proof that the mailbox lives."""
+        new = transaction.read_by(address.key(told.recipient), told.what, told.at, told.identity)
+        if new:
+            self._scoring.alive(transaction, told.recipient, told.what.value, told.at)
+        return Observed(None, new=new, decision=None)
 
     def _write_one_observed(self, transaction: Transaction, judged: _Judged) -> Observed:
         event, handling = judged.event, judged.finding.handling
@@ -490,6 +529,8 @@ class Engine:
         the operator; `text`: what a reply says."""
         event.action = decision.action
         recorded = transaction.record(event)
+        if recorded.new and event.kind is Kind.DELIVERED and event.recipient_key is not None:
+            transaction.arrived(event.recipient_key, event.at)
         if recorded.new and handling is not None and handling.alert:
             held[_alert(event)] = None
         if (recorded.new or recorded.better) and decision.suppression is not None:
@@ -634,6 +675,7 @@ def _fill_finding(event: Event, finding: Finding, digest: str) -> None:
     event.confidence = verdict.confidence
     event.risk = verdict.risk.to_dict()
     event.evidence = [evidence.to_dict() for evidence in verdict.evidence]
+    event.engagement = dict(finding.reader.kept) if finding.reader is not None else None
     event.identity = _identity(event, event.kind, digest)
 
 

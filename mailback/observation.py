@@ -17,7 +17,7 @@ from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.envelope import Source
 from mailback.reports.report import DeliveryFailure
 from mailback.store.ids import new_id
-from mailback.store.records import Event
+from mailback.store.records import Event, Reading
 
 if TYPE_CHECKING:
     from mailback.policy.decision import Decision
@@ -84,11 +84,22 @@ class Observation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """Somebody opened a message of ours, or followed a link in it; no event, yet counted by address."""
+
+    at: datetime
+    what: Reading
+    recipient: str
+    identity: str
+    """What makes two reports of it one: an id of whoever tells it, or all that its row says."""
+
+
 class Observed(NamedTuple):
     """What became of an observation."""
 
     event_id: str | None
-    """None: it was about somebody else's mail, and nothing was recorded."""
+    """None: it was about somebody else's mail, and nothing was recorded; or it was an open or a click."""
     new: bool
     """False also where the same outcome was known already, by whatever way."""
     decision: Decision | None

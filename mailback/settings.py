@@ -821,6 +821,15 @@ class PolicySettings(Section):
     min_confidence: float = Field(
         0.6, ge=0, le=1, description="Verdicts below this confidence do nothing that cannot be undone."
     )
+    recent_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description=(
+            "Days after an open or a click within which somebody counts as a recent reader, whose mailbox has hardly "
+            "gone whatever a server says."
+        ),
+    )
     unproven_per_hour: int = Field(
         2000,
         ge=0,

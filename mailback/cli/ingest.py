@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailback.bounce.taxonomy import Kind
 from mailback.cli.errors import CommandError
 from mailback.cli.options import config_option, json_option, load_settings
 from mailback.cli.out import Column, complain, json_line, progress, safe, say, table
@@ -102,13 +101,13 @@ def postfix_log(
 def _told(feed: Feed) -> dict[str, object]:
     """Counts as scripts read them."""
     return {
-        "outcomes": {kind.value: count for kind, count in sorted(feed.told.items())},
-        "new": {kind.value: count for kind, count in sorted(feed.new.items())},
+        "outcomes": dict(sorted(feed.told.items())),
+        "new": dict(sorted(feed.new.items())),
     }
 
 
 def _show(feed: Feed) -> None:
-    rows = [[kind.value, feed.told[kind], feed.new[kind]] for kind in Kind if feed.told[kind]]
+    rows = [[name, count, feed.new[name]] for name, count in sorted(feed.told.items())]
     table(_COLUMNS, rows, empty="no outcomes")
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from mailback.bounce.taxonomy import Kind
-from mailback.observation import Observation, Observed
+from mailback.observation import Interaction, Observation, Observed
 from mailback.store.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from mailback.engine import Engine
     from mailback.store import Transaction
 
+Fact = Observation | Interaction
 Then = Callable[["Transaction"], None]
 
 
@@ -29,17 +29,17 @@ class Feed:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._under_way: tuple[Sequence[Observation], Then, Future[list[Observed]]] | None = None
-        self.told: Counter[Kind] = Counter()
-        """Outcomes by kind."""
-        self.new: Counter[Kind] = Counter()
+        self._under_way: tuple[Sequence[Fact], Then, Future[list[Observed]]] | None = None
+        self.told: Counter[str] = Counter()
+        """Outcomes by kind, opens and clicks."""
+        self.new: Counter[str] = Counter()
         """Those of them that were not known yet."""
         self.not_ours = 0
         self.failed = 0
         self.notes: Counter[str] = Counter()
         """What the operator should hear: alerts, suppressions held back."""
 
-    def send(self, observations: Sequence[Observation], then: Then) -> None:
+    def send(self, observations: Sequence[Fact], then: Then) -> None:
         """Hand a batch over and return when the one before is durable. Raises StoreUnavailable for that one."""
         try:
             future = self._engine.observe(observations, then)
@@ -57,7 +57,7 @@ class Feed:
         if before is not None:
             self._settle(*before)
 
-    def _settle(self, observations: Sequence[Observation], then: Then, future: Future[list[Observed]]) -> None:
+    def _settle(self, observations: Sequence[Fact], then: Then, future: Future[list[Observed]]) -> None:
         try:
             answers = future.result()
         except StoreUnavailable:
@@ -67,7 +67,7 @@ class Feed:
         else:
             self._count(observations, answers)
 
-    def _singly(self, observations: Sequence[Observation], then: Then) -> None:
+    def _singly(self, observations: Sequence[Fact], then: Then) -> None:
         for observation in observations:
             try:
                 answers = self._engine.observe([observation]).result()
@@ -79,12 +79,16 @@ class Feed:
                 self._count([observation], answers)
         self._engine.observe([], then).result()
 
-    def _count(self, observations: Sequence[Observation], answers: Sequence[Observed]) -> None:
+    def _count(self, observations: Sequence[Fact], answers: Sequence[Observed]) -> None:
         for observation, answer in zip(observations, answers, strict=True):
-            if answer.event_id is None:
+            if isinstance(observation, Interaction):
+                name = observation.what.value
+            elif answer.event_id is None:
                 self.not_ours += 1
                 continue
-            self.told[observation.kind] += 1
-            self.new[observation.kind] += answer.new
+            else:
+                name = observation.kind.value
+            self.told[name] += 1
+            self.new[name] += answer.new
             if answer.notes:
                 self.notes.update(answer.notes)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import checking, journal, places, sqlite, waves
+from mailback.store import checking, engagement, journal, places, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.batches import Batches, Report
@@ -28,7 +28,18 @@ from mailback.store.lookup import SuppressionLookup
 from mailback.store.loop_writer import LoopWriter
 from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads, ReviewFilter
-from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Place, Review, Stats, Suppression, Wave
+from mailback.store.records import (
+    AuditEntry,
+    Engagement,
+    Event,
+    Explanation,
+    JournalEntry,
+    Place,
+    Review,
+    Stats,
+    Suppression,
+    Wave,
+)
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Writer
 
@@ -169,6 +180,10 @@ class Store:
         ).result():
             total += removed
         return total
+
+    def engagement(self, key: str) -> Engagement | None:
+        """What a recipient (`address.key`) did with our mail: arrived, opened, clicked; None where nothing is known."""
+        return engagement.find(self._readers.fetch, key)
 
     def place(self, name: str) -> Place | None:
         """How far something was read; None where it never was."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any
@@ -245,6 +245,46 @@ class JournalEntry:
     """The beginning of the visible text, for whoever reads the answer to it."""
     id: int | None = None
     """Set by the store."""
+
+
+class Reading(StrEnum):
+    """What shows that somebody looks at our mail."""
+
+    OPEN = "open"
+    CLICK = "click"
+
+
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """What one recipient did with our mail."""
+
+    address_key: str
+    sent: int
+    """Messages that arrived."""
+    opens: int
+    clicks: int
+    last_sent: datetime | None
+    last_open: datetime | None
+    last_click: datetime | None
+
+    @property
+    def last(self) -> datetime | None:
+        """When the recipient last opened or clicked."""
+        return max(filter(None, (self.last_open, self.last_click)), default=None)
+
+    def is_recent(self, now: datetime, days: int) -> bool:
+        """Whether the recipient opened or clicked within so many days before `now`: a reader whom to be patient with.
+
+        A clock that runs ahead does no harm: what is later than `now` is recent as well.
+        """
+        return self.last is not None and self.last >= now - timedelta(days=days)
+
+    def to_dict(self) -> dict[str, object]:
+        """As an event keeps it."""
+        return {
+            "sent": self.sent, "opens": self.opens, "clicks": self.clicks,
+            "last": self.last.isoformat().replace("+00:00", "Z") if self.last else None,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

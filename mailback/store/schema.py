@@ -16,6 +16,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -202,6 +203,31 @@ wave_member = Table(
     Column("event_id", String(26), nullable=False),
     Column("suppression", Text, nullable=False, comment="JSON"),
     PrimaryKeyConstraint("wave_id", "address_key", "scope"),
+    sqlite_with_rowid=False,
+)
+
+# What recipients did with our mail: sums and latest times, so no order of arrival changes them.
+engagement = Table(
+    "engagement",
+    metadata,
+    Column("address_key", Text, nullable=False),
+    Column("sent", BigInteger, nullable=False),
+    Column("opens", BigInteger, nullable=False),
+    Column("clicks", BigInteger, nullable=False),
+    Column("last_sent", BigInteger),
+    Column("last_open", BigInteger),
+    Column("last_click", BigInteger),
+    PrimaryKeyConstraint("address_key"),
+    sqlite_with_rowid=False,
+)
+
+# Hashes of the opens and clicks that were counted.
+engagement_fact = Table(
+    "engagement_fact",
+    metadata,
+    Column("identity", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("identity"),
     sqlite_with_rowid=False,
 )
 

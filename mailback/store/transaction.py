@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from mailback import address
 from mailback.bounce.taxonomy import Action, Provenance, Type
 from mailback.store import audit as trail
-from mailback.store import codec, journal, places, precedence, reviews, scores, waves
+from mailback.store import codec, engagement, journal, places, precedence, reviews, scores, waves
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
-from mailback.store.records import GONE, Event, JournalEntry, Place, ScoreEntry, Step, Suppression
+from mailback.store.records import GONE, Engagement, Event, JournalEntry, Place, Reading, ScoreEntry, Step, Suppression
 
 _LONGEST_IDENTITY = 200
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
@@ -173,6 +173,18 @@ class Transaction:
     def sent_to(self, key: str, since: datetime, until: datetime, most: int) -> list[JournalEntry]:
         """What went to a recipient in a period, the latest first; each entry tells that recipient only."""
         return journal.by_recipient(self._fetch, key, since, until, most)
+
+    def engagement(self, key: str) -> Engagement | None:
+        """What a recipient did with our mail; None where nothing is known."""
+        return engagement.find(self._fetch, key)
+
+    def arrived(self, key: str, at: datetime) -> None:
+        """Count a message that arrived; called once for each event that says so."""
+        engagement.arrived(self._connection, key, at)
+
+    def read_by(self, key: str, what: Reading, at: datetime, identity: str) -> bool:
+        """Count an open or a click; False where the one of this identity was counted before."""
+        return engagement.read(self._connection, key, what, at, identity)
 
     def place(self, name: str) -> Place | None:
         """How far something was read; see `places`."""

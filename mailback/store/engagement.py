@@ -1,0 +1,58 @@
+"""What recipients did with our mail: messages that arrived, opens, clicks, the last of each, by address.
+
+Counts are sums of facts, each counted once, and times the latest of each: no order of arrival, no file read twice and
+no crash changes them. That a message arrived is an event, which is known by its identity; opens and clicks are no
+events, so their identities are kept here, as hashes that name nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from datetime import datetime
+
+from mailback.store import codec
+from mailback.store.journal import Fetch
+from mailback.store.records import Engagement, Reading
+
+_FIND = (
+    "SELECT address_key, sent, opens, clicks, last_sent, last_open, last_click FROM engagement WHERE address_key = ?"
+)
+_SEEN = "INSERT INTO engagement_fact (identity, at) VALUES (?, ?) ON CONFLICT (identity) DO NOTHING"
+_COLUMNS = {"sent": "sent", Reading.OPEN: "opens", Reading.CLICK: "clicks"}
+
+
+def _add(column: str, last: str) -> str:
+    return (
+        f"INSERT INTO engagement (address_key, sent, opens, clicks, {last})"
+        f" VALUES (?, {int(column == 'sent')}, {int(column == 'opens')}, {int(column == 'clicks')}, ?)"
+        f" ON CONFLICT (address_key) DO UPDATE SET {column} = {column} + 1,"
+        f" {last} = max(coalesce({last}, excluded.{last}), excluded.{last})"
+    )
+
+
+_ADD = {what: _add(column, f"last_{what}") for what, column in _COLUMNS.items()}
+
+
+def find(fetch: Fetch, key: str) -> Engagement | None:
+    """What is known of an address; None where nothing is."""
+    rows = fetch(_FIND, (key,))
+    if not rows:
+        return None
+    _, sent, opens, clicks, *last = rows[0]
+    return Engagement(key, sent, opens, clicks, *map(codec.optional_moment, last))
+
+
+def arrived(connection: sqlite3.Connection, key: str, at: datetime) -> None:
+    """One more message that arrived; called once for each event."""
+    connection.execute(_ADD["sent"], (key, codec.ticks(at)))
+
+
+def read(connection: sqlite3.Connection, key: str, what: Reading, at: datetime, identity: str) -> bool:
+    """One more open or click; False where this one was counted before."""
+    ticks = codec.ticks(at)
+    hashed = hashlib.sha256(f"{what}\0{identity}".encode("utf-8", "surrogatepass")).digest()[:16]
+    if connection.execute(_SEEN, (hashed, ticks)).rowcount != 1:
+        return False
+    connection.execute(_ADD[what], (key, ticks))
+    return True
