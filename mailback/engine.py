@@ -21,7 +21,19 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import address, belief, conversation, guard, reply, reports, returnpath, scoring
+from mailback import (
+    address,
+    belief,
+    breakers,
+    conversation,
+    guard,
+    hosting,
+    reply,
+    reports,
+    returnpath,
+    scoring,
+    senders,
+)
 from mailback.auth.authres import FIELD
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
@@ -30,6 +42,7 @@ from mailback.bounce.verdict import Verdict
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
 from mailback.observation import Interaction, Observation, Observed
+from mailback.policy.breaker_rules import BreakerRules
 from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.policy.owners import Owners
@@ -222,6 +235,9 @@ class Knowledge:
     recipient_cap: int = reports.RECIPIENT_CAP
     return_paths: returnpath.ReturnPaths | None = None
     """None where return paths are not signed."""
+    breakers: BreakerRules = field(default_factory=BreakerRules)
+    hosting: hosting.Hosting | None = None
+    """Who runs the mail of recipients' domains; set where there is a store that knows."""
     replies: reply.ReplyRules | None = None
     """None: what ships, read when the first reply comes."""
     speakers: Speakers = field(default_factory=Speakers)
@@ -256,6 +272,7 @@ class Knowledge:
             replies=reply.ReplyRules.load(directories),
             speakers=Speakers.load(directories),
             owners=Owners.load(directories, settings.replies.default_owner),
+            breakers=BreakerRules.load(directories),
         )
 
     def classify(self, raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
@@ -306,7 +323,7 @@ class Knowledge:
     ) -> Finding:
         """Why the delivery to one recipient failed, and what the handling rules ask for."""
         verdict = self.classifier.verdict(failure, report, reader.engagement if reader is not None else None)
-        provider = self.classifier.provider(failure)
+        provider = self.classifier.provider(failure, self.hosting.provider if self.hosting else None)
         handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
         return Finding(failure, verdict, handling, provider, reader)
 
@@ -339,10 +356,18 @@ class Engine:
         """`checks` authenticate what comes in; without them nothing is authenticated."""
         self._store = store
         self._checks = checks
-        self._knowledge = knowledge or Knowledge.load(settings)
+        hosts = hosting.Hosting(store.mail_domain)
+        self._knowledge = replace(knowledge or Knowledge.load(settings), hosting=hosts)
         self._belief = belief.Belief(self._knowledge.return_paths)
         self._guard = guard.Guard(
             settings.policy.unproven_per_hour, settings.policy.wave_minimum, settings.policy.wave_factor
+        )
+        self._breakers = breakers.Breakers(
+            self._knowledge.breakers,
+            senders.Senders.of(settings.mail),
+            hosts,
+            self._knowledge.classifier.names.of_host,
+            settings.trust.require == "always" or (settings.trust.require == "auto" and self._belief.signing),
         )
         self._rules = DecisionRules(
             hard_bounces_needed=settings.policy.hard_bounces_needed,
@@ -528,9 +553,12 @@ class Engine:
         """Record one event and carry its decision out, the one way for whatever brought the news; `held`: what to tell
         the operator; `text`: what a reply says."""
         event.action = decision.action
+        self._breakers.complete(event)
         recorded = transaction.record(event)
         if recorded.new and event.kind is Kind.DELIVERED and event.recipient_key is not None:
             transaction.arrived(event.recipient_key, event.at)
+        if recorded.new:
+            held |= dict.fromkeys(self._breakers.note(transaction, event, handling))
         if recorded.new and handling is not None and handling.alert:
             held[_alert(event)] = None
         if (recorded.new or recorded.better) and decision.suppression is not None:

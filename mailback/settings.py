@@ -197,6 +197,20 @@ def _network(value: str) -> str:
         raise ValueError(f"{value!r} is no IP address or network: {error}") from None
 
 
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no IP address") from None
+
+
+def _transport(value: str) -> str:
+    """Name of a service in Postfix's master.cf, with a next hop where it needs one (transport(5))."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[!-~]*)?", value):
+        raise ValueError(f"{value!r} is no name of a transport")
+    return value
+
+
 def _nameserver(value: str) -> str:
     """As `mailback.auth.resolver` takes it: an address, with a port where it is not 53."""
     match = _HOST_PORT.fullmatch(value)
@@ -294,8 +308,10 @@ def _path(value: object) -> object:
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Domain = Annotated[str, AfterValidator(_domain)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
 Nameserver = Annotated[str, AfterValidator(_nameserver)]
 Network = Annotated[str, AfterValidator(_network)]
+Transport = Annotated[str, AfterValidator(_transport)]
 Route = Annotated[str, AfterValidator(_route)]
 SocketMode = Annotated[str, AfterValidator(_socket_mode)]
 TagOfRoute = Annotated[str, AfterValidator(_tag_of_route)]
@@ -323,6 +339,8 @@ _EXPECTED: dict[object, str] = {
     _copy_of_route: f'"ROUTE=ADDRESS" or "ROUTE=owner"; routes: {", ".join(ROUTES)}',
     _address_or_domain: 'an address or a domain, such as "ada@example.org" or "example.org"',
     _owner: 'an address, "recipient" or "nobody"',
+    _ip_address: 'an IP address, such as "192.0.2.25" or "2001:db8::25"',
+    _transport: 'a name of master.cf, such as "slow", or one with a next hop, such as "slow:[relay.example.com]"',
     _header_name: 'a header field name, such as "X-Campaign-ID"',
     _socket_mode: 'an octal file mode as a string, such as "0660"',
     _timezone: 'the name of a time zone, such as "Europe/Zurich" or "UTC"',
@@ -423,6 +441,15 @@ class MailSettings(Section):
         None,
         description=("Domain of your return paths (envelope senders), where it is not one of the sending domains."),
         examples=["bounce.example.com"],
+    )
+    sending_addresses: tuple[IpAddress, ...] = Field(
+        (),
+        description=(
+            "IP addresses that your mail leaves from, as the world sees them. Providers refuse addresses one by one; "
+            "with these named, a breaker holds mail only where all of them, or the only one, are refused. Unset: not "
+            "known, and a refusal counts for all."
+        ),
+        examples=[["192.0.2.25", "2001:db8::25"]],
     )
     hostname: Domain | None = Field(
         None,
@@ -974,6 +1001,48 @@ class ScoreSettings(Section):
     )
 
 
+class BreakerSettings(Section):
+    """What is done while a provider refuses mail because of its sender; `breakers.toml` of the rules says when."""
+
+    act: bool = Field(
+        True,
+        description=(
+            "Hold mail to a provider whose breaker is open: recipients are answered 451 until it ends, then single "
+            "messages try. Off: breakers trip and are told (log, `mailback doctor`, `mailback breaker list`), and "
+            "mail goes on."
+        ),
+    )
+    hold_transport: Transport | None = Field(
+        None,
+        description=(
+            "Transport of Postfix's master.cf that the socketmap table `transport` sends held mail to. Unset: "
+            "Postfix's own `retry`, which defers it with the reason."
+        ),
+        examples=["held"],
+    )
+    slow_transport: Transport | None = Field(
+        None,
+        description=(
+            "Transport that mail goes to while a provider asks for less of it; it is then not refused at RCPT. Unset: "
+            "such mail passes one message every `pace_s` seconds, and the rest is deferred. A `relayhost` has to be "
+            "named again, as the next hop."
+        ),
+        examples=["slow"],
+    )
+
+
+class ProviderSettings(Section):
+    """Who runs the mail of a recipient's domain."""
+
+    look_up: bool = Field(
+        True,
+        description=(
+            "Ask DNS for the MX records of recipients' domains, in the background and never while a client waits: most "
+            "domains have their mail run by somebody else. Off: only reports and the domain itself tell the provider."
+        ),
+    )
+
+
 class RulesSettings(Section):
     """The rules: patterns, provider quirks, and what is done about each cause."""
 
@@ -1076,6 +1145,8 @@ class Settings(Section):
     review: ReviewSettings = Field(default_factory=ReviewSettings)
     replies: RepliesSettings = Field(default_factory=RepliesSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
+    breakers: BreakerSettings = Field(default_factory=BreakerSettings)
+    providers: ProviderSettings = Field(default_factory=ProviderSettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -24,8 +24,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from mailback.address import domain
 from mailback.bounce import dialect
 from mailback.bounce.patterns import PatternSet, cache_directory, prepare
+from mailback.bounce.providers import ProviderNames
 from mailback.bounce.rules import Rules, TextRule
 from mailback.bounce.taxonomy import CAUSES, Kind, Subcategory, Type
 from mailback.bounce.verdict import Evidence, Risk, Verdict
@@ -153,7 +155,8 @@ class Classifier:
         for rule in rules.texts.values():
             if rule.provider and not rule.patterns:
                 self._by_code.setdefault(rule.provider, []).append(rule)
-        self._provider_of = _provider_finder(rules)
+        self.names = names = ProviderNames(rules)
+        self._provider_of = names.of_host
         self._code_vote = lru_cache(maxsize=4096)(_code_voter(rules))
         self._last = threading.local()
 
@@ -177,9 +180,17 @@ class Classifier:
         says = _fullness(says, failure)
         return _verdict(says, _type(says, failure, report), confidence, _evidence(votes, counted), engagement)
 
-    def provider(self, failure: DeliveryFailure) -> str | None:
-        """Id of the provider that refused (or that returned the mail), by host names; None when it is no known one."""
-        hosts = (failure.remote_mta, failure.final_recipient, failure.recipient, failure.reporting_mta)
+    def provider(self, failure: DeliveryFailure, of_domain: Callable[[str], str | None] | None = None) -> str | None:
+        """Id of the provider that refused (or that returned the mail); None when it is no known one.
+
+        The server that refused tells it, else `of_domain`, who knows the MX records of the recipient's domain, else the
+        names of addresses and of the server that reports.
+        """
+        if failure.remote_mta and (found := self._provider_of(failure.remote_mta)):
+            return found
+        if of_domain is not None and (found := of_domain(domain(failure.mailed))):
+            return found
+        hosts = (failure.final_recipient, failure.recipient, failure.reporting_mta)
         return next((found for host in hosts if host and (found := self._provider_of(host))), None)
 
     def _votes(self, failure: DeliveryFailure, report: Report) -> list[_Vote]:
@@ -486,19 +497,3 @@ def _joined(diagnostic: str) -> str:
     for head in heads:
         diagnostic = diagnostic.replace(head, " ")
     return diagnostic
-
-
-def _provider_finder(rules: Rules) -> Callable[[str], str | None]:
-    """A function that names the provider of a host name or address, by its domain or a domain above."""
-    owners = {host: provider.id for provider in rules.providers.values() for host in provider.hosts}
-
-    @lru_cache(maxsize=4096)
-    def find(host: str) -> str | None:
-        name = host.rpartition(";")[2].rpartition("@")[2].strip(" .<>[]()").lower()[:255]
-        while name:
-            if name in owners:
-                return owners[name]
-            name = name.partition(".")[2]
-        return None
-
-    return find

@@ -89,6 +89,8 @@ class Provider:
     """Domains of its servers, and of the addresses that it hosts under its own names."""
     marks: tuple[dialect.Node, ...] = ()
     """Wordings that only this provider's servers use."""
+    mx: tuple[str, ...] = ()
+    """Domains of the hosts that MX records of domains in its care name, beside `hosts`."""
     reference: str = ""
 
 
@@ -207,6 +209,7 @@ def _provider(identifier: str, table: Table) -> Provider:
         name=table.text("name"),
         hosts=tuple(host for _, host in table.strings("hosts", _HOST)),
         marks=table.patterns("marks"),
+        mx=tuple(host for _, host in table.strings("mx", _HOST)),
         reference=table.text("reference", ""),
     )
 

@@ -133,6 +133,7 @@ def _contents(store: Store) -> Iterator[Finding]:
             told = f"wave {wave.id}: {wave.members} addresses of {wave.provider} ({wave.subcategory}) wait"
             yield Finding("store", "warn", told, "mailback wave list; then mailback wave undo, or confirm")
         yield _reviews(store)
+        yield from _breakers(store)
 
 
 def _reviews(store: Store) -> Finding:
@@ -143,6 +144,18 @@ def _reviews(store: Store) -> Finding:
         told = f"{figures.overdue} of {figures.open} items that wait for a person are overdue"
         return Finding("review", "warn", told, "mailback review list --overdue")
     return Finding("review", "ok", f"{figures.open} items wait for a person, none is overdue")
+
+
+def _breakers(store: Store) -> Iterator[Finding]:
+    from datetime import UTC, datetime
+
+    from mailback.policy.breaker import CLOSED, at
+
+    for breaker in (at(written, datetime.now(UTC)) for written in store.breakers()):
+        if breaker.state != CLOSED:
+            told = f"breaker {breaker.name} is {breaker.state.replace('_', ' ')}: {breaker.reason}"
+            advice = "mend what the refusals complain of, then mailback breaker close; mailback breaker list"
+            yield Finding("store", "warn", told, advice)
 
 
 def _database_file(path: Path, service: ServiceSettings) -> Iterator[Finding]:

@@ -57,6 +57,7 @@ COMMANDS: dict[str, Place] = {
     "config": Place("config", "config", "Check and show the configuration."),
     "review": Place("review", "review", "What waits for a person: list, show, approve, correct."),
     "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
+    "breaker": Place("breaker", "breakers", "Providers that refuse your mail: list, open, close."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
     "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),

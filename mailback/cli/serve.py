@@ -49,6 +49,12 @@ def _policyd(settings: Settings) -> Part:
     return PolicydPart(settings)
 
 
+def _watch(settings: Settings) -> Part:
+    from mailback.outbound.watch import WatchPart
+
+    return WatchPart(settings)
+
+
 def _follower(settings: Settings) -> Part:
     from mailback.ingest.part import FollowPart
 
@@ -93,7 +99,7 @@ def _build(settings: Settings, only: str | None) -> list[Part]:
         )
     from mailback.review.clock import ClockPart
 
-    return [*(_PARTS[name](settings) for name in wanted), ClockPart(settings)]
+    return [*(_PARTS[name](settings) for name in wanted), ClockPart(settings), _watch(settings)]
 
 
 def _run(config: Path | None, only: str | None = None) -> int:

@@ -8,6 +8,10 @@ An address that is not on the suppression list may be. One that is gets
 in SPEC's words: 550 also where the suppression ends, because mail held back for days helps nobody (a queue gives up
 after five) and the sender should hear now. Times are UTC.
 
+Where the recipient's provider refuses our mail at the moment (`mailback.policy.breaker`), the answer is to try later:
+
+    451 4.7.1 <address>: mail from 192.0.2.25 to google is held until 2026-01-31 12:30 UTC, block_bounce/ip_blocked
+
 The null sender (RFC 5321 section 4.5.5) is never refused. What comes from `<>` is a notice about a message that the
 recipient wrote himself, a delivery status notification or a read receipt, never a campaign; refusing it would leave
 him without an answer, leave Postfix with a bounce it cannot deliver, and break sender verification by other sites.
@@ -21,11 +25,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mailback import address
-from mailback.store.records import Suppression
+from mailback.policy.breaker import ANY, next_at
+from mailback.store.records import Breaker, Suppression
+
+if TYPE_CHECKING:
+    from mailback.outbound.brakes import Brakes
 
 REPLY_MAX: Final = 500
 """Octets of a whole reply, code included: RFC 5321 section 4.5.3.1.5 allows 512 with CRLF, and Postfix adds to it."""
@@ -34,6 +42,9 @@ REASON_MAX: Final = 100
 
 CODE: Final = 550
 ENHANCED: Final = "5.7.1"  # RFC 3463 section 3.8: delivery not authorized, message refused
+
+DEFERRED: Final = 451
+DEFERRED_ENHANCED: Final = "4.7.1"
 
 _UNSAFE = re.compile(r"[^\x20-\x24\x26-\x7e]")  # all but printable ASCII; `%` too: an MTA may read it as a format
 _ESCAPED = re.compile(r"\\x\{[0-9A-F]*\Z|\\x?\Z")
@@ -55,6 +66,8 @@ class Answer:
     text: str = ""
     """Printable ASCII without `%`, one line; empty when allowed."""
     suppression: Suppression | None = None
+    breaker: Breaker | None = None
+    """What the recipient has to wait for, where he is not suppressed and may not be mailed now."""
 
     @property
     def reply(self) -> str:
@@ -66,12 +79,14 @@ ALLOWED: Final = Answer(allowed=True)
 
 
 class Check:
-    """Answers from one suppression list; as safe to share between threads as its look-up is."""
+    """Answers from one suppression list, and the breakers where they are acted on; as safe to share between threads as
+    its look-up is."""
 
-    __slots__ = ("_lookup",)
+    __slots__ = ("_brakes", "_lookup")
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, brakes: Brakes | None = None) -> None:
         self._lookup = lookup
+        self._brakes = brakes
 
     def answer(
         self,
@@ -81,17 +96,31 @@ class Check:
         list_id: str | None = None,
         campaign: str | None = None,
         stream: str | None = None,
+        sending_ip: str | None = None,
+        queued: bool = False,
     ) -> Answer:
-        """May `recipient` be mailed by this list, campaign and stream?
+        """May `recipient` be mailed by this list, campaign and stream, from this address of ours?
 
-        `sender` is the envelope sender: the empty string is the null sender, None is not known. `stream` is
+        `queued`: the table of transports asks, which may send mail to a slower one instead of holding it. `sender` is
+        the envelope sender: the empty string is the null sender, None is not known. `stream` is
         `transactional` or `marketing`. A suppression of everything counts always, one of a list, campaign or stream
         only where that is named. Raises `StoreUnavailable`.
         """
         if sender == "":
             return ALLOWED
         found = self._lookup.lookup(address.key(recipient), scopes(list_id, campaign, stream))
-        return ALLOWED if found is None else refusal(recipient, found)
+        if found is not None:
+            return refusal(recipient, found)
+        if self._brakes is None:
+            return ALLOWED
+        breaker = self._brakes.held(recipient, sender, sending_ip, queued=queued)
+        return ALLOWED if breaker is None else deferral(recipient, breaker, self._brakes.clock())
+
+    def transport(self, breaker: Breaker) -> str | None:
+        """The transport that mail held by a breaker is sent to; None: it is deferred where it is."""
+        if self._brakes is None:
+            return None
+        return self._brakes.slow_transport if self._brakes.slows(breaker) else self._brakes.hold_transport
 
 
 def scopes(list_id: str | None = None, campaign: str | None = None, stream: str | None = None) -> tuple[str, ...]:
@@ -114,6 +143,25 @@ def refusal(recipient: str, suppression: Suppression) -> Answer:
     return Answer(
         allowed=False, code=CODE, enhanced=ENHANCED, text=_text(shown, period, cause), suppression=suppression
     )
+
+
+def deferral(recipient: str, breaker: Breaker, now: datetime) -> Answer:
+    """What is answered while the provider of a recipient refuses our mail."""
+    end = next_at(breaker, now)
+    until = f"until {_to_the_minute(end):%Y-%m-%d %H:%M} UTC" if end else "until further notice"
+    from_ = "" if breaker.sender == ANY else f" from {breaker.sender}"
+    cause = clip(printable(" ".join(breaker.reason.partition(":")[0].split()) or breaker.rule), REASON_MAX)
+    about = (
+        f"mail{clip(printable(from_), REASON_MAX)} to {clip(printable(breaker.provider), REASON_MAX)} is held {until}"
+    )
+    told = f"{about}, {cause} (mailback breaker list)"
+    shown = clip(printable(recipient), REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} <>: {told}"))
+    return Answer(allowed=False, code=DEFERRED, enhanced=DEFERRED_ENHANCED, text=f"<{shown}>: {told}", breaker=breaker)
+
+
+def _to_the_minute(moment: datetime) -> datetime:
+    """Rounded up: who comes at the minute told may pass."""
+    return (moment.astimezone(UTC) + timedelta(seconds=59, microseconds=999_999)).replace(second=0, microsecond=0)
 
 
 def _text(shown: str, period: str, cause: str) -> str:

@@ -27,10 +27,12 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import Check, Lookup
 from mailback.outbound.connection import Connections
 from mailback.outbound.policyd import PolicyConnection
 from mailback.outbound.socketmap import SocketmapConnection
+from mailback.outbound.watch import provider_names
 from mailback.service import sockets
 from mailback.service.accepting import accept
 from mailback.service.log import get_logger
@@ -60,6 +62,7 @@ class PolicydPart:
         self._settings = settings
         self._policy: list[socket.socket] = []
         self._socketmap: list[socket.socket] = []
+        self._known: Callable[[str], str | None] | None = None
 
     @property
     def workers(self) -> int:
@@ -67,6 +70,7 @@ class PolicydPart:
 
     def open(self) -> None:
         policyd = self._settings.policyd
+        self._known = provider_names(self._settings).of_host if self._settings.breakers.act else None
         open_one = partial(sockets.open_listener, mode=policyd.socket_mode_bits, group=policyd.socket_group)
         self._policy = [open_one(listen) for listen in policyd.listen]
         self._socketmap = [open_one(listen) for listen in policyd.socketmap]
@@ -80,18 +84,23 @@ class PolicydPart:
 
         store = self._settings.store
         lookup = SuppressionLookup(store.url, busy_timeout_s=min(LOCKED_S, store.busy_timeout_s))
+        brakes = Brakes.of(self._settings, lookup.path, self._known) if self._known is not None else None
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(lookup, self._policy, self._socketmap, ready))
+            runner.run(serve(lookup, self._policy, self._socketmap, ready, brakes))
         return 0
 
 
 async def serve(
-    lookup: Lookup, policy: Sequence[socket.socket], socketmap: Sequence[socket.socket], ready: Callable[[], None]
+    lookup: Lookup,
+    policy: Sequence[socket.socket],
+    socketmap: Sequence[socket.socket],
+    ready: Callable[[], None],
+    brakes: Brakes | None = None,
 ) -> None:
     """Answer on these listening sockets until SIGTERM."""
     trouble = Troubles()
     watched = _Watched(lookup, trouble)
-    check = Check(watched)
+    check = Check(watched, brakes)
     try:
         watched.lookup("")
     except StoreUnavailable as error:  # serve all the same: what each front answers then is its documented choice

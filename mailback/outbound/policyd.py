@@ -6,7 +6,8 @@
 Only `protocol_state=RCPT` is looked at, where there is one recipient; everything else is answered `DUNNO`, which
 leaves the decision to the restrictions that follow. So is what is no policy request at all: this service refuses
 suppressed recipients and never anything else. `policy_context` (`-o smtpd_policy_service_policy_context=` of a
-master.cf service, Postfix 3.1) may name the stream or list whose suppressions count too, as `stream:marketing`.
+master.cf service, Postfix 3.1) may name the stream or list whose suppressions count too, as `stream:marketing`, or the
+address that this service's mail leaves from, as `ip:192.0.2.25`: then breakers of other addresses do not hold it.
 
 When the store cannot be read the answer is `DUNNO` as well: a mail system that stops because its suppression list
 cannot be read does more harm than a message that bounces once more. It is said loudly in the log. The socketmap
@@ -19,7 +20,7 @@ Log events: see `mailback.outbound.part`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypedDict, cast
 
 from mailback.outbound.check import Answer, Check
 from mailback.outbound.connection import Connection, Connections, Trouble
@@ -29,7 +30,16 @@ REQUEST_MAX: Final = 65536
 
 DUNNO: Final = b"action=DUNNO\n\n"
 
-_CONTEXTS: Final = {"list": "list_id", "campaign": "campaign", "stream": "stream"}
+_CONTEXTS: Final = {"list": "list_id", "campaign": "campaign", "stream": "stream", "ip": "sending_ip"}
+
+
+class Concerns(TypedDict, total=False):
+    """Arguments of `Check.answer` that a policy context may tell."""
+
+    list_id: str
+    campaign: str
+    stream: str
+    sending_ip: str
 
 
 class PolicyConnection(Connection):
@@ -97,7 +107,7 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")  # not surrogates: no database takes them
 
 
-def _concerns(context: str) -> dict[str, str]:
+def _concerns(context: str) -> Concerns:
     """The list, campaign or stream that a policy context names, as arguments of `Check.answer`."""
     kind, _, name = context.partition(":")
-    return {_CONTEXTS[kind]: name} if name and kind in _CONTEXTS else {}
+    return cast("Concerns", {_CONTEXTS[kind]: name} if name and kind in _CONTEXTS else {})

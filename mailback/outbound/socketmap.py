@@ -7,6 +7,8 @@ Two tables, over one list:
 `transport`  transport_maps = socketmap:inet:127.0.0.1:8893:transport
              answers a transport(5) entry, `error:5.7.1 <address>: suppressed ...`. This is the one place in Postfix
              that also sees mail from sendmail(1) and mail that is queued already; smtpd restrictions see neither.
+             While a breaker holds the recipient's provider it is `retry:4.7.1 ...`, which defers the mail with the
+             reason, or the transport that `breakers.hold_transport` or `breakers.slow_transport` names.
 
 Only a key with a user and a domain can be on the list; all others (`*`, a domain, `user@`, as other kinds of table are
 asked) are `NOTFOUND`. Postfix 3.7 asks a socketmap for the whole address only: a suppressed `user@example.com` does not
@@ -24,7 +26,6 @@ Log events: see `mailback.outbound.part`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Final
 
 from mailback.outbound.check import Answer, Check, printable
@@ -39,10 +40,7 @@ NOTFOUND: Final = b"NOTFOUND "
 _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,5}):")
 _LENGTH_BEGUN = re.compile(rb"(0|[1-9][0-9]{0,5})?\Z")
 
-TABLES: Final[dict[bytes, Callable[[Answer], str]]] = {
-    b"access": lambda answer: answer.reply,
-    b"transport": lambda answer: f"error:{answer.enhanced} {answer.text}",
-}
+TABLES: Final = frozenset({b"access", b"transport"})
 
 
 class SocketmapConnection(Connection):
@@ -88,22 +86,32 @@ class SocketmapConnection(Connection):
     def answer(self, question: bytes) -> bytes:
         """The answer to one question, both without their netstring."""
         name, space, key = question.partition(b" ")
-        table = TABLES.get(name)
-        if table is None or not space:
-            known = ", ".join(sorted(name.decode("ascii") for name in TABLES))
+        if name not in TABLES or not space:
+            known = ", ".join(sorted(table.decode("ascii") for table in TABLES))
             return f"PERM no such table; there are: {known}".encode("ascii")
         local, _, domain = key.rpartition(b"@")
         if not local or not domain:
             return NOTFOUND
         try:
-            answer = self._check.answer(key.decode("utf-8", "replace"))
+            answer = self._check.answer(key.decode("utf-8", "replace"), queued=name == b"transport")
         except StoreUnavailable as error:
             self._trouble(self.front, error)
             return f"TEMP {printable(error.reason)}".encode("ascii")
         except Exception as error:  # the answer to the unforeseen is to try again later
             self._trouble(self.front, error)
             return b"TEMP internal error, see the log of mailback"
-        return NOTFOUND if answer.allowed else f"OK {table(answer)}".encode("ascii")
+        if answer.allowed:
+            return NOTFOUND
+        return f"OK {answer.reply if name == b'access' else self._entry(answer)}".encode("ascii")
+
+    def _entry(self, answer: Answer) -> str:
+        """A transport(5) entry: where Postfix sends mail that must not go the usual way."""
+        if answer.breaker is None:
+            return f"error:{answer.enhanced} {answer.text}"
+        elsewhere = self._check.transport(answer.breaker)
+        if elsewhere is None:
+            return f"retry:{answer.enhanced} {answer.text}"
+        return elsewhere if ":" in elsewhere else f"{elsewhere}:"
 
 
 def netstring(data: bytes) -> bytes:

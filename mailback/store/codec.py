@@ -111,6 +111,7 @@ def event_row(event: Event) -> tuple[object, ...]:
         event.route,
         optional_ticks(event.due_at),
         _optional_json(event.reply),
+        optional_text(event.sending_ip),
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import checking, engagement, journal, places, sqlite, waves
+from mailback.store import breakers, checking, domains, engagement, journal, places, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.batches import Batches, Report
@@ -30,10 +30,12 @@ from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads, ReviewFilter
 from mailback.store.records import (
     AuditEntry,
+    Breaker,
     Engagement,
     Event,
     Explanation,
     JournalEntry,
+    MailDomain,
     Place,
     Review,
     Stats,
@@ -61,6 +63,7 @@ class Store:
         self._lookup = SuppressionLookup(url, busy_timeout_s=busy_timeout_s)
         self._readers = ReaderPool(self.path, busy_timeout_s=busy_timeout_s)
         self._reads = Reads(self._readers)
+        self._domains = domains.DomainLookup(self.path, busy_timeout_s=busy_timeout_s)
         self._busy_timeout_s = busy_timeout_s
         self._report = report
         self._writer: Writer | LoopWriter = Writer(
@@ -77,6 +80,7 @@ class Store:
         self._writer.close()
         self._lookup.close()
         self._readers.close()
+        self._domains.close()
 
     def __enter__(self) -> Store:
         return self
@@ -209,6 +213,33 @@ class Store:
         """Bursts that were frozen, the latest first."""
         found = [waves.wave_of(row) for row in self._readers.fetch(waves.ALL_WAVES)]
         return [wave for wave in found if wave.state == "open"] if only_open else found
+
+    def breakers(self) -> list[Breaker]:
+        """Every breaker that ever tripped, as it was written last (`mailback.policy.breaker.at` tells it of now)."""
+        return [breakers.breaker_of(row) for row in self._readers.fetch(breakers.ALL)]
+
+    def mail_domain(self, name: str) -> tuple[MailDomain, bool] | None:
+        """What is known of a recipient's domain (as A-labels), and whether it is fresh."""
+        return self._domains.find(name)
+
+    def wished_domains(self, limit: int) -> list[str]:
+        """Domains that DNS is to be asked about."""
+        return [name for (name,) in self._readers.fetch(domains.WISHED, (limit,))]
+
+    def last_journalled(self) -> int:
+        """The number of the latest entry of the journal; 0 where there is none."""
+        return int(self._readers.fetch("SELECT coalesce(max(id), 0) FROM journal")[0][0])
+
+    def recipients_after(self, number: int, limit: int) -> list[tuple[int, str]]:
+        """Recipients (number of the entry, key) of entries after that one, in their order."""
+        return [
+            (int(entry), str(key))
+            for entry, key in self._readers.fetch(
+                "SELECT journal_id, recipient_key FROM journal_recipient WHERE journal_id > ?"
+                " ORDER BY journal_id LIMIT ?",
+                (number, limit),
+            )
+        ]
 
     def explain(self, key: str) -> Explanation:
         """All that is known about one address."""

@@ -73,6 +73,8 @@ class Event:
     """Until when somebody must have seen a reply; None where nobody needs to."""
     reply: dict[str, object] | None = None
     """What else was read in a reply: runner-up, flags, dates, new contact, language, safety, owner; never its text."""
+    sending_ip: str | None = None
+    """The address of ours that the mail left from, where it is known."""
 
     def copy(self) -> Event:
         """Another record of the same values; `dataclasses.replace` takes five times as long for so many."""
@@ -219,6 +221,64 @@ class Review:
 
     def overdue(self, now: datetime) -> bool:
         return self.state == "open" and self.due is not None and self.due <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """How mail from one of our addresses or domains to one provider stands; `mailback.policy.breaker` moves it."""
+
+    provider: str
+    """An id of `providers.toml`, or the domain where the provider is not a known one."""
+    side: str
+    """`ip` or `domain`: what of ours the provider refuses."""
+    sender: str
+    """That address or organisational domain; `*` where it is not known, which stands for all of ours."""
+    state: str
+    """`closed`: mail flows; `open`: it is held; `half_open`: single messages try."""
+    since: datetime
+    until: datetime | None = None
+    """When an open one becomes half open; None: only by hand."""
+    rule: str = ""
+    """Which rule tripped it last; `operator` where a person did."""
+    reason: str = ""
+    trips: int = 0
+    """In a row: each makes the pause longer."""
+    pace_s: int = 0
+    """Seconds between two messages that pass while it is open; 0: none passes."""
+    probe_every_s: int = 300
+    """Seconds between two messages that pass while it is half open."""
+    probes_needed: int = 3
+    quiet_s: int = 1800
+    """So many tries and seconds without a refusal close it, where no delivery is told."""
+    probes: int = 0
+    """Messages that passed since it is half open."""
+    probe_at: datetime | None = None
+    """When the last message passed."""
+    probe_key: str | None = None
+    """Whom it went to: asked again about him, the answer is the same."""
+
+    @property
+    def name(self) -> str:
+        """As commands and logs name it: `google/ip/192.0.2.1`."""
+        return f"{self.provider}/{self.side}/{self.sender}"
+
+
+@dataclass(frozen=True, slots=True)
+class MailDomain:
+    """What is known of a domain that is mailed to."""
+
+    name: str
+    """As A-labels in lower case."""
+    mail: str
+    """`mx`: its MX records say where mail goes; `address`: no MX, but an address (RFC 5321 section 5.1); `null_mx`:
+    takes none (RFC 7505); `no_host`: its MX records lead nowhere; `none`: neither; `unknown`: DNS has not told."""
+    hosts: tuple[str, ...] = ()
+    """Of its MX records, the preferred first."""
+    provider: str | None = None
+    source: str = "dns"
+    """`dns`, or `report` where the server that spoke for it told the provider."""
+    at: datetime | None = None
+    """When DNS was asked, or the report came."""
 
 
 @dataclass(frozen=True, slots=True)

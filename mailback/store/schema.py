@@ -83,6 +83,7 @@ event = Table(
     Column("route", String(32), comment="where a reply goes"),
     Column("due_at", BigInteger, comment="until when somebody must have seen a reply"),
     Column("reply", Text, comment="JSON: what else was read in a reply"),
+    Column("sending_ip", Text),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("identity"),  # what makes two reports of one failure one event
     Index(None, "recipient_key", "at", "id"),  # the history of an address; explain
@@ -292,6 +293,47 @@ score = Table(
     Column("needed", Integer),
     Column("window_days", Integer),
     PrimaryKeyConstraint("address_key", "step", "day", "fact"),
+    sqlite_with_rowid=False,
+)
+
+# How mail to each provider stands, for each of our addresses and domains that it has refused often enough.
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("provider", Text, nullable=False),
+    Column("side", String(16), nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),
+    Column("rule", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("trips", Integer, nullable=False),
+    Column("pace_s", Integer, nullable=False),
+    Column("probe_every_s", Integer, nullable=False),
+    Column("probes_needed", Integer, nullable=False),
+    Column("quiet_s", Integer, nullable=False),
+    Column("probes", Integer, nullable=False),
+    Column("probe_at", BigInteger),
+    Column("probe_key", Text),
+    PrimaryKeyConstraint("provider", "side", "sender"),
+    Index(None, "state"),  # what is not closed, asked for by every process that answers recipients
+    sqlite_with_rowid=False,
+)
+
+# What is known of the domains that are mailed to: who runs their mail, and whether they take any.
+domain = Table(
+    "domain",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("mail", String(16), nullable=False),
+    Column("hosts", Text, nullable=False, comment="JSON"),
+    Column("provider", Text),
+    Column("source", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, comment="0: DNS is to be asked"),
+    PrimaryKeyConstraint("name"),
+    Index(None, "expires_at"),
     sqlite_with_rowid=False,
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,10 +16,22 @@ from typing import Any, NamedTuple
 from mailback import address
 from mailback.bounce.taxonomy import Action, Provenance, Type
 from mailback.store import audit as trail
-from mailback.store import codec, engagement, journal, places, precedence, reviews, scores, waves
+from mailback.store import breakers, codec, domains, engagement, journal, places, precedence, reviews, scores, waves
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
-from mailback.store.records import GONE, Engagement, Event, JournalEntry, Place, Reading, ScoreEntry, Step, Suppression
+from mailback.store.records import (
+    GONE,
+    Breaker,
+    Engagement,
+    Event,
+    JournalEntry,
+    MailDomain,
+    Place,
+    Reading,
+    ScoreEntry,
+    Step,
+    Suppression,
+)
 
 _LONGEST_IDENTITY = 200
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
@@ -227,6 +239,43 @@ class Transaction:
     def past_rate(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
         """How many of `cause` an hour there were in the hours before; and since how many hours it is known."""
         return waves.past_rate(self._connection, cause, at, hours)
+
+    def recent(self, cause: str, now: datetime) -> float:
+        """About how many of `cause` the last 60 minutes saw."""
+        return breakers.recent(self._connection, cause, now)
+
+    def forget_counts(self, prefix: str) -> None:
+        """Forget the counts of all causes that begin so."""
+        breakers.clear_counts(self._connection, prefix)
+
+    def breaker(self, provider: str, side: str, sender: str) -> Breaker | None:
+        """How mail of one of our addresses or domains to a provider stands; None where it was never held."""
+        return breakers.find(self._connection, provider, side, sender)
+
+    def standing_breakers(self, provider: str) -> list[Breaker]:
+        """Those of a provider that are not written as closed; time may have closed one (`mailback.policy.breaker`)."""
+        return breakers.standing(self._connection, provider)
+
+    def put_breaker(self, breaker: Breaker, actor: str) -> None:
+        """Keep a breaker as it is now, with a line in the trail."""
+        breakers.put(self._connection, breaker)
+        detail = {
+            "state": breaker.state, "rule": breaker.rule, "reason": codec.text(breaker.reason), "trips": breaker.trips,
+            "until": codec.optional_ticks(breaker.until),
+        }  # fmt: skip
+        self.audit(actor, "breaker", breaker.name, detail)
+
+    def wish_domains(self, names: Iterable[str]) -> None:
+        """Have DNS asked who runs the mail of these domains."""
+        domains.wish(self._connection, names, datetime.now(UTC))
+
+    def put_domain(self, found: MailDomain) -> None:
+        """Keep what DNS said of a domain."""
+        domains.put(self._connection, found, datetime.now(UTC))
+
+    def learn_domain(self, name: str, provider: str) -> None:
+        """A server of this provider answered for a domain: as good as DNS until DNS is asked."""
+        domains.learn(self._connection, name, provider, datetime.now(UTC))
 
     def wave(self, provider: str, subcategory: str) -> int | None:
         """The open wave of this kind."""

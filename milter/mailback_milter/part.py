@@ -97,6 +97,7 @@ class MilterPart:
         """Nothing: the registry of sockets closes them."""
 
     def _rules(self, store: Store) -> Rules:
+        from mailback.outbound.brakes import Brakes
         from mailback.outbound.check import Check
         from mailback.outbound.outgoing import Outgoing
         from mailback_milter.direction import DirectionRules
@@ -106,7 +107,7 @@ class MilterPart:
         milter, mail = self._settings.milter, self._settings.mail
         paths = self._knowledge.return_paths
         return Rules(
-            check=Check(store),
+            check=Check(store, Brakes.of(self._settings, store.path, self._knowledge.classifier.names.of_host)),
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,
             max_message_bytes=milter.max_message_bytes,

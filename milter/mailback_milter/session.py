@@ -296,9 +296,11 @@ class Session:
         if transaction.reads:
             return self._backscatter(transaction, address) or self._accepted(transaction, address)
         answer = self._rules.check.answer(address, sender=transaction.sender.address)
-        if answer.allowed:
+        submitted = transaction.direction is Direction.SUBMITTED
+        if answer.allowed or (submitted and answer.breaker is not None):
+            # What must wait and has nobody who would try again waits in the queue: its table of transports holds it.
             return self._accepted(transaction, address)
-        if transaction.direction is Direction.SUBMITTED:
+        if submitted:
             transaction.refusal = transaction.refusal or answer
             return protocol.CONTINUE
         log.info("refused", recipient=whom(address), sender=whom(transaction.sender.address))

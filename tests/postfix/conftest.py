@@ -83,6 +83,7 @@ def scene(
     *,
     started: bool = True,
     more: str = "",
+    services: str = "",
 ) -> Iterator[Scene]:
     """Build and start everything; `parameters` are given the ports. `more` is added to Mailback's configuration, with
     `{maillog}` for the path of Postfix's log."""
@@ -92,7 +93,7 @@ def scene(
         base.chmod(0o755)
         world = Destination()
         ports = {name: free_port() for name in ("receiver", "policy", "socketmap")} | {"world": world.port}
-        postfix = PrivatePostfix(base, smtpds, _parameters(ports) | parameters(ports))
+        postfix = PrivatePostfix(base, smtpds, _parameters(ports) | parameters(ports), services)
         door = postfix.queue / "mailback"
         door.mkdir(mode=0o750)
         shutil.chown(door, "root", "postfix")

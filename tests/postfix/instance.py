@@ -56,7 +56,10 @@ class Smtpd:
 class PrivatePostfix:
     """Started by `start`, gone after `stop`; `base` must be a folder that the user `postfix` can reach."""
 
-    def __init__(self, base: Path, smtpds: Mapping[str, Smtpd], parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self, base: Path, smtpds: Mapping[str, Smtpd], parameters: Mapping[str, str], services: str = ""
+    ) -> None:
+        """`services`: more lines of master.cf."""
         self.base = base
         self.queue = base / "queue"
         self._etc = base / "etc"
@@ -67,7 +70,7 @@ class PrivatePostfix:
         (base / "data").chmod(0o700)
         settings = self._defaults() | dict(parameters)
         (self._etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        (self._etc / "master.cf").write_text("".join(smtpd.line() for smtpd in smtpds.values()) + _SERVICES)
+        (self._etc / "master.cf").write_text("".join(smtpd.line() for smtpd in smtpds.values()) + _SERVICES + services)
 
     def _defaults(self) -> dict[str, str]:
         return {

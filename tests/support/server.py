@@ -54,9 +54,9 @@ class RunningMailback:
         wait_for(lambda: self._ready(seen), READY_WITHIN_S, "ready")
 
     def _environment(self) -> dict[str, str]:
-        """No test asks the DNS servers of this host: who authenticates names its own."""
-        quiet = {} if "[auth]" in self._config.read_text() else {"MAILBACK_AUTH_ENABLED": "false"}
-        return os.environ | quiet
+        """No test asks the DNS servers of this host: who authenticates or looks providers up names its own."""
+        quiet = {"MAILBACK_AUTH_ENABLED": "false", "MAILBACK_PROVIDERS_LOOK_UP": "false"}
+        return os.environ | ({} if "[auth]" in self._config.read_text() else quiet)
 
     def _ready(self, seen: int) -> bool:
         text = self.log()[seen:]

@@ -1,0 +1,103 @@
+"""The rows of breakers: read for every recipient that is asked about, written with the event that moves one.
+
+A message that tries a half-open breaker is claimed in a transaction of its own, on a connection of its own, so that of
+all processes that ask at the same time one gets it. Standard library only: the fronts that answer recipients import it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mailback.store import codec, sqlite
+from mailback.store.errors import unavailable
+from mailback.store.records import Breaker
+
+_COLUMNS = (
+    "provider, side, sender, state, since, until, rule, reason, trips, pace_s, probe_every_s, probes_needed, quiet_s,"
+    " probes, probe_at, probe_key"
+)
+_MARKS = ",".join("?" * 16)
+_PUT = f"INSERT OR REPLACE INTO breaker ({_COLUMNS}) VALUES ({_MARKS})"
+_ONE = f"SELECT {_COLUMNS} FROM breaker WHERE provider = ? AND side = ? AND sender = ?"
+ALL = f"SELECT {_COLUMNS} FROM breaker ORDER BY provider, side, sender"
+STANDING = f"SELECT {_COLUMNS} FROM breaker WHERE state IN ('open', 'half_open')"
+"""All that may hold mail."""
+_STANDING_OF = f"SELECT {_COLUMNS} FROM breaker WHERE provider = ? AND state IN ('open', 'half_open')"
+
+_CLAIM_TIMEOUT_S = 1.0
+"""Whoever waits for a claim keeps all others of its worker waiting."""
+
+
+def row_of(breaker: Breaker) -> tuple[object, ...]:
+    b = breaker
+    return (
+        codec.text(b.provider), b.side, codec.text(b.sender), b.state, codec.ticks(b.since),
+        codec.optional_ticks(b.until), codec.text(b.rule), codec.text(b.reason), b.trips, b.pace_s, b.probe_every_s,
+        b.probes_needed, b.quiet_s, b.probes, codec.optional_ticks(b.probe_at), b.probe_key,
+    )  # fmt: skip
+
+
+def breaker_of(row: codec.Row) -> Breaker:
+    values: dict[str, Any] = dict(zip(Breaker.__slots__, row, strict=True))
+    values["since"] = codec.moment(values["since"])
+    values["until"] = codec.optional_moment(values["until"])
+    values["probe_at"] = codec.optional_moment(values["probe_at"])
+    return Breaker(**values)
+
+
+def find(connection: sqlite3.Connection, provider: str, side: str, sender: str) -> Breaker | None:
+    row = connection.execute(_ONE, (provider, side, sender)).fetchone()
+    return breaker_of(row) if row else None
+
+
+def standing(connection: sqlite3.Connection, provider: str) -> list[Breaker]:
+    """Those of a provider that are not written as closed."""
+    return [breaker_of(row) for row in connection.execute(_STANDING_OF, (provider,)).fetchall()]
+
+
+def put(connection: sqlite3.Connection, breaker: Breaker) -> None:
+    connection.execute(_PUT, row_of(breaker))
+
+
+def claim(path: Path, breaker: Breaker, step: Callable[[Breaker], Breaker | None]) -> bool:
+    """Whether `step` lets a message pass the breaker as it is now; what `step` makes of it is kept.
+
+    Raises StoreUnavailable when that cannot be written within a second: then nobody may pass.
+    """
+    try:
+        connection = sqlite.connect_writing(path)
+    except sqlite3.Error as error:
+        raise unavailable(error, path) from error
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {int(_CLAIM_TIMEOUT_S * 1000)}")
+        connection.execute("BEGIN IMMEDIATE")
+        now = find(connection, breaker.provider, breaker.side, breaker.sender)
+        then = step(now) if now is not None else None
+        if then is not None and then is not now:
+            put(connection, then)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise unavailable(error, path) from error
+    finally:
+        connection.close()
+    return then is not None or now is None
+
+
+def clear_counts(connection: sqlite3.Connection, prefix: str) -> None:
+    """Forget the hourly counts whose cause begins with `prefix`, so that what tripped a breaker trips it once."""
+    connection.execute("DELETE FROM rate WHERE cause >= ? AND cause < ?", (prefix, prefix + "\x7f"))
+
+
+def recent(connection: sqlite3.Connection, cause: str, now: datetime) -> float:
+    """About how many of `cause` the last 60 minutes saw: this hour's, and of the last one's what is still in it."""
+    at = codec.ticks(now)
+    hour, into = divmod(at, 3_600_000_000)
+    rows = connection.execute(
+        "SELECT hour, count FROM rate WHERE cause = ? AND hour >= ? AND hour <= ?", (cause, hour - 1, hour)
+    ).fetchall()
+    share = {hour: 1.0, hour - 1: 1.0 - into / 3_600_000_000}
+    return float(sum(share[when] * count for when, count in rows))
