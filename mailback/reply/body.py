@@ -118,6 +118,11 @@ def visible(message: Message) -> str:
     return message.text[:TEXT_CAP]
 
 
+def of_page(html: str) -> str:
+    """The text of HTML as `visible` takes it, whichever part it stands in."""
+    return _marked(html)[:TEXT_CAP]
+
+
 def _marked(html: str) -> str:
     """HTML as text, each line within a blockquote led by `>`."""
     page = _BLOCKQUOTE.sub(lambda tag: f"<br>{_CLOSE if tag[1] else _OPEN}<br>", html[: 8 * TEXT_CAP])

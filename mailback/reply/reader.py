@@ -162,8 +162,11 @@ def read(
     automatic = report.kind is Kind.AUTO_REPLY
     found_contact = contact.named(new, sender, known.us.domains)
     reading = _automatic(report, found_contact) if automatic else intent.read(new, subject, thread, rules=rules.intent)
+    said = safety.Said(
+        new, thread, lambda page: body.read(body.of_page(page), thread, sender=name, rules=rules.body).text
+    )
     verdict = safety.assess(
-        message, known.us, authentication_failed=known.authentication_failed, new=new, rules=rules.safety
+        message, known.us, authentication_failed=known.authentication_failed, said=said, rules=rules.safety
     )
     answer = flags.Answer(new, subject, thread, reading, stranger=known.stranger and not automatic)
     raised = flags.of_reply(message, answer, rules.flags, rules.intent)

@@ -1,57 +1,47 @@
-"""Whether a reply is dangerous, whatever it asks for: attachments that run, links that lie, writers who pose as ours.
+"""Whether a reply is dangerous, whatever it asks for: what hangs on it, where its links lead, who poses, what it says.
 
-Each sign is a chance; the strongest of a verdict counts, and the verdict stands from `THRESHOLD` on. A failed
-authentication makes links that lie and writers who pose likelier, and proves nothing alone: forwarding breaks it too.
-Allow-lists bypass everything but malware, because the owner of a known address may have been infected.
+Each sign is a chance of one verdict; the signs of a verdict add up (`signs.scores`), and the likeliest verdict stands
+from `THRESHOLD` on. A failed authentication makes lies likelier and proves nothing alone: forwarding breaks it too.
+Only mail under a domain of ours that fails it is told by that.
 
-Work is linear in the message: archives are read by their directory only, never unpacked, and links are capped.
+Allow-lists bypass everything but malware, because the owner of a known address may have been infected; and not where
+authentication failed, because then nothing shows that the owner wrote it.
+
+The readers: `attachments`, `links`, `posing`, `wording`. Each is linear in the message and capped. Words and lists are
+data (`replies_safety.toml`).
+
 Log events: none; never raises on any message. A wrong rule file raises RulesError while loading.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import parseaddr
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
 from mailback import address
-from mailback.message import Message, Part
-from mailback.reply.rulefiles import lists
+from mailback.message import Message
+from mailback.reply import attachments, links, posing, wording
+from mailback.reply.lookalike import Alike
+from mailback.reply.rulefiles import Lists, lists
+from mailback.reply.signs import SEVERITY, Sign, Verdict, scores
 from mailback.reply.words import squeeze
 from mailback.resources import rules_dir
+
+__all__ = ["FILE", "NOBODY", "THRESHOLD", "Known", "Safety", "SafetyRules", "Said", "Verdict", "assess", "shipped"]
 
 FILE = "replies_safety.toml"
 THRESHOLD = 0.5
 
-_ARCHIVE_CAP = 10_000_000  # bytes of an archive whose directory is read
-_MEMBERS = 1000
-_LINKS = 200
-_HTML_CAP = 400_000
-_AUTH_FAILED = 0.2  # what a failed authentication adds to phishing and impersonation
-_LINK = re.compile(
-    r"<a\s[^<>]{0,400}?href\s*=\s*[\"']?https?://([^\s\"'<>/?#]{1,255})[^<>]{0,2000}>([^<]{1,300})<", re.IGNORECASE
-)
-_SHOWN_HOST = re.compile(
-    r"\s*(?:https?://)?((?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24})(?:[:/?#]\S{0,200})?\s*", re.IGNORECASE
-)
-_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "3": "e", "5": "s", "-": None, ".": None})
-
-
-class Verdict(StrEnum):
-    """What a reply is, beside what it says."""
-
-    CLEAN = "clean"
-    SPAM = "spam"
-    PHISHING = "phishing"
-    MALWARE = "malware"
-    ABUSE = "abuse"
-    IMPERSONATION = "impersonation"
+_AUTH_FAILED = 0.25  # what a failed authentication adds to phishing, spam and impersonation
+_OUR_NAME_FAILED = 0.6  # a writer under a domain of ours that fails it
+_BRAND = 0.4
+_ELSEWHERE = 0.2
+_FAILED_DMARC = re.compile(r"\bdmarc\s*=\s*fail", re.IGNORECASE)
+_FAILED_BOTH = re.compile(r"(?=.{0,2000}\bspf\s*=\s*fail)(?=.{0,2000}\bdkim\s*=\s*fail)", re.IGNORECASE | re.DOTALL)
+_TABLES = attachments.TABLES | wording.TABLES | links.TABLES | {"brands": ("names", "added"), "alike": ("letters",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +50,7 @@ class Safety:
 
     verdict: Verdict
     score: float
+    """Chance of the verdict; of a clean one, of the likeliest that it is not."""
     signals: tuple[str, ...]
 
     @property
@@ -75,7 +66,7 @@ class Known:
     """Who we are, and whom the operator trusts."""
 
     domains: Collection[str] = ()
-    """Ours, as A-labels in lower case."""
+    """Ours, as A-labels in lower case. Where there are none, those that a message is addressed to count as ours."""
     names: Collection[str] = ()
     """Display names of our people."""
     allowed: Collection[str] = ()
@@ -84,21 +75,38 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class SafetyRules:
-    """The lists of `replies_safety.toml`."""
+    """The lists of `replies_safety.toml`, ready to be used."""
 
-    executable: frozenset[str]
-    macro: frozenset[str]
-    harmless: frozenset[str]
+    attachments: attachments.AttachmentRules
+    wording: wording.WordingRules
+    links: links.LinkRules
+    bearers: dict[str, frozenset[str]]
+    """Domains that may bear a brand's name."""
+    added: frozenset[str]
+    alike: Alike
 
     @classmethod
     def load(cls, directories: Sequence[Path]) -> SafetyRules:
         """Raises RulesError with every problem of the files."""
-        told = lists(directories, FILE, {"attachment": ("executable", "macro", "harmless")})
+        told = lists(directories, FILE, _TABLES)
         return cls(
-            executable=frozenset(told["attachment.executable"]),
-            macro=frozenset(told["attachment.macro"]),
-            harmless=frozenset(told["attachment.harmless"]),
+            attachments=attachments.AttachmentRules.of(told),
+            wording=wording.WordingRules.of(told),
+            links=links.LinkRules.of(told),
+            bearers=_bearers(told),
+            added=frozenset(map(str.lower, told["brands.added"])),
+            alike=Alike(told["alike.letters"]),
         )
+
+
+def _bearers(told: Lists) -> dict[str, frozenset[str]]:
+    """`name = domain domain` by name; a later line of the same name adds to it."""
+    found: dict[str, frozenset[str]] = {}
+    for line in told["brands.names"]:
+        name, _, domains = line.partition("=")
+        key = squeeze(name)
+        found[key] = found.get(key, frozenset()) | frozenset(domains.lower().split())
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -110,101 +118,88 @@ def shipped() -> SafetyRules:
 NOBODY = Known()
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the readers of a reply have found before: what is new in it, and how to find that in another text."""
+
+    new: str = ""
+    thread: Sequence[str] = ()
+    own: Callable[[str], str] | None = None
+    """What is new in the HTML of a part; None where that cannot be told, and then all of it counts."""
+
+
+SILENT = Said()
+
+
 def assess(
     message: Message,
     known: Known = NOBODY,
     *,
     authentication_failed: bool = False,
-    new: str | None = None,
+    said: Said = SILENT,
     rules: SafetyRules | None = None,
 ) -> Safety:
-    """The verdict on a message; `authentication_failed` where DMARC, or both SPF and DKIM, failed.
-
-    `new` is what is new in a reply: links in what it quotes are likely our own, which lead through a counter of clicks.
-    """
-    signs = list(_attachments(message, rules or shipped()))
-    name, sender = parseaddr(message.header("from"))
-    domain = address.domain(sender)
-    if address.key(sender) not in known.allowed and domain not in known.allowed:
-        doubt = _AUTH_FAILED if authentication_failed else 0.0
-        others = [*_links(message, new), *_posing(name, domain, known)]
-        signs += [(verdict, min(1.0, score + doubt), says) for verdict, score, says in others]
-    if not signs:
+    """The verdict on a message; `authentication_failed` where DMARC, or both SPF and DKIM, failed."""
+    rules = rules or shipped()
+    writer = posing.Writer(message)
+    failed = authentication_failed or _told_failed(message)
+    found = list(attachments.signs(message, said.new, rules.attachments))
+    trusted = address.key(writer.address) in known.allowed or posing.below(writer.domain, frozenset(known.allowed))
+    if failed or not trusted:
+        found += _lies(message, writer, known, said, rules, failed=failed)
+    likely = scores(found)
+    if not likely:
         return Safety(Verdict.CLEAN, 0.0, ())
-    verdict, score, _ = max(signs, key=lambda sign: sign[1])
-    told = tuple(dict.fromkeys(says for _, _, says in signs))
-    return Safety(verdict if score >= THRESHOLD else Verdict.CLEAN, score, told)
+    verdict = max(likely, key=lambda one: (round(likely[one], 6), SEVERITY[one]))
+    told = tuple(dict.fromkeys(sign.says for sign in found))
+    return Safety(verdict if likely[verdict] >= THRESHOLD else Verdict.CLEAN, likely[verdict], told)
 
 
-_Sign = tuple[Verdict, float, str]
+def _told_failed(message: Message) -> bool:
+    """Whether any server on the way said so. Who says that a message *passed* must be trusted; nobody lies here."""
+    told = message.header("authentication-results")[:4000]
+    return bool(_FAILED_DMARC.search(told) or _FAILED_BOTH.match(told))
 
 
-def _attachments(message: Message, rules: SafetyRules) -> Iterator[_Sign]:
-    for part in message.parts:
-        if part.filename:
-            yield from _name(part.filename, rules)
-            if part.filename.lower().endswith(".zip"):
-                yield from _members(part, rules)
+def _lies(
+    message: Message, writer: posing.Writer, known: Known, said: Said, rules: SafetyRules, *, failed: bool
+) -> Iterator[Sign]:
+    ours = posing.ours(writer, frozenset(known.domains))
+    inside = posing.below(writer.domain, ours)
+    around = links.Around(writer.domain, ours, rules.attachments.files, rules.bearers, said.new, said.own)
+    actionable = links.present(message) or attachments.has_page(message, rules.attachments)
+    answers = bool(message.header("in-reply-to") or message.header("references"))
+    words = wording.Words(said.new, message.header("subject"), said.thread, actionable=actionable, answers=answers)
+    phrases = wording.search(words, rules.wording)
+    found = [
+        *links.signs(message, around, rules.links, rules.alike),
+        *wording.signs(words, phrases),
+    ]
+    if not inside or failed:
+        found += _posed(writer, known, ours, phrases, rules, inside=inside, failed=failed)
+    yield from found
+    lied = {sign.verdict for sign in found} & {Verdict.PHISHING, Verdict.IMPERSONATION, Verdict.SPAM}
+    for verdict in lied if failed else ():
+        yield Sign(verdict, _AUTH_FAILED, "authentication_failed")
 
 
-def _name(filename: str, rules: SafetyRules) -> Iterator[_Sign]:
-    pieces = filename.lower().rstrip(". ").split(".")
-    ending = pieces[-1].strip() if len(pieces) > 1 else ""
-    if ending in rules.executable:
-        hidden = len(pieces) > 2 and pieces[-2].strip() in rules.harmless
-        yield (Verdict.MALWARE, 0.98, "double_extension") if hidden else (Verdict.MALWARE, 0.9, "executable_attachment")
-    elif ending in rules.macro:
-        yield Verdict.MALWARE, 0.6, "macro_attachment"
-
-
-def _members(part: Part, rules: SafetyRules) -> Iterator[_Sign]:
-    """Executables in an archive, by the names in its directory."""
-    content = part.content
-    if len(content) > _ARCHIVE_CAP:
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [member.filename for member in archive.infolist()[:_MEMBERS]]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
-        return
-    if any(score >= THRESHOLD for name in names for _, score, _ in _name(name, rules)):
-        yield Verdict.MALWARE, 0.9, "executable_in_archive"
-
-
-def _links(message: Message, new: str | None) -> Iterator[_Sign]:
-    """Links that show one host and lead to another; in a quotation they are a sign, and alone no verdict."""
-    quoted = False
-    for part in message.parts:
-        if part.type != "text/html":
-            continue
-        for number, link in enumerate(_LINK.finditer(part.text[:_HTML_CAP])):
-            if number >= _LINKS:
-                break
-            shown = _SHOWN_HOST.fullmatch(link[2])
-            if shown is not None and not _related(shown[1].lower(), link[1].lower().rpartition("@")[2].split(":")[0]):
-                if new is None or shown[0].strip() in new:
-                    yield Verdict.PHISHING, 0.6, "link_text_mismatch"
-                    return
-                quoted = True
-    if quoted:
-        yield Verdict.PHISHING, 0.3, "quoted_link_text_mismatch"
-
-
-def _related(one: str, other: str) -> bool:
-    """Whether two hosts share their last two labels: `www.a.example` and `a.example`."""
-    return one.split(".")[-2:] == other.split(".")[-2:]
-
-
-def _posing(name: str, domain: str, known: Known) -> Iterator[_Sign]:
-    ours = {ours.lower() for ours in known.domains}
-    if not domain or any(domain == our or domain.endswith(f".{our}") for our in ours):
-        return
-    if name and squeeze(name) in set(map(squeeze, known.names)):
-        yield Verdict.IMPERSONATION, 0.7, "display_name_of_ours"
-    if any(_skeleton(domain) == _skeleton(our) for our in ours):
-        yield Verdict.IMPERSONATION, 0.8, "lookalike_domain"
-
-
-def _skeleton(domain: str) -> str:
-    """A domain as the eye takes it: `rn` for `m`, `1` for `l`, `0` for `o`, hyphens gone."""
-    return domain.replace("rn", "m").replace("vv", "w").translate(_ALIKE)
+def _posed(
+    writer: posing.Writer,
+    known: Known,
+    ours: frozenset[str],
+    phrases: wording.Found,
+    rules: SafetyRules,
+    *,
+    inside: bool,
+    failed: bool,
+) -> Iterator[Sign]:
+    """Signs of posing, and what counts only beside others."""
+    found = [] if inside else list(posing.signs(writer, frozenset(known.names), ours, rules.added, rules.alike))
+    if inside and failed and known.domains:
+        found.append(Sign(Verdict.IMPERSONATION, _OUR_NAME_FAILED, "our_domain_unproven"))
+    found += wording.pretext(phrases)
+    if found and posing.elsewhere(writer):
+        found.append(Sign(Verdict.IMPERSONATION, _ELSEWHERE, "reply_to_elsewhere"))
+    if not inside and posing.of_brand(writer, rules.bearers):
+        found.append(Sign(Verdict.PHISHING, _BRAND, "famous_name"))
+    yield from found
