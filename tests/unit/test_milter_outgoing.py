@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from mailback.bounce.taxonomy import Kind
 from mailback.engine import Disposition, Outcome
 from mailback.outbound.check import ALLOWED, Answer
 from mailback.outbound.outgoing import Outgoing
+from mailback.policy.routes import Delivery
 from mailback.reports import OriginalNames
 from mailback.returnpath import Key, Keys, ReturnPaths, Standing
 from mailback.store import Store
@@ -30,8 +32,13 @@ OUTCOME = Outcome(Disposition.TAG, Kind.BOUNCE, True, 250, "2.6.0", "recorded", 
 
 
 class Check:
+    """Suppressed are the dead, and for the weekly list and the campaign c1 those who have had enough."""
+
     def answer(self, recipient: str, *, sender: str | None = None, **scope: str | None) -> Answer:
-        return ALLOWED if "dead" not in recipient else Answer(False, 550, "5.7.1", f"<{recipient}>: suppressed")
+        enough = "enough" in recipient and (scope.get("list_id") == "weekly" or scope.get("campaign") == "c1")
+        if enough or "dead" in recipient:
+            return Answer(False, 550, "5.7.1", f"<{recipient}>: suppressed")
+        return ALLOWED
 
 
 @pytest.fixture
@@ -214,6 +221,43 @@ def test_mail_of_sendmail_is_signed_and_remembered(rules: Rules) -> None:
     assert sending.return_path is not None
 
 
+# -- opted out of a list or campaign ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", [("List-Id", " The weekly <weekly>"), ("X-Campaign-ID", " c1")])
+def test_mail_of_a_list_is_refused_for_who_opted_out_of_it(rules: Rules, field: tuple[str, str]) -> None:
+    mta = Mta(rules)
+    assert mta.out("enough@receiver.test") == [protocol.CONTINUE], "the list is not known yet"
+    refused = mta.end(field)
+    assert isinstance(refused, bytes)
+    assert b"550 5.7.1 <enough@receiver.test>: suppressed" in refused
+
+
+def test_the_others_of_a_list_get_its_mail_all_the_same(rules: Rules) -> None:
+    mta = Mta(rules)
+    mta.out("ada@receiver.test", "enough@receiver.test", "bob@receiver.test")
+    sending = mta.end(("List-Id", " <weekly>"), ("Message-ID", " <1@sender.test>"))
+    assert isinstance(sending, Sending)
+    assert sending.entry.recipients == ("ada@receiver.test", "bob@receiver.test")
+    answer = mta.session.sent(sending.return_path)
+    assert protocol.remove_recipient("enough@receiver.test") in answer
+    assert answer.endswith(protocol.CONTINUE)
+
+
+def test_where_nobody_may_be_taken_out_the_message_is_refused_as_a_whole(rules: Rules) -> None:
+    mta = Mta(rules, actions=0x1FF & ~Action.REMOVE_RECIPIENT)
+    mta.out("ada@receiver.test", "enough@receiver.test")
+    refused = mta.end(("List-Id", " <weekly>"))
+    assert isinstance(refused, bytes)
+    assert b"550 5.7.1" in refused
+
+
+def test_other_mail_reaches_who_opted_out_of_a_list(rules: Rules) -> None:
+    mta = Mta(rules)
+    mta.out("enough@receiver.test")
+    assert isinstance(mta.end(("List-Id", " <other>")), Sending)
+
+
 # -- what comes back ------------------------------------------------------------------------------------------
 
 
@@ -266,6 +310,57 @@ def test_what_came_to_a_signed_address_is_delivered_to_the_one_behind_it(rules: 
     answer = mta.session.recorded(replace(OUTCOME, restored=((path, "news@sender.test"),)))
     said = [(chr(command), data) for command, data, _ in protocol.packets(answer)]
     assert said == [("-", f"<{path}>\0".encode()), ("+", b"<news@sender.test>\0"), ("c", b"")]
+
+
+def _delivered(rules: Rules, *fields: tuple[str, str], actions: int = 0x1FF, **told: Any) -> list[tuple[str, bytes]]:
+    """What the MTA is told of a reply that is delivered so."""
+    mta = Mta(replace(rules, readdresses=True), actions=actions)
+    mta.mail("ada@receiver.test", "news@sender.test", "maya@sender.test")
+    assert isinstance(mta.end(*fields), Reading)
+    disposition = told.pop("disposition", Disposition.TAG)
+    answer = mta.session.recorded(replace(OUTCOME, disposition=disposition, delivery=Delivery(**told)))
+    return [(chr(command), data) for command, data, _ in protocol.packets(answer)]
+
+
+def test_a_reply_that_its_route_sends_elsewhere_goes_there_alone(rules: Rules) -> None:
+    said = _delivered(rules, redirect="queue@sender.test", copies=("boss@sender.test",))
+    assert said == [
+        ("-", b"<news@sender.test>\0"), ("-", b"<maya@sender.test>\0"), ("+", b"<queue@sender.test>\0"),
+        ("+", b"<boss@sender.test>\0"), ("c", b""),
+    ]  # fmt: skip
+
+
+def test_a_held_reply_tells_the_reason_on_the_hold_queue(rules: Rules) -> None:
+    said = _delivered(rules, disposition=Disposition.QUARANTINE, held="malware: 100% sure\r\nX-Evil: 1")
+    assert said == [("q", b"malware: 100\\x{25} sure\\x{0D}\\x{0A}X-Evil: 1\0"), ("c", b"")]
+
+
+@pytest.mark.parametrize(
+    ("subject", "changed"),
+    [
+        (("Subject", " Re: News"), b"Subject\0 [SPAM] Re: News\0"),
+        (("SUBJECT", " =?utf-8?q?Caf=C3=A9?=\n again"), b"SUBJECT\0 [SPAM] =?utf-8?q?Caf=C3=A9?=\n again\0"),
+        (("Subject ", ""), b"Subject \0 [SPAM] \0"),
+        (("Subject", " x\r\n\tX-Mailback-Kind: bounce"), b"Subject\0 [SPAM] x\n\tX-Mailback-Kind: bounce\0"),
+    ],
+)
+def test_a_subject_is_tagged_as_it_stands(rules: Rules, subject: tuple[str, str], changed: bytes) -> None:
+    said = _delivered(rules, ("From", " a@b.test"), subject, ("Subject", " second"), subject_tag="[SPAM]")
+    assert said == [("m", struct.pack("!I", 1) + changed), ("c", b"")]
+
+
+def test_a_subject_is_tagged_once_and_made_where_there_is_none(rules: Rules) -> None:
+    assert _delivered(rules, ("Subject", " [SPAM] x"), subject_tag="[SPAM]") == [("c", b"")]
+    made = _delivered(rules, ("From", " a@b.test"), subject_tag="[SPAM]")
+    assert made == [("i", struct.pack("!I", 0) + b"Subject\0 [SPAM]\0"), ("c", b"")]
+
+
+def test_a_reply_is_delivered_as_addressed_where_the_mta_allows_nothing_else(rules: Rules) -> None:
+    said = _delivered(
+        rules, actions=Action.CHOOSE_MACROS, redirect="queue@sender.test", copies=("x@sender.test",), subject_tag="[S]",
+        held="x", disposition=Disposition.QUARANTINE,
+    )  # fmt: skip
+    assert said == [("c", b"")]
 
 
 def test_steps_that_postfix_leaves_out_do_not_matter(rules: Rules) -> None:
