@@ -30,6 +30,7 @@ from mailback import (
     hosting,
     reply,
     reports,
+    retrying,
     returnpath,
     scoring,
     senders,
@@ -382,6 +383,7 @@ class Engine:
         self._actions = RouteActions.of(settings.replies)
         self._deadlines = queue.Deadlines(bounce=timedelta(hours=settings.review.bounce_due_hours))
         self._readership = Readership(store, settings.policy.recent_days)
+        self._retrying = retrying.Retrying.of(settings)
         self._scoring = scoring.Scoring(scoring.rules_of(settings), self._rules, self._guard)
 
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
@@ -568,6 +570,8 @@ class Engine:
             because = "a better report of the same failure says something else"
             transaction.take_back(recorded.event_id, event.recipient_key, actor="mailback", reason=because)
         decision = self._scoring.heard(transaction, event, recorded, handling, decision)
+        if self._scoring.believes(event):
+            self._retrying.heard(transaction, event, recorded, handling)
         queue.queue(transaction, recorded, event, decision, handling=handling, deadlines=self._deadlines, text=text)
         return recorded, decision
 

@@ -124,7 +124,7 @@ class Scoring:
     def _entry(self, event: Event, event_id: str, handling: Handling) -> ScoreEntry | None:
         """What an event adds to the ledger of its recipient."""
         key = event.recipient_key
-        if key is None or not self._believed(event):
+        if key is None or not self.believes(event):
             return None
         if event.kind is Kind.DELIVERED:
             return ScoreEntry(key, Step.ALIVE, event.at, event_id, "delivered")
@@ -133,7 +133,8 @@ class Scoring:
         numbers = (handling.suppress_days, handling.escalate_after, handling.window_days)
         return ScoreEntry(key, Step.BOUNCE, event.at, event_id, str(event.subcategory), *numbers)
 
-    def _believed(self, event: Event) -> bool:
+    def believes(self, event: Event) -> bool:
+        """Whether an event is proven and sure enough to count."""
         if event.provenance is Provenance.FORGED:
             return False
         if self.decisions.proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:

@@ -962,6 +962,36 @@ class RepliesSettings(Section):
     )
 
 
+class RetrySettings(Section):
+    """When a message that failed for a while should be sent again: advice, `mailback retry due`."""
+
+    multiples: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (1, 4, 12),
+        description=(
+            "Delay of each try as a multiple of `retry_after_s` of its row in the handling rules: a cause of one hour "
+            "is tried after 1, 4 and 12 hours."
+        ),
+    )
+    reader_multiples: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (24, 48), description="Further tries for an active reader."
+    )
+    reader_days: int = Field(
+        30, ge=1, le=365, description="Who opened, clicked or replied within so many days is an active reader."
+    )
+    jitter: float = Field(
+        0.1, ge=0, le=0.5, description="How far a delay may differ, as a share of it: what failed together spreads out."
+    )
+    cost_limit: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="What the tries of one message to one recipient may cost; each costs `retry_cost` of its row.",
+    )
+    give_up_days: int = Field(
+        14, ge=1, le=365, description="Days after its first failure from which on a message is not tried again."
+    )
+
+
 class ScoreSettings(Section):
     """When bounces that heal by themselves hold an address back: the score of an address, and its escalation."""
 
@@ -1147,6 +1177,7 @@ class Settings(Section):
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     breakers: BreakerSettings = Field(default_factory=BreakerSettings)
     providers: ProviderSettings = Field(default_factory=ProviderSettings)
+    retry: RetrySettings = Field(default_factory=RetrySettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)

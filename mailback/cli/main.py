@@ -59,6 +59,7 @@ COMMANDS: dict[str, Place] = {
     "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
     "breaker": Place("breaker", "breakers", "Providers that refuse your mail: list, open, close."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
+    "retry": Place("retry", "retry", "Messages worth sending again: due, list, watch, done, skip."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
     "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),
     "demo": Place("demo", "demo", "A minute's tour on real-looking mail; nothing to set up, nothing is kept."),

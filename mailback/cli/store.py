@@ -78,6 +78,7 @@ def maintain(config: Path | None) -> int:
         forgotten = database.forget_journal(now - kept)
         database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
         database.submit(lambda transaction: transaction.forget_scores(now - counted)).result()
+        database.submit(lambda transaction: transaction.retries.forget(now - kept)).result()
         folded = _fold(path)
         verified = database.verify_audit()
     if forgotten:

@@ -33,6 +33,8 @@ class Handling:
     """Somebody on our side has to mend something."""
     escalate_after: int | None = None
     """Soft bounces in a row that hold the address back; None: as `[score]` says."""
+    retry_cost: int = 1
+    """What one more try costs, in the unit of `retry.cost_limit`."""
     window_days: int | None = None
     """Days within which these have to fall; None: as `[score]` says."""
 
@@ -128,7 +130,7 @@ def _told(table: Table) -> tuple[Type, list[Subcategory]]:
 def _values(table: Table) -> dict[str, object]:
     """The values of a row that are there."""
     values: dict[str, object] = {}
-    for key in ("retry_after_s", "suppress_days", "escalate_after", "window_days"):
+    for key in ("retry_after_s", "suppress_days", "escalate_after", "window_days", "retry_cost"):
         if key in table:
             values[key] = table.number(key)
     if "scope" in table:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import breakers, checking, domains, engagement, journal, places, sqlite, waves
+from mailback.store import breakers, checking, domains, engagement, journal, places, retries, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.batches import Batches, Report
@@ -37,6 +37,7 @@ from mailback.store.records import (
     JournalEntry,
     MailDomain,
     Place,
+    Retry,
     Review,
     Stats,
     Suppression,
@@ -49,6 +50,7 @@ T = TypeVar("T")
 
 _WAITING_UNITS = 4096
 _FORGOTTEN_AT_ONCE = 500
+_PAGE = 500
 _LOOP_BATCH = 100
 """Units that an event loop runs at once: some 20 ms of work, in which nothing else is answered."""
 
@@ -208,6 +210,24 @@ class Store:
     def event(self, event_id: str) -> Event | None:
         """One event by its id."""
         return self._reads.event(event_id)
+
+    def retries_due(self, now: datetime | None = None, *, limit: int = 1000) -> list[Retry]:
+        """Messages that should be sent again now, to recipients that may be mailed; the longest due first."""
+        return retries.due(self._readers.fetch, now or datetime.now(UTC), limit)
+
+    def retries(self, key: str | None = None) -> Iterator[Retry]:
+        """What waits for its time, or was sent again and has no outcome; of an address all, whatever became of it."""
+        if key is not None:
+            yield from map(retries.retry_of, self._readers.fetch(retries.OF_ADDRESS, (key,)))
+            return
+        after = 0
+        while rows := self._readers.fetch(retries.LISTED, (after, _PAGE)):
+            yield from map(retries.retry_of, rows)
+            after = rows[-1][0]
+
+    def retry(self, number: int) -> Retry | None:
+        """One message that is or was worth sending again."""
+        return retries.find(self._readers.fetch, number)
 
     def waves(self, *, only_open: bool = False) -> list[Wave]:
         """Bursts that were frozen, the latest first."""

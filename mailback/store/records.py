@@ -282,6 +282,38 @@ class MailDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """One message to one recipient that failed for a while, and when it should be sent again."""
+
+    id: int
+    """Set by the store."""
+    address_key: str
+    address: str
+    thread: str
+    """The Message-ID, else the event's id: what tells this message from others of the recipient."""
+    message_id: str | None
+    retried_as: str | None
+    """The Message-ID that it was sent again under."""
+    event_id: str
+    """Of the last failure."""
+    campaign: str | None
+    list_id: str | None
+    provider: str | None
+    type: str | None
+    subcategory: str | None
+    failures: int
+    first_at: datetime
+    """Of the first failure."""
+    failed_at: datetime
+    """Of the last failure."""
+    due_at: datetime | None
+    state: str
+    """`open`; `sent` again, its outcome is not known; `closed` by an outcome; `exhausted`; `skipped`."""
+    because: str
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One message that went out, in one SMTP transaction."""
 

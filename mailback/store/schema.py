@@ -278,6 +278,34 @@ review = Table(
     Index(None, "state", "due"),
 )
 
+# Messages that failed for a while, one row a message and recipient: when to send them again.
+retry = Table(
+    "retry",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("thread", Text, nullable=False, comment="Message-ID, else the first event's id"),
+    Column("message_id", Text),
+    Column("retried_as", Text),
+    Column("event_id", String(26), nullable=False),
+    Column("campaign", Text),
+    Column("list_id", Text),
+    Column("provider", Text),
+    Column("type", String(32)),
+    Column("subcategory", String(64)),
+    Column("failures", Integer, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("failed_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("state", String(16), nullable=False),
+    Column("because", Text, nullable=False),
+    Column("closed_at", BigInteger),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("address_key", "thread"),
+    Index(None, "state", "due_at"),
+)
+
 # What counts for and against an address: a line a bounce, and a line a day and kind of what shows that the mailbox
 # lives. An address has few; the fold in `policy.score` reads them all.
 score = Table(

@@ -16,7 +16,19 @@ from typing import Any, NamedTuple
 from mailback import address
 from mailback.bounce.taxonomy import Action, Provenance, Type
 from mailback.store import audit as trail
-from mailback.store import breakers, codec, domains, engagement, journal, places, precedence, reviews, scores, waves
+from mailback.store import (
+    breakers,
+    codec,
+    domains,
+    engagement,
+    journal,
+    places,
+    precedence,
+    retries,
+    reviews,
+    scores,
+    waves,
+)
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
 from mailback.store.records import (
@@ -290,6 +302,19 @@ class Transaction:
     def reviews(self) -> reviews.ReviewQueue:
         """What waits for a person."""
         return reviews.ReviewQueue(self._connection)
+
+    @property
+    def retries(self) -> retries.Retries:
+        """Messages that are worth sending again."""
+        return retries.Retries(self._connection)
+
+    def retried(self, number: int, message_id: str | None) -> bool:
+        """Note that a message was sent again, under that Message-ID; False where it does not wait."""
+        known = self.retries.find(number)
+        if known is None or known.state not in ("open", "sent"):
+            return False
+        self.retries.put(replace(known, state="sent", retried_as=codec.optional_text(message_id) or known.retried_as))
+        return True
 
     def take_back(self, event_id: str, key: str, *, actor: str, reason: str) -> int:
         """Undo what an event suppressed, where it still stands as it was made; what stood before stands again.

@@ -1,0 +1,250 @@
+"""Retry advice: when a message is worth sending again, to whom never, and what an application is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailback.bounce.taxonomy import Action
+from mailback.cli.main import run
+from mailback.engine import Engine
+from mailback.envelope import Envelope, Source
+from mailback.policy.handling import Handling
+from mailback.policy.retry import RetryRules, advise
+from mailback.settings import Settings
+from mailback.store import Store
+from mailback.store.records import Retry, ScoreEntry, Step, Suppression
+from tests.support.mail import dsn
+
+WHO = "ada@receiver.test"
+NOW = datetime.now(UTC).replace(microsecond=0)
+HOUR = timedelta(hours=1)
+DOWN = {"status": "4.3.2", "diagnostic": "421 4.3.2 System not accepting network messages"}
+GREY = {"status": "4.7.1", "diagnostic": "450 4.7.1 Greylisted, please try again in 5 minutes"}
+FULL = {"status": "5.2.2", "diagnostic": "552 5.2.2 Mailbox full"}
+GONE = {"status": "5.1.1", "diagnostic": "550 5.1.1 No such mailbox here"}
+HOURLY = Handling(Action.RETRY_WITH_DELAY, retry_after_s=3600)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
+        opened.upgrade()
+        yield opened
+
+
+@pytest.fixture
+def engine(store: Store) -> Engine:
+    return Engine(Settings(), store)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> list[str]:
+    file = tmp_path / "mailback.toml"
+    file.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/mailback.db'\n")
+    return ["--config", str(file)]
+
+
+def a_retry(failures: int = 1, **fields: object) -> Retry:
+    told: dict[str, object] = {
+        "id": 1, "address_key": WHO, "address": WHO, "thread": "<1@s.test>", "message_id": "<1@s.test>",
+        "retried_as": None, "event_id": "x", "campaign": None, "list_id": None, "provider": None, "type": None,
+        "subcategory": None, "failures": failures, "first_at": NOW, "failed_at": NOW, "due_at": None, "state": "open",
+        "because": "", "closed_at": None,
+    }  # fmt: skip
+    return Retry(**(told | fields))  # type: ignore[arg-type]
+
+
+def fail(engine: Engine, hours_ago: float, said: dict[str, str] = DOWN, number: int = 1, who: str = WHO) -> None:
+    envelope = Envelope(recipients=("b@s.test",), source=Source.SMTPD, received_at=NOW - hours_ago * HOUR)
+    engine.inbound(envelope, dsn(who, message_id=f"<{number}@s.test>", **said))  # type: ignore[arg-type]
+
+
+def deliver(engine: Engine, hours_ago: float, number: int = 1) -> None:
+    fail(engine, hours_ago, {"action": "delivered", "status": "2.0.0", "diagnostic": "250 2.0.0 OK"}, number)
+
+
+def due(store: Store, at: datetime = NOW) -> list[str]:
+    return [one.address for one in store.retries_due(at)]
+
+
+# ---- the schedule ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("failures", "hours"), [(1, 1), (2, 4), (3, 12)])
+def test_tries_come_after_one_four_and_twelve_hours(failures: int, hours: int) -> None:
+    advice = advise(a_retry(failures), HOURLY, RetryRules(jitter=0), reader=False)
+    assert advice.due == NOW + hours * HOUR
+
+
+def test_tries_end_and_an_active_reader_has_more_of_them() -> None:
+    rules = RetryRules(jitter=0)
+    assert advise(a_retry(4), HOURLY, rules, reader=False).due is None
+    assert advise(a_retry(4), HOURLY, rules, reader=True).due == NOW + 24 * HOUR
+    assert advise(a_retry(6), HOURLY, rules, reader=True).due is None
+
+
+def test_tries_end_with_the_money() -> None:
+    dear = replace(HOURLY, retry_cost=4)
+    assert advise(a_retry(2), dear, RetryRules(), reader=False).due is not None
+    told = advise(a_retry(3), dear, RetryRules(), reader=False)
+    assert told.due is None
+    assert "cost more than 10" in told.because
+
+
+def test_a_message_of_last_month_is_not_sent_again() -> None:
+    old = a_retry(2, first_at=NOW - timedelta(days=30))
+    assert advise(old, HOURLY, RetryRules(), reader=False).due is None
+
+
+@given(thread=st.text(max_size=20), failures=st.integers(1, 3))
+def test_jitter_stays_within_its_share_and_is_the_same_every_time(thread: str, failures: int) -> None:
+    retry = a_retry(failures, thread=thread)
+    first = advise(retry, HOURLY, RetryRules(), reader=False).due
+    assert first == advise(retry, HOURLY, RetryRules(), reader=False).due
+    assert first is not None
+    plain = (1, 4, 12)[failures - 1] * HOUR
+    assert 0.9 * plain <= first - NOW <= 1.1 * plain
+
+
+def test_what_failed_together_does_not_come_back_together() -> None:
+    dues = {advise(a_retry(thread=str(n)), HOURLY, RetryRules(), reader=False).due for n in range(100)}
+    assert len(dues) == 100
+
+
+# ---- what the engine keeps ------------------------------------------------------------------------------------------
+
+
+def test_a_failure_that_heals_is_due_after_the_delay_of_its_cause(engine: Engine, store: Store) -> None:
+    fail(engine, 0, GREY)
+    assert due(store) == []
+    assert due(store, NOW + timedelta(minutes=17)) == [WHO]
+
+
+def test_a_provider_may_have_a_delay_of_its_own(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "handling.toml").write_text(
+        '[[override]]\nprovider = "google"\ntype = "soft_bounce"\nsubcategories = ["mailbox_full"]\n'
+        "retry_after_s = 60\n"
+    )
+    engine = Engine(Settings.loads(f'[rules]\ndirectory = "{tmp_path}"'), store)
+    for who in ("ada@gmail.com", WHO):
+        fail(engine, 0, FULL, who=who)
+    waits = {one.provider: one.due_at - one.failed_at for one in store.retries() if one.due_at}
+    assert waits["google"] < timedelta(seconds=67)
+    assert waits[None] > 20 * HOUR
+
+
+def test_permanent_failures_are_never_tried_again(engine: Engine, store: Store) -> None:
+    fail(engine, 30, GONE)
+    assert list(store.retries(WHO)) == []
+
+
+def test_nobody_who_is_suppressed_is_due_until_that_ends(engine: Engine, store: Store) -> None:
+    fail(engine, 30)
+    held = Suppression(WHO, WHO, "all", "asked", None, None, "operator", NOW, NOW + timedelta(days=1))
+    store.submit(lambda transaction: transaction.suppress(held, "ada")).result()
+    assert due(store) == []
+    assert due(store, NOW + timedelta(days=2)) == [WHO]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(2))))
+def test_a_delivery_closes_it_in_whatever_order_they_come(engine: Engine, store: Store, order: tuple[int, ...]) -> None:
+    facts = [lambda: fail(engine, 9), lambda: deliver(engine, 3)]
+    for place in order:
+        facts[place]()
+    assert due(store) == []
+    assert [(one.state, one.because) for one in store.retries(WHO)] == [("closed", "delivered")]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(2))))
+def test_a_permanent_failure_closes_it_in_whatever_order(engine: Engine, store: Store, order: tuple[int, ...]) -> None:
+    facts = [lambda: fail(engine, 9), lambda: fail(engine, 3, GONE, number=2)]
+    for place in order:
+        facts[place]()
+    assert due(store) == []
+    assert [one.state for one in store.retries(WHO)] == ["closed"]
+
+
+def test_another_failure_after_it_was_sent_again_goes_on_with_the_schedule(engine: Engine, store: Store) -> None:
+    fail(engine, 30, number=1)
+    [one] = store.retries_due(NOW)
+    assert store.submit(lambda transaction: transaction.retried(one.id, "<2@s.test>")).result()
+    assert due(store) == []
+    fail(engine, 20, number=2)
+    [again] = store.retries(WHO)
+    assert (again.id, again.failures, again.state) == (one.id, 2, "open")
+    assert again.due_at is not None
+    assert 3.6 * HOUR <= again.due_at - again.failed_at <= 4.4 * HOUR
+    store.submit(lambda transaction: transaction.retried(one.id, "<3@s.test>")).result()
+    deliver(engine, 1, number=3)
+    assert [r.state for r in store.retries(WHO)] == ["closed"]
+
+
+def test_the_same_failure_told_twice_is_one(engine: Engine, store: Store) -> None:
+    fail(engine, 9)
+    fail(engine, 8)
+    assert [one.failures for one in store.retries(WHO)] == [1]
+
+
+def test_unproven_failures_open_nothing_where_proof_is_asked_for(store: Store) -> None:
+    fail(Engine(Settings.loads('[trust]\nrequire = "always"'), store), 9)
+    assert list(store.retries(WHO)) == []
+
+
+def test_an_active_reader_is_known_by_the_score_ledger(engine: Engine, store: Store) -> None:
+    opened = ScoreEntry(WHO, Step.ALIVE, NOW - timedelta(days=5), "open", "open")
+    store.submit(lambda transaction: transaction.enter(opened)).result()
+    fail(engine, 9)
+    [one] = store.retries(WHO)
+    assert one.because == "try 1 of 5, an active reader"
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_due_done_and_skip(engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2, 3):
+        fail(engine, 30, number=number, who=f"u{number}@receiver.test")
+    assert run(["retry", "due", "--json", *config]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(line["message_id"] for line in told) == ["<1@s.test>", "<2@s.test>", "<3@s.test>"]
+    assert {line["subcategory"] for line in told} == {"server_temporarily_unavailable"}
+    assert run(["retry", "done", str(told[0]["id"]), "--message-id", "again@s.test", *config]) == 0
+    assert run(["retry", "skip", str(told[1]["id"]), "--reason", "stale", *config]) == 0
+    assert run(["retry", "skip", str(told[1]["id"]), *config]) == 1
+    assert run(["retry", "done", "1", "2", "--message-id", "x@y", *config]) == 2
+    assert len(store.retries_due(NOW)) == 1
+    retried = store.retry(told[0]["id"])
+    assert retried is not None
+    assert (retried.state, retried.retried_as) == ("sent", "<again@s.test>")
+    capsys.readouterr()
+    assert run(["retry", "list", *config]) == 0
+    listed = capsys.readouterr().out
+    assert "sent" in listed
+    assert "u3@receiver.test" in listed
+
+
+def test_watch_tells_what_becomes_due_and_what_ends(engine: Engine, store: Store, config: list[str]) -> None:
+    fail(engine, 30)
+    command = [sys.executable, "-m", "mailback.cli.main", "retry", "watch", "--json", "--interval", "0.1", *config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first = json.loads(watching.stdout.readline())
+        assert (first["event"], first["recipient"]) == ("due", WHO)
+        deliver(engine, 1)
+        second = json.loads(watching.stdout.readline())
+        assert (second["event"], second["because"]) == ("ended", "delivered")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
+    assert store.retries_due(NOW) == []
