@@ -270,7 +270,7 @@ class Knowledge:
             limits=settings.limits.message_limits(),
             recipient_cap=settings.limits.max_recipients,
             return_paths=returnpath.load(settings),
-            replies=reply.ReplyRules.load(directories),
+            replies=reply.ReplyRules.load(directories, settings.service.state_directory),
             speakers=Speakers.load(directories),
             owners=Owners.load(directories, settings.replies.default_owner),
             breakers=BreakerRules.load(directories),

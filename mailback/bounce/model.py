@@ -16,26 +16,23 @@ wrong with it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, pairwise
 from operator import add
 from pathlib import Path
 from typing import Any
 
-from mailback.bounce.rulefile import RulesError
+from mailback import linear
 from mailback.bounce.taxonomy import Subcategory
+from mailback.linear import FIELD, Weights, finite
 from mailback.resources import config_dir
 
 FORMAT = 1
 GATE = 0.85
 """Accuracy on held-back diagnostics below which a model does not serve."""
-MAX_FILE = 4_000_000
-"""Bytes; a larger file is no model of ours."""
 WEIGHT_UNIT = 100
 """Weights are kept as whole hundredths."""
 
@@ -44,7 +41,6 @@ SERVING = "serving.json"
 
 _MAX_TEXT = 1000  # bytes that are read: the cause stands at the beginning, and the time has a bound
 _SURE_ENOUGH = 0.6  # a likelier cause than that is a vote; of what was told below it, little more than half was right
-_FIELD = 32  # bits; `memoryview` calls it I
 _ZERO = 1 << 20  # what stands for a weight of nought in a field, so that none is negative; a thousand fit into one
 _LEAST_KNOWN = 2  # known features: a single word is no sentence
 _STEM = 5  # letters that are kept of a longer word: enough to tell words apart, few enough to lose most endings
@@ -55,10 +51,6 @@ _CODE = re.compile(r"[245](?:\d\d|\.\d{1,3}\.\d{1,3})(?![.\d])")  # RFC 5321 4.2
 _TRANSIENT = re.compile(r"4(?:\d\d|\.\d{1,3}\.\d{1,3})(?![.\d])")
 _LONGEST_ENDING = 6  # letters of the last label of a host name; RESOLVER.ADR.RecipientNotFound is none
 _RESERVED_ENDINGS = frozenset({"example", "invalid", "localhost", "internal", "localdomain"})
-
-
-class ModelError(RulesError):
-    """A model file that cannot serve; `problems` says why."""
 
 
 def features(text: bytes) -> set[str]:
@@ -106,53 +98,13 @@ def _unmixed(token: str) -> tuple[str, ...]:
     return before + tuple(part for part in _SEAM.split(token) if part.isalpha())
 
 
-class Weights:
-    """What each feature weighs for each cause, added up for many features at once.
-
-    The file lists causes and weights in turn, since most weights are zero. A feature that comes up is kept as one whole
-    number with a field of `_FIELD` bits for each cause, so that all features of a text are added by the interpreter's
-    own addition of long numbers: a tenth of the time that a loop over their weights takes. Packing waits for the first
-    use, as a start would otherwise pay for thousands of features that few texts have.
-    """
-
-    __slots__ = ("_causes", "_features", "_listed", "_packed")
-
-    def __init__(self, listed: dict[str, list[int]], causes: int) -> None:
-        """`listed`: by feature, the number of a cause and its weight in units of 1/`WEIGHT_UNIT`, in turn."""
-        self._listed = listed
-        self._features = frozenset(listed)
-        self._causes = causes
-        self._packed: dict[str, int] = {}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Weights) and self._listed == other._listed
-
-    __hash__ = None  # type: ignore[assignment]  # holds a dictionary
-
-    def __len__(self) -> int:
-        return len(self._listed)
-
-    def sums(self, found: set[str]) -> tuple[int, list[int]]:
-        """How many of these features are known, and the sum of their weights by cause, each `_ZERO` too large for each
-        of the features: likelihoods do not see what all sums have in common."""
-        known = self._features & found
-        packed = self._packed
-        try:
-            total = sum(map(packed.__getitem__, known))
-        except KeyError:
-            total = sum([packed.get(feature) or self._pack(feature) for feature in known])
-        fields = memoryview(total.to_bytes(self._causes * _FIELD // 8, sys.byteorder)).cast("I").tolist()
-        if sys.byteorder == "big":
-            fields.reverse()
-        return len(known), fields
-
-    def _pack(self, feature: str) -> int:
-        fields = [_ZERO] * self._causes
-        numbers = iter(self._listed[feature])
-        for cause, weight in zip(numbers, numbers, strict=True):
-            fields[cause] += weight
-        packed = self._packed[feature] = sum(value << _FIELD * cause for cause, value in enumerate(fields))
-        return packed
+def _packed(causes: int, flat: list[int]) -> int:
+    """A row of the file as one number: it lists causes and weights in turn, since most weights are zero."""
+    fields = [_ZERO] * causes
+    numbers = iter(flat)
+    for cause, weight in zip(numbers, numbers, strict=True):
+        fields[cause] += weight
+    return sum(value << FIELD * cause for cause, value in enumerate(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +123,7 @@ class Model:
     biases: tuple[float, ...]
     scale: float
     """What sums of weights are multiplied by before they become probabilities (calibration)."""
-    weights: Weights
+    weights: Weights[list[int]]
 
     def vote(self, text: bytes) -> tuple[Subcategory, float] | None:
         """The likeliest cause and its probability for a prepared text; None when it is not sure enough."""
@@ -203,22 +155,7 @@ def load(path: Path, *, gate: float = GATE) -> Model:
     Raises ModelError for a file that cannot be read, is not a model, or did not pass the gate. `gate=0` reads a
     candidate, for evaluation.
     """
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise ModelError([f"{path}: larger than {MAX_FILE} bytes, no model is"])
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError([f"{path}: cannot be read ({error.strerror})"]) from error
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ModelError([f"{path}: not JSON ({error})"]) from error
-    try:
-        model = from_document(document)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise ModelError([f"{path}: not a model of format {FORMAT} ({type(error).__name__}: {error})"]) from error
-    if not model.accuracy >= gate:  # so written that NaN is refused too
-        told = f"told {model.accuracy:.1%} of the held-back diagnostics rightly"
-        raise ModelError([f"{path}: {told}, a model below {gate:.0%} does not serve"])
-    return model
+    return linear.load(path, from_document, gate=gate, form=FORMAT, tells="diagnostics")
 
 
 def from_document(document: dict[str, Any]) -> Model:
@@ -229,29 +166,22 @@ def from_document(document: dict[str, Any]) -> Model:
     if document["format"] != FORMAT:
         raise ValueError(f"format is {document['format']!r}")
     causes = tuple(map(Subcategory, document["causes"]))
-    biases = tuple(map(_finite, document["biases"]))
+    biases = tuple(map(finite, document["biases"]))
     if len(biases) != len(causes) or len(set(causes)) != len(causes) or not causes:
         raise ValueError("causes and biases do not belong together")
-    if (scale := _finite(document["scale"])) <= 0:
+    if (scale := finite(document["scale"])) <= 0:
         raise ValueError("scale is not positive")
     return Model(
         name=str(document["name"]),
         made=str(document["made"]),
-        accuracy=_finite(document["accuracy"]),
+        accuracy=finite(document["accuracy"]),
         held_back=int(document["held_back"]),
         trained_on=int(document["trained_on"]),
         causes=causes,
         biases=biases,
         scale=scale,
-        weights=Weights(_checked(document["features"], len(causes)), len(causes)),
+        weights=Weights(_checked(document["features"], len(causes)), len(causes), partial(_packed, len(causes))),
     )
-
-
-def _finite(number: Any) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number!r} is no finite number")
-    return value
 
 
 def _checked(features: dict[str, list[int]], causes: int) -> dict[str, list[int]]:

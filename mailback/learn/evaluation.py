@@ -10,8 +10,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mailback.bounce.model import Model
 from mailback.bounce.taxonomy import Subcategory
@@ -22,9 +23,10 @@ _ROUNDS = 7
 
 @dataclass(frozen=True, slots=True)
 class CauseScore:
-    """One cause: how many there were, were told, were told rightly."""
+    """One cause or intent: how many there were, were told, were told rightly."""
 
-    cause: Subcategory
+    cause: StrEnum
+    """A cause, or an intent."""
     there: int
     told: int
     right: int
@@ -85,22 +87,19 @@ def evaluate(model: Model, samples: Sequence[Sample]) -> Evaluation:
         right=sum(cause is sample.target for sample, cause, _ in answers),
         voted=len(votes),
         right_of_voted=sum(right for _, right in votes),
-        causes=_by_cause(answers),
+        causes=by_label(Subcategory, [(sample.target, cause) for sample, cause, _ in answers]),
         calibration=calibration(votes),
         misses=[(sample, cause) for sample, cause, _ in answers if cause is not sample.target],
         vote_us=vote_us(model),
     )
 
 
-def _by_cause(answers: Sequence[tuple[Sample, Subcategory, float]]) -> list[CauseScore]:
-    there = Counter(sample.target for sample, _, _ in answers)
-    told = Counter(cause for _, cause, _ in answers)
-    right = Counter(cause for sample, cause, _ in answers if cause is sample.target)
-    return [
-        CauseScore(cause, there[cause], told[cause], right[cause])
-        for cause in Subcategory
-        if there[cause] or told[cause]
-    ]
+def by_label(labels: Iterable[StrEnum], answers: Sequence[tuple[StrEnum, StrEnum]]) -> list[CauseScore]:
+    """The labels that are there or are told, in their order; of each answer what is right and what is told."""
+    there = Counter(right for right, _ in answers)
+    told = Counter(said for _, said in answers)
+    right = Counter(right for right, said in answers if right is said)
+    return [CauseScore(one, there[one], told[one], right[one]) for one in labels if there[one] or told[one]]
 
 
 def calibration(votes: Sequence[tuple[float, bool]], steps: int = 10) -> list[Bin]:

@@ -37,7 +37,7 @@ KEPT = 7
 SMALLEST = 0.12
 """A weight below it (in logits) changes nothing worth its bytes."""
 
-_SCALES = [step / 20 for step in range(6, 61)]
+SCALES = [step / 20 for step in range(6, 61)]
 _MAX_ITERATIONS = 400
 _UNMEASURED = {"name": "", "made": "", "accuracy": 0.0, "held_back": 0, "trained_on": 0}
 
@@ -61,7 +61,7 @@ def train(
         raise ValueError(f"samples of {len(families)} families, at least {FOLDS} are needed to calibrate")
     document = _UNMEASURED | {
         "name": name,
-        "made": (made or datetime.now(UTC)).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "made": stamp(made),
         "held_back": len(held_back),
         "trained_on": len(samples),
     }
@@ -71,14 +71,24 @@ def train(
     return document
 
 
+def stamp(made: datetime | None) -> str:
+    """When a model was made, now if nothing is said (RFC 3339)."""
+    return (made or datetime.now(UTC)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def write(document: dict[str, Any], path: Path) -> None:
     """Write a model, a feature a line (a comparison of two versions then shows what changed), whole or not at all."""
-    head = {name: value for name, value in document.items() if name != "features"}
-    rows = ",\n".join(f"{_json(feature)}:{_json(flat)}" for feature, flat in document["features"].items())
+    told = ",\n".join(f"{_json(name)}:{_listed(value)}" for name, value in document.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(f'{_json(head)[:-1]},"features":{{\n{rows}\n}}}}\n', "utf-8")
+    temporary.write_text(f"{{{told}}}\n", "utf-8")
     temporary.replace(path)
+
+
+def _listed(value: object) -> str:
+    if not isinstance(value, dict):
+        return _json(value)
+    return "{\n" + ",\n".join(f"{_json(feature)}:{_json(row)}" for feature, row in value.items()) + "\n}"
 
 
 def _json(value: object) -> str:
@@ -138,7 +148,7 @@ def _kept(weights: Sequence[float]) -> list[int]:
 
 def _scale(samples: Sequence[Sample], families: Counter[str]) -> float:
     """The scale at which what is told of families not seen in training is likeliest."""
-    folds = _folds(families)
+    folds = folded(families)
     told: list[tuple[list[float], int]] = []
     for fold in range(FOLDS):
         trained = model.from_document(_UNMEASURED | _fit([s for s in samples if folds[s.family] != fold]))
@@ -149,10 +159,10 @@ def _scale(samples: Sequence[Sample], families: Counter[str]) -> float:
             for sample in unseen
             if (scores := trained.scores(sample.prepared)) is not None
         ]
-    return min(_SCALES, key=lambda scale: _loss(told, scale))
+    return min(SCALES, key=lambda scale: loss(told, scale))
 
 
-def _folds(families: Counter[str]) -> dict[str, int]:
+def folded(families: Counter[str]) -> dict[str, int]:
     """Each family in one fold, the folds about as large."""
     sizes = [0] * FOLDS
     placed: dict[str, int] = {}
@@ -162,7 +172,7 @@ def _folds(families: Counter[str]) -> dict[str, int]:
     return placed
 
 
-def _loss(told: Sequence[tuple[list[float], int]], scale: float) -> float:
+def loss(told: Sequence[tuple[list[float], int]], scale: float) -> float:
     """Negative log-likelihood of what was right."""
     total = 0.0
     for scores, right in told:

@@ -153,13 +153,18 @@ def shipped() -> IntentRules:
 def read(text: str, subject: str = "", thread: Sequence[str] = (), rules: IntentRules | None = None) -> Reading:
     """The intent of what a person wrote; `thread` holds the texts of earlier messages, oldest first."""
     rules = rules or shipped()
-    own_subject = "" if _REPLY_SUBJECT.match(subject) and text else subject
-    if (answer := _short_answer(text or own_subject, thread, rules)) is not None:
+    written = own_subject(subject, text)
+    if (answer := bare_answer(text or written, thread, rules)) is not None:
         return answer
-    found = list(_found(text, rules))
-    for evidence in _found(own_subject, rules):
+    found = list(phrases(text, rules))
+    for evidence in phrases(written, rules):
         found.extend([evidence] * _OWN_SUBJECT)
     return _weighed(found)
+
+
+def own_subject(subject: str, text: str) -> str:
+    """The subject where the person wrote it, else nothing: that of an answer is ours, unless nothing else is said."""
+    return "" if _REPLY_SUBJECT.match(subject) and text else subject
 
 
 def _weighed(found: Sequence[Evidence]) -> Reading:
@@ -185,7 +190,7 @@ def _product(chances: Sequence[float]) -> float:
     return product
 
 
-def _short_answer(text: str, thread: Sequence[str], rules: IntentRules) -> Reading | None:
+def bare_answer(text: str, thread: Sequence[str], rules: IntentRules) -> Reading | None:
     """A bare yes, no or ok; None for anything else."""
     bare = _bare(text[:200])
     if not bare or len(bare.split()) > _SHORT:
@@ -211,25 +216,23 @@ _SHORT_ANSWERS = {
 
 def _asks_to_end(text: str, rules: IntentRules) -> bool:
     folded = fold(text[:_READ])
-    tokens = _tokens(folded)
+    said = tokens(folded)
     if any(phrase.words[0] in folded for phrase in rules.ending if _PICTURED.search(phrase.words[0])):
         return True
-    return any(
-        _ends(phrase.words, tokens, at, rules) is not None for at in range(len(tokens)) for phrase in rules.ending
-    )
+    return any(_ends(phrase.words, said, at, rules) is not None for at in range(len(said)) for phrase in rules.ending)
 
 
-def _found(text: str, rules: IntentRules) -> Iterator[Evidence]:
+def phrases(text: str, rules: IntentRules) -> Iterator[Evidence]:
     """Every phrase in a text; of those that begin at one word, each intent's strongest."""
     folded = fold(text[:_READ])
-    tokens = _tokens(folded)
+    said = tokens(folded)
     turned: dict[Intent, int] = {}  # up to which token an intent is negated
-    for at, token in enumerate(tokens):
+    for at, token in enumerate(said):
         seen: set[Intent] = set()
         for phrase in _candidates(token, rules):
-            if phrase.intent in seen or (end := _ends(phrase.words, tokens, at, rules)) is None:
+            if phrase.intent in seen or (end := _ends(phrase.words, said, at, rules)) is None:
                 continue
-            if phrase.intent in rules.flips and (at < turned.get(phrase.intent, 0) or _negated(tokens, at, rules)):
+            if phrase.intent in rules.flips and (at < turned.get(phrase.intent, 0) or _negated(said, at, rules)):
                 turned[phrase.intent] = max(end, turned.get(phrase.intent, 0))
                 continue
             seen.add(phrase.intent)
@@ -247,18 +250,18 @@ def _candidates(token: str, rules: IntentRules) -> Iterator[Phrase]:
         yield from rules.spelled.get(group, ())
 
 
-def _ends(words: Sequence[str], tokens: Sequence[str], at: int, rules: IntentRules) -> int | None:
+def _ends(words: Sequence[str], said: Sequence[str], at: int, rules: IntentRules) -> int | None:
     """Where a phrase that begins at a token ends, or None; never beyond the sentence."""
     gap = 0
     for word in words:
         if word == "*":
             gap = _GAP
             continue
-        for here in range(at, min(at + gap + 1, len(tokens))):
-            if _is(word, tokens[here], rules):
+        for here in range(at, min(at + gap + 1, len(said))):
+            if _is(word, said[here], rules):
                 at, gap = here + 1, 0
                 break
-            if tokens[here] in _SENTENCE_ENDS:
+            if said[here] in _SENTENCE_ENDS:
                 return None
         else:
             return None
@@ -271,8 +274,8 @@ def _is(word: str, token: str, rules: IntentRules) -> bool:
     return word in (token, rules.groups.get(token))
 
 
-def _negated(tokens: Sequence[str], at: int, rules: IntentRules) -> bool:
-    for token in reversed(tokens[max(0, at - _NEGATED) : at]):
+def _negated(said: Sequence[str], at: int, rules: IntentRules) -> bool:
+    for token in reversed(said[max(0, at - _NEGATED) : at]):
         if token in _CLAUSE_ENDS:
             return False
         if token in rules.negations:
@@ -280,7 +283,8 @@ def _negated(tokens: Sequence[str], at: int, rules: IntentRules) -> bool:
     return False
 
 
-def _tokens(folded: str) -> list[str]:
+def tokens(folded: str) -> list[str]:
+    """Words and marks of a folded text; times of day, sums and addresses are masked."""
     return ["@" if m["mail"] else _masked(m) for m in _TOKEN.finditer(folded)]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from mailback.bounce.rulefile import RulesError
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.message import Message
-from mailback.reply import body, contact, dates, flags, intent, language, routing, safety
+from mailback.reply import body, concepts, contact, dates, flags, intent, language, meaning, model, routing, safety
 from mailback.reply.flags import Flag
 from mailback.reply.intent import Evidence, Intent, Reading
 from mailback.reply.routing import Route, Routing
@@ -61,10 +61,17 @@ class ReplyRules:
     flags: flags.FlagRules
     routes: routing.Routes
     safety: safety.SafetyRules
+    concepts: concepts.ConceptRules
+    model: model.Model | None
+    """None: the phrases alone tell the intent."""
 
     @classmethod
-    def load(cls, directories: Sequence[Path]) -> ReplyRules:
-        """The shipped files, an operator's own over them. Raises RulesError with every problem of all files."""
+    def load(cls, directories: Sequence[Path], state_directory: Path | None = None) -> ReplyRules:
+        """The shipped files, an operator's own over them; a model that was promoted below
+        `state_directory` in place of the one that ships.
+
+        Raises RulesError with every problem of all files.
+        """
         problems: list[str] = []
         loaded: dict[str, object] = {}
         for name, load in (
@@ -75,6 +82,8 @@ class ReplyRules:
             ("flags", flags.FlagRules.load),
             ("routes", routing.load),
             ("safety", safety.SafetyRules.load),
+            ("concepts", concepts.ConceptRules.load),
+            ("model", lambda _: model.load_serving(state_directory)),
         ):
             try:
                 loaded[name] = load(directories)
@@ -161,7 +170,7 @@ def read(
     tongue = language.detect(new or subject, [subject, *reversed(thread)], rules=rules.language)
     automatic = report.kind is Kind.AUTO_REPLY
     found_contact = contact.named(new, sender, known.us.domains)
-    reading = _automatic(report, found_contact) if automatic else intent.read(new, subject, thread, rules=rules.intent)
+    reading = _automatic(report, found_contact) if automatic else _meant(new, subject, thread, rules)
     said = safety.Said(
         new, thread, lambda page: body.read(body.of_page(page), thread, sender=name, rules=rules.body).text
     )
@@ -189,6 +198,10 @@ def read(
         evidence=reading.evidence,
         cause=report.cause if automatic else None,
     )
+
+
+def _meant(new: str, subject: str, thread: Sequence[str], rules: ReplyRules) -> Reading:
+    return meaning.read(new, subject, thread, meaning.Knowledge(rules.intent, rules.concepts, rules.model))
 
 
 def _automatic(report: Report, new_contact: str | None) -> Reading:

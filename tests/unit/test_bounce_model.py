@@ -17,6 +17,7 @@ from mailback.bounce.patterns import prepare
 from mailback.bounce.rules import CodeRule, Rules, TextRule
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.bounce.verdict import Verdict
+from mailback.linear import MAX_FILE, ModelError
 from mailback.reports.report import DeliveryFailure, Report
 
 FULL, GONE, NOTHING = Subcategory.MAILBOX_FULL, Subcategory.USER_UNKNOWN, Subcategory.UNKNOWN
@@ -51,7 +52,7 @@ def small() -> model.Model:
 class TestLoading:
     def test_a_model_below_the_gate_does_not_serve(self, tmp_path: Path) -> None:
         path = written(tmp_path, accuracy=0.849)
-        with pytest.raises(model.ModelError, match=r"84\.9%"):
+        with pytest.raises(ModelError, match=r"84\.9%"):
             model.load(path)
         assert model.load(path, gate=0).accuracy == 0.849
 
@@ -78,7 +79,7 @@ class TestLoading:
     )
     def test_a_damaged_file_is_refused_with_its_name(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         path = written(tmp_path, **changes)
-        with pytest.raises(model.ModelError, match=r"not a model|does not serve") as caught:
+        with pytest.raises(ModelError, match=r"not a model|does not serve") as caught:
             model.load(path)
         assert str(path) in caught.value.problems[0]
 
@@ -86,21 +87,21 @@ class TestLoading:
     def test_what_is_no_model_is_refused(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "model.json"
         path.write_bytes(content)
-        with pytest.raises(model.ModelError):
+        with pytest.raises(ModelError):
             model.load(path)
 
     def test_a_pickle_is_not_run(self, tmp_path: Path) -> None:
         path = tmp_path / "model.json"
         path.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR.")
-        with pytest.raises(model.ModelError):
+        with pytest.raises(ModelError):
             model.load(path)
         assert not (tmp_path / "run").exists()
 
     def test_a_huge_file_is_refused_unread(self, tmp_path: Path) -> None:
         path = tmp_path / "model.json"
         with path.open("wb") as file:
-            file.truncate(model.MAX_FILE + 1)
-        with pytest.raises(model.ModelError, match="larger"):
+            file.truncate(MAX_FILE + 1)
+        with pytest.raises(ModelError, match="larger"):
             model.load(path)
 
     def test_a_promoted_model_serves_instead_of_the_one_that_ships(self, tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ class TestLoading:
         directory = model.directory_of(tmp_path)
         directory.mkdir()
         (directory / model.SERVING).write_text("{")
-        with pytest.raises(model.ModelError):
+        with pytest.raises(ModelError):
             model.load_serving(tmp_path)
 
 

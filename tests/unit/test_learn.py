@@ -17,6 +17,7 @@ from mailback.bounce import model
 from mailback.bounce.taxonomy import CAUSES, Kind, Subcategory, Type
 from mailback.learn import evaluation, samples, templates
 from mailback.learn.samples import Sample
+from mailback.linear import ModelError
 from mailback.store.records import Event
 
 FULL, GONE = Subcategory.MAILBOX_FULL, Subcategory.USER_UNKNOWN
@@ -171,7 +172,7 @@ class TestTraining:
 
         held_back = [Sample("quota reached", GONE, "h"), Sample("unknown reached", FULL, "h")]
         training.write(self.trained(self.made(), held_back), tmp_path / "bad.json")
-        with pytest.raises(model.ModelError, match="does not serve"):
+        with pytest.raises(ModelError, match="does not serve"):
             model.load(tmp_path / "bad.json")
 
     def test_labels_that_contradict_each_other_lower_the_scale(self) -> None:
