@@ -53,7 +53,7 @@ COMMANDS: dict[str, Place] = {
     "next": Place("next", "next_", "Tell the next best action for a contact: stop, escalate, reply, wait or nudge."),
     "stats": Place("stats", "stats", "Count events by kind, type and cause over a period."),
     "rules": Place("rules", "rules", "The rules of bounces: what they do not name yet, a trial of new ones, a lint."),
-    "model": Place("model", "model", "The learnt classifier of diagnostics: train, evaluate, list, promote, compare."),
+    "model": Place("model", "model", "The learnt classifiers: train, evaluate, list, promote, compare."),
     "config": Place("config", "config", "Check and show the configuration."),
     "review": Place("review", "review", "What waits for a person: list, show, approve, correct."),
     "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
