@@ -44,6 +44,7 @@ _MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stand
 _MAX_REPORT = 8192  # of the explanation for people, which has a preamble
 _REPORT_DISCOUNT = 0.75  # the explanation is written for everybody: it names causes that were not this one
 _OUTRANKED = 0.5
+_NEAR = 0.03  # strengths that differ by less are alike
 _RIVALLED = 0.85  # two causes told alike strongly: one of them is right, seldom both
 _KIN = 0.7  # how far a vote for a cause of the same type and permanence supports another
 _EVIDENCE_TEXT = 120
@@ -250,12 +251,23 @@ class Classifier:
         if not hits:
             return None
         rule, number, strength, data = hits[0]
-        if any(hit.strength > strength - 0.03 and not _akin(hit.rule.says, rule.says) for hit in hits[1:]):
+        if _rivalled(hits):
             strength *= _RIVALLED
         says = rule.temporary if context.klass == "4" else rule.says
         words = self._patterns.matched(number, data)[:_EVIDENCE_TEXT] if number >= 0 else rule.reason[:_EVIDENCE_TEXT]
         layer = "provider" if rule.provider else "text"
         return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], words, bool(rule.statuses))
+
+
+def _rivalled(hits: list[_Hit]) -> bool:
+    """Whether another rule says something else, nearly as strongly as the first; the strongest come first."""
+    says, near = hits[0].rule.says, hits[0].strength - _NEAR
+    for hit in hits:
+        if hit.strength <= near:
+            return False
+        if hit.rule.says is not says and not _akin(hit.rule.says, says):
+            return True
+    return False
 
 
 def _is_unlimited(owner: TextRule | str) -> bool:
