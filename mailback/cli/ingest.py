@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from mailback.ingest.feed import Feed
     from mailback.settings import Settings
     from mailback.store import Store
+
+FIELDS = (
+    "recipient", "at", "outcome", "message_id", "id", "smtp_code", "status", "diagnostic", "campaign", "list_id",
+    "subscriber", "sender", "subject", "attempts",
+)  # fmt: skip
+"""What a column of a table may be mapped to; as `mailback.ingest.tables` has them, which takes long to import."""
 
 _COLUMNS = (Column("outcome", wraps=False), Column("told", right=True), Column("new", right=True))
 
@@ -96,6 +102,133 @@ def postfix_log(
             f"{tally.refused_here} refused by our own list, {tally.doubtful} doubtful")  # fmt: skip
         _show_notes(feed)
     return 1 if failed or feed.failed else 0
+
+
+_MOST_TOLD = 20
+"""Rows that are told to be wrong, of one table."""
+
+
+@ingest.command("csv")
+@config_option
+@json_option
+@click.option(
+    "--deliveries",
+    "holds",
+    flag_value="deliveries",
+    help="Rows tell what became of messages (a column, or all arrived).",
+)
+@click.option("--opens", "holds", flag_value="opens", help="Each row is an open.")
+@click.option("--clicks", "holds", flag_value="clicks", help="Each row is a click.")
+@click.option(
+    "--events", "holds", flag_value="events", default="events", help="A column tells what each row is. The default."
+)
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="COLUMN=FIELD",
+    help=f"A column that is not found by its name; fields: {', '.join(FIELDS)}. May be given again.",
+)
+@click.option(
+    "--delimiter", metavar="CHARACTER", help="Between fields. Default: comma, semicolon, tab or bar, as the header has."
+)
+@click.option("--timezone", metavar="ZONE", help="Zone of times that tell none. Default: UTC.")
+@click.option("--day-first", is_flag=True, help="3/1 is the 3rd of January.")
+@click.option(
+    "--year", type=click.IntRange(1990, 9998), help="Year of dates that tell none. Default: the last that has gone."
+)
+@click.option("--again", is_flag=True, help="Begin at the beginning, also of tables that were read before.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def csv_(
+    *,
+    config: Path | None,
+    as_json: bool,
+    holds: str,
+    mapped: tuple[str, ...],
+    delimiter: str | None,
+    timezone: str | None,
+    day_first: bool,
+    year: int | None,
+    again: bool,
+    files: tuple[str, ...],
+) -> int:
+    """Read tables of deliveries, opens and clicks: CSV with a header line, or JSON, an object a line; `-` is standard
+    input.
+
+    Columns are found by the names that mail platforms give them. The same row is counted once, however often and in
+    whatever file it comes. Exit code 1: a row could not be used, or a file not be read.
+    """
+    from mailback.ingest import tables
+    from mailback.ingest.feed import Feed
+    from mailback.ingest.logfiles import Damaged
+    from mailback.resources import rules_dir
+
+    columns = _mapped(mapped)
+    dates = tables.Dates(_zone(timezone) or UTC, day_first, year)
+    if delimiter is not None and len(delimiter.replace("\\t", "\t")) != 1:
+        raise CommandError(f"{delimiter!r} is not one character", "write a tab as '\\t'", exit_code=2)
+    totals, failed = tables.Read(), 0
+    with opened(config) as (settings, store, engine):
+        own = settings.rules.directory
+        words = tables.Words.load([rules_dir(), *([own] if own is not None else [])])
+        facts = tables.Facts(tables.Holds(holds), words, tables.Columns(words, columns), dates)
+        feed = Feed(engine)
+        with progress("reading", _octets_of(files), octets=True) as bar:
+            for path in files:
+                try:
+                    read = tables.import_table(
+                        store, feed, facts, path, delimiter=delimiter and delimiter.replace("\\t", "\t"), again=again,
+                        wrong=_Wrong(path), step=bar.step,
+                    )  # fmt: skip
+                    totals.rows += read.rows
+                    totals.wrong += read.wrong
+                    totals.underway += read.underway
+                except (OSError, Damaged) as error:
+                    failed += 1
+                    complain(
+                        f"{safe(path)}: {safe(getattr(error, 'strerror', None) or error)}; the other files are read"
+                    )
+                finally:
+                    feed.finish()
+    told = {
+        "rows": totals.rows,
+        **_told(feed),
+        "underway": totals.underway,
+        "wrong": totals.wrong,
+        "failed": feed.failed,
+    }
+    if as_json:
+        json_line(told)
+    else:
+        _show(feed)
+        say(f"{totals.rows} rows; {totals.underway} of messages on their way, {totals.wrong} not understood")
+        _show_notes(feed)
+    return 1 if failed or totals.wrong or feed.failed else 0
+
+
+class _Wrong:
+    """Tells the first rows of a table that are wrong, and that there are more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._told = 0
+
+    def __call__(self, line: int, what: str) -> None:
+        self._told += 1
+        if self._told <= _MOST_TOLD:
+            complain(f"{safe(self._path)}:{line}: {safe(what)}; correct it and read the file again, or see --map")
+        elif self._told == _MOST_TOLD + 1:
+            complain(f"{safe(self._path)}: more rows like these")
+
+
+def _mapped(given: tuple[str, ...]) -> dict[str, str]:
+    columns = {}
+    for one in given:
+        column, _, field = one.rpartition("=")
+        if not column or field not in FIELDS:
+            raise CommandError(f"--map {one!r}: {field!r} is no field", f"one of {', '.join(FIELDS)}", exit_code=2)
+        columns[column] = field
+    return columns
 
 
 def _told(feed: Feed) -> dict[str, object]:

@@ -1,0 +1,249 @@
+"""Tables of deliveries, opens and clicks: any column names, any form of time, nothing counted twice, errors by line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mailback.bounce.rulefile import RulesError
+from mailback.bounce.taxonomy import Kind
+from mailback.cli import ingest as command
+from mailback.cli import main
+from mailback.ingest import tables
+from mailback.ingest.tables import Columns, Dates, Facts, Holds, Table, Words, plain
+from mailback.observation import Interaction, Observation
+from mailback.resources import rules_dir
+from mailback.store import Store
+from tests.support.command import Run, Told
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+WORDS = Words.load([rules_dir()])
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/state/mailback.db"
+
+
+@pytest.fixture
+def run(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("MAILBACK_STORE_URL", url)
+
+    def call(*arguments: str) -> Told:
+        capsys.readouterr()
+        code = main.run(list(arguments))
+        out, err = capsys.readouterr()
+        return Told(code, out, err)
+
+    return call
+
+
+def made(text: str, holds: Holds = Holds.EVENTS, dates: Dates | None = None, **mapped: str) -> list[object]:
+    """The facts of a table, or what is wrong with its rows."""
+    facts = Facts(holds, WORDS, Columns(WORDS, mapped), dates or Dates())
+    return [row.error or facts.of(row.values, NOW) for row in Table(io.BytesIO(text.encode())).rows()]
+
+
+def one(text: str, holds: Holds = Holds.EVENTS, dates: Dates | None = None, **mapped: str) -> Observation:
+    [found] = made(text, holds, dates, **mapped)
+    assert isinstance(found, Observation), found
+    return found
+
+
+LIST_OVER_LINES = """[
+{"email": "a@b.example", "event": "bounce", "timestamp": 1795600801},
+{"email": "a@b.example", "event": "processed", "timestamp": 1795600801}
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("email,event,timestamp,reason\na@b.example,bounce,1795600801,550 5.1.1 User unknown\n", Kind.BOUNCE),
+        ("Email Address;Status;Date\na@b.example;Delivered;2026-11-25\n", Kind.DELIVERED),
+        ("recipient\ttype\tsent_at\na@b.example\tdeferred\t2026-11-25T10:00:01Z\n", Kind.DELAY),
+        ('"To"|"Result"|"When"\n"<a@b.example>"|"Spam Report"|"Wed, 25 Nov 2026 11:00:01 +0100"\n', Kind.COMPLAINT),
+        ('{"recipient": "a@b.example", "event": "unsubscribed", "ts": 1795600801123}\n', Kind.UNSUBSCRIBE),
+        ('[{"rcpt_to": "a@b.example", "type": "delivery", "timestamp": "1795600801"}]\n', Kind.DELIVERED),
+        (LIST_OVER_LINES, Kind.BOUNCE),
+    ],
+)  # fmt: skip
+def test_columns_are_found_by_the_names_that_platforms_give_them(text: str, kind: Kind) -> None:
+    found = made("\ufeff" + text)[0]
+    assert isinstance(found, Observation), found
+    assert (found.kind, found.failure.recipient) == (kind, "a@b.example")
+    assert found.at.astimezone(UTC).date().isoformat() == "2026-11-25"
+
+
+def test_a_bounce_brings_its_codes_and_words() -> None:
+    found = one(
+        "email,event,time,response,message-id,campaign\n"
+        'a@b.example,bounced,2026-11-25T10:00:00Z,"550-5.1.1 The account, told\nso, is gone",<1@s.example>,spring\n'
+    )
+    assert (found.failure.smtp_code, found.failure.status) == ("550", "5.1.1")
+    assert found.failure.diagnostic == "550 5.1.1 The account, told so, is gone"
+    assert (found.message_id, found.campaign) == ("<1@s.example>", "spring")
+
+
+def test_hard_and_soft_without_words_say_a_class_and_no_more() -> None:
+    hard, soft, told = (
+        one(f"email,event,time,reason\na@b.example,{event},2026-11-25,{reason}\n").failure
+        for event, reason in (("hard_bounce", ""), ("Soft Bounce", ""), ("hard", "552 5.2.2 full"))
+    )
+    assert (hard.status, soft.status, told.status) == ("5.0.0", "4.0.0", "5.2.2")
+
+
+def test_opens_and_clicks_are_no_outcomes_of_delivery() -> None:
+    text = "email,time\na@b.example,2026-11-25\n"
+    for holds, what in ((Holds.OPENS, "open"), (Holds.CLICKS, "click")):
+        [found] = made(text, holds)
+        assert isinstance(found, Interaction)
+        assert found.what == what
+
+
+def test_a_daily_table_of_deliveries_says_yes_and_no_and_names_subscribers() -> None:
+    facts = Facts(
+        Holds.DELIVERIES, WORDS, Columns(WORDS), Dates(year=2026), {"123": "a@b.example", "789": "c@b.example"}.get
+    )
+    table = Table(io.BytesIO(b"date,user_id,delivered(Y/N)\n1/3,123,Y\n1/3,456,Y\n1/4,789,N\n"))
+    found = [row.error or facts.of(row.values, NOW) for row in table.rows()]
+    assert [
+        (one.at.date().isoformat(), one.kind, one.failure.recipient, one.subscriber)
+        for one in found
+        if isinstance(one, Observation)
+    ] == [
+        ("2026-01-03", Kind.DELIVERED, "a@b.example", "123"),
+        ("2026-01-04", Kind.BOUNCE, "c@b.example", "789"),
+    ]
+    assert found[1] == "no mail address in any column"
+
+
+@pytest.mark.parametrize(
+    ("text", "dates", "expected"),
+    [
+        ("2026-11-25", Dates(), "2026-11-25T00:00:00+00:00"),
+        ("2026-11-25 10:00:01 UTC", Dates(), "2026-11-25T10:00:01+00:00"),
+        ("1795600801", Dates(), "2026-11-25T10:00:01+00:00"),
+        ("1795600801123", Dates(), "2026-11-25T10:00:01.123000+00:00"),
+        ("11/25/2026 10:00", Dates(), "2026-11-25T10:00:00+00:00"),
+        ("25.11.2026", Dates(day_first=True), "2026-11-25T00:00:00+00:00"),
+        ("25/11/26", Dates(day_first=True), "2026-11-25T00:00:00+00:00"),
+        ("12/3", Dates(), "2025-12-03T00:00:00+00:00"),
+        ("1/3", Dates(), "2026-01-03T00:00:00+00:00"),
+        ("1/3", Dates(year=2023), "2023-01-03T00:00:00+00:00"),
+        ("13/45/2026", Dates(), None),
+        ("yesterday", Dates(), None),
+        ("999999999999999999", Dates(), None),
+        ("", Dates(), None),
+    ],
+)
+def test_times_in_every_form(text: str, dates: Dates, expected: str | None) -> None:
+    found = dates.read(text, NOW)
+    assert (found.isoformat() if found else None) == expected
+
+
+def test_what_is_wrong_with_a_row_is_told_in_words() -> None:
+    assert made("email,event,time\nnobody,bounce,2026-11-25\n") == ["no mail address in 'email'"]
+    assert made("email,event,time\na@b.example,bounce,soon\n") == ["'soon' is no time"]
+    assert made("email,event\na@b.example,bounce\n") == ["no time in any column"]
+    [unknown] = made("email,event,time\na@b.example,teleported,2026-11-25\n")
+    assert "teleported" in str(unknown)
+    assert made("email,time\na@b.example,2026-11-25\n") == ["nothing says what happened"]
+    assert made("email,time\na@b.example,2026-11-25,x,y\n", Holds.OPENS) == ["4 fields where the header has 2"]
+    assert made('{"email": 1\n') != []
+    assert made("email,event,time\na@b.example,processed,2026-11-25\n") == [None]
+
+
+def test_a_column_can_be_mapped(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Kunde,Zeit,Wer\nx,2026-11-25,a@b.example\n")
+    told = run("ingest", "csv", "--opens", "--map", "Wer=recipient", "--map", "zeit=at", "--json", str(path))
+    assert told.lines[0]["new"] == {"open": 1}
+    assert run("ingest", "csv", "--map", "Wer=who", str(path)).code == 2
+
+
+def test_the_fields_of_the_command_are_those_of_the_reader() -> None:
+    assert command.FIELDS == tables.FIELDS
+
+
+def test_a_table_that_grew_is_read_on_and_one_that_is_read_again_counts_nothing_twice(
+    run: Run, tmp_path: Path, url: str
+) -> None:
+    path = tmp_path / "opens.csv"
+    rows = [f"a{n % 10}@b.example,2026-11-{n % 25 + 1:02d}T10:00:{n % 60:02d}Z\n" for n in range(2500)]
+    path.write_text("email,time\n" + "".join(rows[:2000]))
+    [first] = run("ingest", "csv", "--opens", "--json", str(path)).lines
+    path.write_text("email,time\n" + "".join(rows))
+    [second] = run("ingest", "csv", "--opens", "--json", str(path)).lines
+    assert (first["rows"], second["rows"]) == (2000, 500)
+    [third] = run("ingest", "csv", "--opens", "--again", "--json", str(path)).lines
+    assert (third["rows"], third["new"]) == (2500, {"open": 0})
+    shuffled = tmp_path / "shuffled.csv.gz"
+    shuffled.write_bytes(gzip.compress(("email,time\n" + "".join(reversed(rows))).encode()))
+    [fourth] = run("ingest", "csv", "--opens", "--json", str(shuffled)).lines
+    assert fourth["new"] == {"open": 0}
+    with Store.open(url) as store:
+        counted = [store.engagement(f"a{n}@b.example") for n in range(10)]
+    assert sum(one.opens for one in counted if one) == len(set(rows))
+
+
+def test_rows_of_one_line_are_never_parted_by_a_place(run: Run, tmp_path: Path) -> None:
+    rows = [{"email": f"a{n}@b.example", "event": "open", "timestamp": 1795600801 + n} for n in range(2500)]
+    path = tmp_path / "hook.json"
+    path.write_text(json.dumps(rows[:1500]) + "\n" + json.dumps(rows[1500:]) + "\n")
+    [told] = run("ingest", "csv", "--json", str(path)).lines
+    assert told["new"] == {"open": 2500}
+
+
+def test_wrong_rows_are_told_with_their_lines_and_the_others_count(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(
+        'email,event,time\na@b.example,open,2026-11-25\n\nnobody,open,2026-11-25\n"c@b.example",click,never\n'
+    )
+    told = run("ingest", "csv", "--json", str(path))
+    assert told.code == 1
+    assert f"{path}:4: no mail address" in told.err
+    assert f"{path}:5: 'never' is no time" in told.err
+    assert told.lines[0]["new"] == {"open": 1}
+
+
+def test_a_bounce_in_a_table_suppresses_and_a_delivery_counts(run: Run, tmp_path: Path, url: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "email,event,time,response\n"
+        "gone@b.example,bounce,2026-11-25T10:00:00Z,550 5.1.1 User unknown\n"
+        "fine@b.example,delivered,2026-11-25T10:00:00Z,250 ok\n"
+        "angry@b.example,complaint,2026-11-25T10:00:00Z,\n"
+    )
+    assert run("ingest", "csv", str(path)).code == 0
+    assert run("check", "gone@b.example").code == 1
+    assert run("check", "angry@b.example").code == 1
+    assert run("check", "fine@b.example").code == 0
+    with Store.open(url) as store:
+        known = store.engagement("fine@b.example")
+    assert known is not None
+    assert known.sent == 1
+
+
+def test_an_operators_own_words_add_to_those_that_ship(tmp_path: Path) -> None:
+    (tmp_path / "tables.toml").write_text('[columns]\nrecipient = ["empfaenger"]\n[outcomes]\nbounce = ["zurueck"]\n')
+    words = Words.load([rules_dir(), tmp_path])
+    assert words.columns["recipient"][0] == "empfaenger"
+    assert words.outcomes["zurueck"] == "bounce"
+    assert "email" in words.columns["recipient"]
+    (tmp_path / "tables.toml").write_text('[columns]\nrecipient = ["E-Mail"]\nwho = ["x"]\n')
+    with pytest.raises(RulesError) as told:
+        Words.load([tmp_path])
+    assert len(told.value.problems) == 2
+
+
+def test_names_are_compared_without_case_blanks_and_signs() -> None:
+    assert plain(" E-Mail_Address ") == "emailaddress"
+    assert all(plain(name) == name for names in WORDS.columns.values() for name in names)
+    assert all(plain(word) == word for word in WORDS.outcomes)
