@@ -20,8 +20,10 @@ from mailback.cli.out import Cell, Column, complain, iso, json_line, safe, say, 
 
 if TYPE_CHECKING:
     from mailback.bounce.taxonomy import Type
-    from mailback.policy.handling import HandlingRules
-    from mailback.review.deciding import Answer, Right
+    from mailback.policy.handling import Handling
+    from mailback.review.deciding import Answer, Consequences, Right
+    from mailback.scoring import Scoring
+    from mailback.settings import Settings
     from mailback.store import Store
     from mailback.store.reading import ReviewFilter
     from mailback.store.records import Event, Review
@@ -216,6 +218,7 @@ def _show(item: Review, event: Event | None, now: datetime) -> None:
         "note": item.note,
         "event": f"{item.event_id} of {when(item.at)} UTC, {item.kind}",
         "subject": event.subject if event else None,
+        "queue id": event.queue_id if event and item.route == "escalate" else None,
     }
     for name, value in told.items():
         if value:
@@ -254,9 +257,10 @@ def approve(
 
     by = actor()
     which = _which(items, every, told)
+    rules = _consequences(config)
 
     def work(transaction: Transaction, number: int, many: bool) -> Answer:
-        return decide(transaction, number, by=by, note=note, many=many)
+        return decide(transaction, number, rules, by=by, note=note, many=many)
 
     with open_store(config) as store:
         return _decided(store, _numbers_of(store, items, which), work, many=every or len(items) > 1, as_json=as_json)
@@ -333,7 +337,7 @@ def correct(
         raise click.BadParameter("name items, or one event with --event", param_hint="ITEM")
     right = _right(as_cause, as_type, as_intent, recipient)
     by = actor()
-    rules = _handling(config)
+    rules = _consequences(config)
 
     def work(transaction: Transaction, number: int, many: bool) -> Answer:
         return decide(transaction, number, right, rules, by=by, note=note, many=many, again=again or bool(event_id))
@@ -379,9 +383,39 @@ def _type_of(type_: Type, usual: Type) -> Type:
     return type_
 
 
-def _handling(config: Path | None) -> HandlingRules:
+def _consequences(config: Path | None) -> Consequences:
+    """What follows from verdicts, as settings and rules say."""
     from mailback.policy.handling import HandlingRules
+    from mailback.reply import routing
     from mailback.resources import rules_dir
+    from mailback.review.deciding import Consequences
 
-    own = load_settings(config).rules.directory
-    return HandlingRules.load([rules_dir(), *filter(None, [own])])
+    settings = load_settings(config)
+    directories = [rules_dir(), *filter(None, [settings.rules.directory])]
+    return Consequences(
+        handling=HandlingRules.load(directories),
+        routes=routing.load(directories),
+        rescore=partial(_rescore, _scoring(settings)),
+        by_list=settings.replies.opt_out_scope == "list",
+    )
+
+
+def _scoring(settings: Settings) -> Scoring:
+    """The score ledger as a person's word moves it: neither proof nor confidence nor budget stands in the way."""
+    from mailback.guard import Guard
+    from mailback.policy.decision import DecisionRules
+    from mailback.scoring import Scoring, rules_of
+
+    return Scoring(rules_of(settings), DecisionRules(min_confidence=0.0), Guard(0, 0, 1.0))
+
+
+def _rescore(scoring: Scoring, transaction: Transaction, event: Event, handling: Handling | None) -> None:
+    from mailback.bounce.taxonomy import Action
+    from mailback.policy.decision import Decision
+    from mailback.store.transaction import Recorded
+
+    if handling is not None:
+        recorded = Recorded(event.id, new=False, better=True)
+        scoring.heard(transaction, event, recorded, handling, Decision(event.action or Action.NO_ACTION, "corrected"))
+    if event.recipient_key is not None and event.recipient is not None:
+        scoring.settle(transaction, event.recipient_key, event.recipient)

@@ -10,6 +10,7 @@ decide anew says so. Emits no log events.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,12 +18,16 @@ from typing import TYPE_CHECKING
 from mailback import address
 from mailback.bounce.taxonomy import CAUSES, Action, Kind, Subcategory, Type
 from mailback.bounce.verdict import Verdict
+from mailback.policy import replies
 from mailback.policy.decision import wished
-from mailback.review.queue import REQUIRE_APPROVAL
+from mailback.reply.intent import Intent
+from mailback.reply.routing import Route
+from mailback.review.queue import ALONE, REQUIRE_APPROVAL
 from mailback.store.records import Event, Review
 
 if TYPE_CHECKING:
-    from mailback.policy.handling import HandlingRules
+    from mailback.policy.handling import Handling, HandlingRules
+    from mailback.reply.routing import Routes
     from mailback.store.transaction import Transaction
 
 SURE = 1.0
@@ -53,7 +58,30 @@ class Right:
         return self.intent or "/".join(filter(None, (self.type, self.subcategory)))
 
 
-def approve(transaction: Transaction, number: int, *, by: str, note: str | None = None, many: bool = False) -> Answer:
+Rescore = Callable[["Transaction", Event, "Handling | None"], None]
+"""Settles the score of an event's recipient anew; with a handling, after entering the event as it stands now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    """What follows from verdicts, as the settings say."""
+
+    handling: HandlingRules
+    routes: Routes
+    rescore: Rescore
+    by_list: bool = True
+    """How far an opt-out reaches: its list or campaign, or everything."""
+
+
+def approve(
+    transaction: Transaction,
+    number: int,
+    rules: Consequences,
+    *,
+    by: str,
+    note: str | None = None,
+    many: bool = False,
+) -> Answer:
     """Carry out what a verdict asked for. `many` is true where this is one of several decided in one go."""
     item = transaction.reviews.find(number)
     if item is None or (refusal := _refusal(item, many=many)):
@@ -66,13 +94,13 @@ def approve(transaction: Transaction, number: int, *, by: str, note: str | None 
         said = (
             f"{item.recipient} {'is suppressed' if made else 'is held already, or its time is over: nothing changes'}"
         )
-    elif item.recipient_key is not None:
-        _end_hold(transaction, item.event_id, item.recipient_key, by)
     event = transaction.event(item.event_id)
     if event is not None:
         event.action = action or event.action
         event.notes = [*event.notes, f"approved by {by}" + (f": {note}" if note else "")]
         transaction.reclassify(event)
+        if item.wanted is None and event.recipient_key is not None:
+            said = _looked_at(transaction, event, event.recipient_key, rules, by) or said
     return _closed(transaction, replace(item, state="approved", note=note), item.state, by, said)
 
 
@@ -80,7 +108,7 @@ def correct(
     transaction: Transaction,
     number: int,
     right: Right,
-    rules: HandlingRules,
+    rules: Consequences,
     *,
     by: str,
     note: str | None = None,
@@ -105,8 +133,9 @@ def correct(
     if event.recipient_key is not None:
         undone = transaction.take_back(event.id, event.recipient_key, actor=by, reason=f"review {number}: corrected")
     corrected = _corrected(event, right, by, note)
-    did = _carried_out(transaction, corrected, right, rules, by)
+    did, handling = _carried_out(transaction, corrected, right, rules, by)
     transaction.reclassify(corrected)
+    rules.rescore(transaction, corrected, handling)
     told = replace(
         item, state="corrected", note=note, recipient=corrected.recipient, recipient_key=corrected.recipient_key,
         domain=corrected.domain, right_type=right.type, right_subcategory=right.subcategory, right_intent=right.intent,
@@ -128,7 +157,8 @@ def open_for(transaction: Transaction, event_id: str, by: str) -> int | None:
         Review(
             id=0, event_id=event.id, at=event.at, kind=event.kind, recipient=event.recipient,
             recipient_key=event.recipient_key, domain=event.domain, type=event.type, subcategory=event.subcategory,
-            intent=None, confidence=event.confidence, route=REQUIRE_APPROVAL, reason=f"asked for by {by}", alone=False,
+            intent=event.intent, confidence=event.confidence, route=REQUIRE_APPROVAL, reason=f"asked for by {by}",
+            alone=event.intent in ALONE,
             text=event.diagnostic, wanted=None, due=None,
         )
     )  # fmt: skip
@@ -148,13 +178,20 @@ def _refusal(item: Review, *, many: bool, again: bool = False) -> str:
     return ""
 
 
-def _end_hold(transaction: Transaction, event_id: str, key: str, by: str) -> None:
-    transaction.take_back(event_id, key, actor=by, reason="a person has looked at it")
+def _looked_at(transaction: Transaction, event: Event, key: str, rules: Consequences, by: str) -> str:
+    """What waited only for a look: a hold ends, a bounce that was set aside counts. What happened, in words."""
+    if transaction.release_entry(key, event.id):
+        rules.rescore(transaction, event, None)
+        return "the verdict is right; the bounce counts in the score of the address"
+    if not any(suppression.event_id == event.id for suppression in transaction.active(key)):
+        return ""
+    transaction.take_back(event.id, key, actor=by, reason="a person has looked at it")
+    return "the verdict is right; the address is no longer held"
 
 
 def _corrected(event: Event, right: Right, by: str, note: str | None) -> Event:
     """The event as a person says it is; its earlier verdict stays in the notes and with the item."""
-    before = "/".join(filter(None, (event.type, event.subcategory))) or event.kind
+    before = event.intent or "/".join(filter(None, (event.type, event.subcategory))) or event.kind
     evidence: dict[str, object] = {"layer": "person", "rule": by, "weight": SURE, "says": right.told}
     changed = replace(
         event,
@@ -166,15 +203,26 @@ def _corrected(event: Event, right: Right, by: str, note: str | None) -> Event:
         changed.recipient, changed.recipient_key = right.recipient, address.key(right.recipient)
         changed.domain = address.domain(right.recipient) or None
     if right.subcategory is not None and right.type is not None:
-        cause = CAUSES[right.subcategory]
-        changed.type, changed.subcategory, changed.fault = right.type.value, right.subcategory.value, cause.fault
-        changed.permanent = right.type is Type.HARD_BOUNCE and cause.permanent
+        _set_cause(changed, right.type, right.subcategory)
         if event.kind in (Kind.REPLY, Kind.OTHER):
             changed.kind = _KINDS.get(right.type, Kind.BOUNCE)
-    elif right.intent is not None and event.kind not in (Kind.REPLY, Kind.AUTO_REPLY):  # no report: a person's words
-        changed.kind, changed.type, changed.subcategory, changed.fault = Kind.REPLY, None, None, None
-        changed.permanent = False
+            changed.intent = changed.route = changed.due_at = None
+    elif right.intent is not None:
+        changed.intent, changed.due_at = right.intent, None
+        if event.kind not in (Kind.REPLY, Kind.AUTO_REPLY):  # no report: a person's words
+            changed.kind = Kind.REPLY
+        if right.intent == Intent.UNSUBSCRIBE:
+            _set_cause(changed, *replies.OPT_OUT)
+        elif changed.kind is Kind.REPLY:
+            changed.type = changed.subcategory = changed.fault = None
+            changed.permanent = False
     return changed
+
+
+def _set_cause(event: Event, type_: Type, subcategory: Subcategory) -> None:
+    cause = CAUSES[subcategory]
+    event.type, event.subcategory, event.fault = type_.value, subcategory.value, cause.fault
+    event.permanent = type_ is Type.HARD_BOUNCE and cause.permanent
 
 
 _KINDS = {
@@ -186,19 +234,32 @@ _KINDS = {
 """What a message is that was taken for a person's, by what it tells; else it is a bounce."""
 
 
-def _carried_out(transaction: Transaction, event: Event, right: Right, rules: HandlingRules, by: str) -> str:
-    """Do what the right verdict asks for; the same in words. Sets the event's action."""
+def _carried_out(
+    transaction: Transaction, event: Event, right: Right, rules: Consequences, by: str
+) -> tuple[str, Handling | None]:
+    """Do what the right verdict asks for; the same in words, and its row. Sets the event's action and route."""
+    handling = None
     if right.type is None or right.subcategory is None:
-        event.action = Action.NO_ACTION
-        return ""
-    verdict = Verdict(right.type, right.subcategory, SURE)
-    handling = rules.handling(verdict, provider=event.provider, list_id=event.list_id)
-    # A person has just looked: what the rules would send to one is done with that.
-    event.action = Action.NO_ACTION if handling.action is Action.MANUAL_REVIEW else handling.action
-    wanted = wished(event, handling)
+        event.route = _route(right.intent, rules)
+        wanted = replies.opt_out(event, by_list=rules.by_list) if right.intent == Intent.UNSUBSCRIBE else None
+        event.action = Action.SUPPRESS_PERMANENTLY if wanted is not None else Action.NO_ACTION
+    else:
+        verdict = Verdict(right.type, right.subcategory, SURE)
+        handling = rules.handling.handling(verdict, provider=event.provider, list_id=event.list_id)
+        # A person has just looked: what the rules would send to one is done with that.
+        event.action = Action.NO_ACTION if handling.action is Action.MANUAL_REVIEW else handling.action
+        wanted = wished(event, handling)
     if wanted is None or not transaction.suppress(replace(wanted, event_id=event.id), by):
-        return ""
-    return f"{event.recipient} is suppressed"
+        return "", handling
+    return f"{event.recipient} is suppressed", handling
+
+
+def _route(intent: str | None, rules: Consequences) -> str | None:
+    """Where a reply of that intent goes; nobody has to approve what a person has just told."""
+    if intent is None:
+        return None
+    route = rules.routes[Intent(intent)].route
+    return Route.NOTIFY_OWNER if route is Route.REQUIRE_APPROVAL else route
 
 
 def _closed(transaction: Transaction, item: Review, believed: str, by: str, said: str) -> Answer:

@@ -69,6 +69,16 @@ def hold(connection: sqlite3.Connection, key: str, fact: str) -> None:
     )
 
 
+def release(connection: sqlite3.Connection, key: str, fact: str) -> bool:
+    """Let a bounce count that was set aside, now that somebody has looked; False where there is none."""
+    return (
+        connection.execute(
+            "UPDATE score SET step = 'bounce' WHERE address_key = ? AND step = 'held' AND fact = ?", (key, fact)
+        ).rowcount
+        == 1
+    )
+
+
 def counts(connection: sqlite3.Connection, key: str) -> bool:
     """Whether anything stands against an address at all; most have nothing."""
     return connection.execute(_COUNTS, (key,)).fetchone() is not None

@@ -60,7 +60,7 @@ RAISE_EVENT = sql(
 EVENT = sql(select(event).where(event.c.id == bindparam("known")), "known")
 _VERDICT = (
     "kind", "recipient", "recipient_key", "domain", "type", "subcategory", "fault", "permanent", "confidence",
-    "action", "evidence", "notes",
+    "action", "evidence", "notes", "intent", "route", "due_at",
 )  # fmt: skip
 # _VERDICT, then the id
 RECLASSIFY = sql(

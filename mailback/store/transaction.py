@@ -151,6 +151,10 @@ class Transaction:
         """Let a bounce in the score ledger count no more."""
         scores.hold(self._connection, key, event_id)
 
+    def release_entry(self, key: str, event_id: str) -> bool:
+        """Let a bounce in the score ledger count that was set aside; False where there is none."""
+        return scores.release(self._connection, key, event_id)
+
     def counted(self, key: str) -> bool:
         """Whether the score ledger has a bounce of this address."""
         return scores.counts(self._connection, key)
@@ -330,13 +334,14 @@ class Transaction:
         self._take_back(hold, SCORE, reason)
 
     def reclassify(self, event: Event) -> None:
-        """Write kind, verdict, recipient, action, evidence and notes of a recorded event as they stand now."""
+        """Write kind, verdict, recipient, action, route, evidence and notes of a recorded event as they stand now."""
         self._connection.execute(
             sql.RECLASSIFY,
             (
                 event.kind, codec.optional_text(event.recipient), event.recipient_key,
                 codec.optional_text(event.domain), event.type, event.subcategory, event.fault, int(event.permanent),
-                event.confidence, event.action, json.dumps(event.evidence), json.dumps(event.notes), event.id,
+                event.confidence, event.action, json.dumps(event.evidence), json.dumps(event.notes), event.intent,
+                event.route, codec.optional_ticks(event.due_at), event.id,
             ),
         )  # fmt: skip
 

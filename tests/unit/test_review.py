@@ -18,8 +18,9 @@ from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
 from mailback.learn import samples
 from mailback.policy.handling import HandlingRules
+from mailback.reply import routing
 from mailback.resources import rules_dir
-from mailback.review.deciding import Answer, Right, approve, correct, open_for
+from mailback.review.deciding import Answer, Consequences, Right, approve, correct, open_for
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.reading import ReviewFilter
@@ -28,7 +29,7 @@ from tests.support.command import Run, Told
 from tests.support.mail import dsn
 from tests.support.records import a_suppression, an_event, do, in_days
 
-RULES = HandlingRules.load([rules_dir()])
+RULES = Consequences(HandlingRules.load([rules_dir()]), routing.shipped(), lambda *_: None)
 UNKNOWN, FULL = Subcategory.USER_UNKNOWN, Subcategory.MAILBOX_FULL
 
 
@@ -78,7 +79,7 @@ def waiting(store: Store) -> list[Review]:
 
 
 def approved(store: Store, number: int, by: str = "operator:ann", *, many: bool = False) -> Answer:
-    return do(store, lambda t: approve(t, number, by=by, many=many))
+    return do(store, lambda t: approve(t, number, RULES, by=by, many=many))
 
 
 def corrected(store: Store, number: int, right: Right, by: str = "operator:ann", *, again: bool = False) -> Answer:
@@ -310,6 +311,65 @@ def test_a_persons_words_taken_for_a_bounce_no_longer_count_as_one(store: Store)
     [event] = store.events()
     assert (event.kind, event.type, event.permanent) == (Kind.REPLY, None, False)
     assert suppressed(store) == set()
+
+
+# Replies -----------------------------------------------------------------------------------------------------------
+
+
+def written(store: Store, text: str, subject: str = "Re: The November issue", number: int = 1) -> str:
+    """A reply through the engine; its event's id."""
+    raw = (
+        f"From: Ada <ada@receiver.test>\r\nTo: news@sender.test\r\nSubject: {subject}\r\n"
+        f"Message-ID: <r{number}@receiver.test>\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n"
+    ).encode()
+    envelope = Envelope("ada@receiver.test", ("news@sender.test",), source=Source.SMTPD, received_at=datetime.now(UTC))
+    return engine_of(store).inbound(envelope, raw).event_id
+
+
+def test_a_reply_that_a_person_must_see_waits_with_its_words_and_the_deadline_of_its_intent(store: Store) -> None:
+    written(store, "Our lawyers will sue you. You will receive a letter from our attorney under GDPR article 17.")
+    [item] = waiting(store)
+    assert (item.intent, item.kind, item.alone) == ("legal", Kind.REPLY, True)
+    assert item.text is not None
+    assert "attorney" in item.text
+    assert item.due is not None
+    assert timedelta(0) < item.due - item.at <= timedelta(minutes=60)
+
+
+def test_a_dangerous_reply_waits_to_be_looked_at(store: Store) -> None:
+    written(store, "I know where you live and I will find you.")
+    [item] = waiting(store)
+    assert (item.route, "abuse" in item.reason) == ("escalate", True)
+
+
+def test_a_reply_that_needs_nobody_does_not_wait(store: Store) -> None:
+    written(store, "Please unsubscribe me from this newsletter.")
+    assert waiting(store) == []
+    assert suppressed(store) == {"ada@receiver.test"}
+
+
+def test_an_opt_out_that_was_none_is_undone_and_one_that_was_missed_is_made(store: Store, told: Run) -> None:
+    event = written(store, "Please unsubscribe me from this newsletter.")
+    assert told("review", "correct", "--event", event, "--as-intent", "question").code == 0
+    assert suppressed(store) == set()
+    [kept] = store.events()
+    assert (kept.intent, kept.type, kept.action) == ("question", None, Action.NO_ACTION)
+    assert told("review", "correct", "--event", event, "--as-intent", "unsubscribe").code == 0
+    assert suppressed(store) == {"ada@receiver.test"}
+
+
+# The score ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_that_was_a_full_mailbox_counts_as_one_in_the_score(store: Store, told: Run) -> None:
+    bounce(engine_of(store), "ada@receiver.test")
+    [event] = told("events", "--json").lines
+    assert told("review", "correct", "--event", event["id"], "--as-cause", "mailbox_full").code == 0
+    ledger = do(store, lambda t: t.ledger("ada@receiver.test"))
+    assert [(entry.cause, entry.fact) for entry in ledger] == [("mailbox_full", event["id"])]
+    assert told("review", "correct", "--event", event["id"], "--as-cause", "user_unknown").code == 0
+    ledger = do(store, lambda t: t.ledger("ada@receiver.test"))
+    assert "mailbox_full" not in [entry.cause for entry in ledger]
 
 
 # What corrections teach --------------------------------------------------------------------------------------------
