@@ -51,7 +51,6 @@ DOORS = ["milter", "receiver"]
 @dataclass
 class Stage:
     scene: Scene
-    dns: DnsServer
     paths: ReturnPaths
 
 
@@ -71,7 +70,7 @@ def stage() -> Iterator[Stage]:
         )
         running.config.write_text(f"{text}[signing]\nsecret_file = '{key}'\n[auth]\nnameservers = ['{dns.address}']\n")
         running.mailback.start()
-        yield Stage(running, dns, ReturnPaths(Keys.load(key), DOMAIN, 14))
+        yield Stage(running, ReturnPaths(Keys.load(key), DOMAIN, 14))
         running.mailback.stop()
 
 
@@ -236,7 +235,7 @@ def deaf() -> Iterator[Stage]:
         address = f"127.0.0.1:{dead.getsockname()[1]}"
         running.config.write_text(f"{text}[auth]\nnameservers = ['{address}']\ntimeout_s = 1.0\nbudget_s = 3.0\n")
         running.mailback.start()
-        yield Stage(running, DnsServer(), ReturnPaths(Keys((Key(1, date(2026, 1, 1), b"k" * 32),)), DOMAIN, 14))
+        yield Stage(running, ReturnPaths(Keys((Key(1, date(2026, 1, 1), b"k" * 32),)), DOMAIN, 14))
         running.mailback.stop()
 
 
