@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mailback.message import Limits, Message, parse
 from mailback.reports import OriginalNames
-from mailback.reports.original import of_headers
+from mailback.reports.original import marks
 from mailback.returnpath import ReturnPaths
 from mailback.store.records import JournalEntry
 
@@ -75,7 +75,7 @@ class Outgoing:
     ) -> JournalEntry:
         """What is remembered of a message; `raw` is its header and the beginning of its body. Never raises."""
         message = parse(raw, _LIMITS)
-        known = of_headers(message.headers, self.names)
+        known = marks(message.headers, self.names)
         return JournalEntry(
             at=datetime.now(UTC),
             message_id=known.message_id,

@@ -111,19 +111,24 @@ _BLOCK_CAP = 262_144  # bytes of returned header read; real ones have 1-20 kB
 def of_headers(headers: Headers, names: OriginalNames = DEFAULT) -> Original:
     """What header fields tell of the message that they belong to."""
     get = headers.get
-    sender = _sender(headers)
+    original = marks(headers, names)
+    original.sender = _sender(headers)
     to = get("to") or ""
     also = get("cc")
+    original.recipients = tuple(addresses.of_header(f"{to}, {also}" if also else to))
+    original.date = date(get("date"))
+    original.header_block = headers.block
+    return original
+
+
+def marks(headers: Headers, names: OriginalNames = DEFAULT) -> Original:
+    """What tells a message from others, apart from its addresses: for whoever knows those from the envelope."""
     return Original(
-        message_id=message_id(get("message-id")),
-        sender=sender,
-        recipients=tuple(addresses.of_header(f"{to}, {also}" if also else to)),
-        subject=get("subject"),
+        message_id=message_id(headers.get("message-id")),
+        subject=headers.get("subject"),
         list_id=_list_id(headers, names.list_id),
         campaign=_first(headers, names.campaign),
         subscriber=_first(headers, names.subscriber),
-        date=date(get("date")),
-        header_block=headers.block,
     )
 
 
