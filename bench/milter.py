@@ -1,9 +1,10 @@
 """The milter behind a real Postfix, beside Postfix without one and beside opendkim: `python bench/milter.py` (as root).
 
 One Postfix takes the same mail on several ports: without a milter, with opendkim verifying (a C program on libmilter),
-with Mailback reading what comes in (parse, classify, tag, durable commit), and with Mailback checking the recipients of
-what goes out (the check alone, and with the journal's entry of each message). All mail ends in discard(8), so what is
-measured is smtpd(8), cleanup(8) and the milter. Rounds are interleaved and the median is taken.
+with Mailback reading what comes in (parse, classify, tag, durable commit; and once more with everything on: SPF, DKIM,
+DMARC and ARC over warm DNS, signed return paths, the journal), and with Mailback checking the recipients of what goes
+out (the check alone, with signed return paths, and with the journal's entry of each message as well). All mail ends in
+discard(8), so what is measured is smtpd(8), cleanup(8) and the milter. Rounds are interleaved and the median is taken.
 
 What comes in are 6 kB bounces, each about another address: the same one twice would be recorded once and flatter. They
 carry no DKIM signature, as most bounces do not, which is the cheapest case for opendkim. What goes out is sent by
@@ -23,22 +24,26 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import uvloop
 
+from mailback.returnpath import Key, Keys, ReturnPaths
 from mailback.store import Store
 from mailback.store.records import Suppression
 from tests.postfix.instance import PrivatePostfix, Smtpd, unavailable
+from tests.support.dns import DnsServer, txt
 from tests.support.mail import dsn
 from tests.support.server import free_port, running, wait_for
 
 SESSIONS = 20
-INBOUND = ("none", "opendkim", "mailback")
-OUTBOUND = ("none", "outbound", "journal", "policy")
+DOMAIN = "bounce.sender.test"
+INBOUND = ("none", "opendkim", "mailback", "everything")
+OUTBOUND = ("none", "outbound", "signing", "journal", "everything out", "policy")
 """Ports of the one Postfix, in the order in which a round of each is sent."""
 PADDING = 5000
 """Octets of returned body, for a bounce of 6 kB in all."""
@@ -58,6 +63,7 @@ MAILBACK = """\
 url = "{store}"
 [mail]
 sending_domains = ["sender.test"]
+bounce_domain = "{bounce}"
 [milter]
 listen = "unix:{socket}"
 socket_mode = "0666"
@@ -66,16 +72,34 @@ workers = {workers}
 listen = "127.0.0.1:{policy}"
 [journal]
 outbound = {journal}
+[auth]
+enabled = {authenticate}
+nameservers = ["{dns}"]
+relays = []
+"""
+SIGNING = """[signing]
+secret_file = "{key}"
 """
 
 Round = Callable[[], float]
 """Sends the messages of one round; messages a second."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What one `mailback serve` has switched on."""
+
+    journal: bool = False
+    signing: bool = False
+    authenticate: bool = False
+
+
 class Supply:
     """Bounces that differ in address and Message-ID: one, with two fields of fixed width put in anew each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: ReturnPaths) -> None:
+        """`paths` sign where each is sent to, if it is asked for."""
+        self._paths = paths
         made = dsn("gone-00000000@receiver.test", message_id="<m-00000000@sender.test>", padding=PADDING)
         self._pieces = made.split(b"00000000")
         self._count = 0
@@ -85,13 +109,20 @@ class Supply:
         self._count += 1
         return (b"%08d" % self._count).join(self._pieces)
 
+    def answered(self) -> str:
+        """The return path that the next bounce answers."""
+        path = self._paths.sign("news@sender.test", [f"gone-{self._count + 1:08}@receiver.test"])
+        assert path is not None
+        return path
+
 
 class Batch:
     """The messages of one round that are still to be sent, shared by its sessions."""
 
-    def __init__(self, left: int, supply: Supply) -> None:
+    def __init__(self, left: int, supply: Supply, *, signed: bool = False) -> None:
         self.left = left
         self.supply = supply
+        self.signed = signed
 
     async def session(self, port: int) -> None:
         """Send until nothing is left, a connection a message."""
@@ -99,12 +130,14 @@ class Batch:
             self.left -= 1
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await answered(reader, b"2")
+            to = self.supply.answered() if self.signed else "bounces@sender.test"
+            bounce = self.supply.next()
             for said, expected in (
-                (b"EHLO peer.test\r\n", b"2"),
+                (b"EHLO mx.receiver.test\r\n", b"2"),
                 (b"MAIL FROM:<>\r\n", b"2"),
-                (b"RCPT TO:<bounces@sender.test>\r\n", b"2"),
+                (f"RCPT TO:<{to}>\r\n".encode(), b"2"),
                 (b"DATA\r\n", b"3"),
-                (self.supply.next() + b".\r\n", b"2"),
+                (bounce + b".\r\n", b"2"),
                 (b"QUIT\r\n", b"2"),
             ):
                 writer.write(said)
@@ -129,10 +162,10 @@ async def answered(reader: asyncio.StreamReader, expected: bytes) -> None:
             return
 
 
-def bounces(port: int, messages: int, supply: Supply) -> float:
+def bounces(port: int, messages: int, supply: Supply, *, signed: bool) -> float:
     """A round of bounces; messages a second."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Batch(messages, supply).run(port))
+        return runner.run(Batch(messages, supply, signed=signed).run(port))
 
 
 def outgoing(port: int, messages: int, letter: Path) -> float:
@@ -192,7 +225,9 @@ def start_opendkim(stack: ExitStack, folder: Path) -> str:
     return f"unix:{socket}"
 
 
-def start_mailback(stack: ExitStack, folder: Path, asked: argparse.Namespace, *, journal: bool) -> tuple[str, int]:
+def start_mailback(
+    stack: ExitStack, folder: Path, asked: argparse.Namespace, kind: Kind, dns: str, keys: Keys
+) -> tuple[str, int]:
     """`mailback serve`; the milter's address as Postfix wants it, and the policy service's port."""
     folder.mkdir()
     folder.chmod(0o755)
@@ -201,26 +236,48 @@ def start_mailback(stack: ExitStack, folder: Path, asked: argparse.Namespace, *,
     fill(store_url, asked.suppressed)
     config, policy = folder / "mailback.toml", free_port()
     socket = folder / "mailback.sock"
-    told = {"store": store_url, "socket": socket, "workers": asked.workers, "policy": policy}
-    config.write_text(MAILBACK.format(journal=str(journal).lower(), **told))
+    told = {"store": store_url, "socket": socket, "workers": asked.workers, "policy": policy, "dns": dns}
+    text = MAILBACK.format(
+        journal=str(kind.journal).lower(), authenticate=str(kind.authenticate).lower(), bounce=DOMAIN, **told
+    )
+    if kind.signing:
+        key = folder / "return-path.key"
+        key.write_text(keys.text())
+        text += SIGNING.format(key=key)
+    config.write_text(text)
     stack.enter_context(running(config))
     return f"unix:{socket}", policy
 
 
 def measure(folder: Path, asked: argparse.Namespace) -> str:
-    supply = Supply()
+    keys = Keys((Key(1, date(2026, 1, 1), os.urandom(32)),))
+    supply = Supply(ReturnPaths(keys, DOMAIN, 14))
     letter = folder / "letter.eml"
     letter.write_bytes(supply.next().replace(b"\r\n", b"\n"))
     with ExitStack() as stack:
-        mailback, policy = start_mailback(stack, folder / "mailback", asked, journal=False)
-        remembering, _ = start_mailback(stack, folder / "remembering", asked, journal=True)
+        dns = stack.enter_context(DnsServer())
+        for name in ("receiver.test", "mx.receiver.test"):
+            dns.add(name, "TXT", txt("v=spf1 ip4:127.0.0.1 -all"))
+        dns.add("_dmarc.receiver.test", "TXT", txt("v=DMARC1; p=reject"))
+
+        def start(name: str, kind: Kind) -> tuple[str, int]:
+            return start_mailback(stack, folder / name, asked, kind, dns.address, keys)
+
+        mailback, policy = start("mailback", Kind())
+        remembering, _ = start("remembering", Kind(journal=True))
+        signing, _ = start("signing", Kind(signing=True))
+        everything, _ = start("everything", Kind(journal=True, signing=True, authenticate=True))
+        going_out = {"milter_macro_daemon_name": "ORIGINATING"}
         via_policy = f"check_policy_service {{ inet:127.0.0.1:{policy}, timeout=10s, default_action=DUNNO }}"
         smtpds = {
             "none": Smtpd(),
             "opendkim": Smtpd({"smtpd_milters": start_opendkim(stack, folder)}),
             "mailback": Smtpd({"smtpd_milters": mailback}),
-            "outbound": Smtpd({"smtpd_milters": mailback, "milter_macro_daemon_name": "ORIGINATING"}),
-            "journal": Smtpd({"smtpd_milters": remembering, "milter_macro_daemon_name": "ORIGINATING"}),
+            "everything": Smtpd({"smtpd_milters": everything}),
+            "outbound": Smtpd({"smtpd_milters": mailback, **going_out}),
+            "signing": Smtpd({"smtpd_milters": signing, **going_out}),
+            "journal": Smtpd({"smtpd_milters": remembering, **going_out}),
+            "everything out": Smtpd({"smtpd_milters": everything, **going_out}),
             "policy": Smtpd({"smtpd_recipient_restrictions": "$via_policy"}),
         }
         parameters = {
@@ -235,22 +292,21 @@ def measure(folder: Path, asked: argparse.Namespace) -> str:
         stack.callback(postfix.stop)
 
         def inbound(name: str) -> Round:
-            return lambda: bounces(postfix.port(name), asked.messages, supply)
+            return lambda: bounces(postfix.port(name), asked.messages, supply, signed=name == "everything")
 
         def outbound(name: str) -> Round:
             return lambda: outgoing(postfix.port(name), asked.messages, letter)
 
-        came_in = interleaved(asked.rounds, {name: inbound(name) for name in ("none", "opendkim", "mailback")})
-        went_out = interleaved(
-            asked.rounds, {name: outbound(name) for name in ("none", "outbound", "journal", "policy")}
-        )
+        came_in = interleaved(asked.rounds, {name: inbound(name) for name in INBOUND})
+        went_out = interleaved(asked.rounds, {name: outbound(name) for name in OUTBOUND})
     return table(came_in, went_out, asked, supply.size)
 
 
 def table(came_in: Mapping[str, float], went_out: Mapping[str, float], asked: argparse.Namespace, size: int) -> str:
     bare, peer, ours = came_in["none"], came_in["opendkim"], came_in["mailback"]
     plain, checked, policy = went_out["none"], went_out["outbound"], went_out["policy"]
-    remembered = went_out["journal"]
+    signing, remembered, everything_out = went_out["signing"], went_out["journal"], went_out["everything out"]
+    everything = came_in["everything"]
     how = (
         f"Postfix to discard(8), {SESSIONS} sessions, a connection a message, unix sockets; medians of {asked.rounds} "
         f"interleaved rounds of {asked.messages} messages of {size} octets.\n"
@@ -265,12 +321,21 @@ def table(came_in: Mapping[str, float], went_out: Mapping[str, float], asked: ar
             f"| no milter | {bare:.0f} | 1.00 | {bare / peer:.2f} | |",
             f"| opendkim, verifying, no signature | {peer:.0f} | {peer / bare:.2f} | 1.00 | |",
             f"| Mailback: parse, classify, tag, durable commit | {read} | ≥ 1.00 of opendkim |",
+            (
+                "| Mailback, everything on: also SPF, DKIM, DMARC, ARC, signed return paths | "
+                f"{everything:.0f} | {everything / bare:.2f} | {everything / peer:.2f} | ≥ 0.50 of no milter |"
+            ),
             "",
             f"| what goes out, {asked.suppressed} addresses suppressed | msg/s | beside no milter | goal |",
             "|---|---|---|---|",
             f"| no milter | {plain:.0f} | 1.00 | |",
             f"| Mailback, milter at RCPT | {checked:.0f} | {checked / plain:.2f} | ≥ 0.75 |",
+            f"| Mailback, milter, signed return paths | {signing:.0f} | {signing / plain:.2f} | |",
             f"| Mailback, milter, and the journal's entry committed | {remembered:.0f} | {remembered / plain:.2f} | |",
+            (
+                f"| Mailback, milter, signed return paths and the journal | {everything_out:.0f} | "
+                f"{everything_out / plain:.2f} | journal ≥ 0.90 of signing alone: {everything_out / signing:.2f} |"
+            ),
             f"| Mailback, policy service | {policy:.0f} | {policy / plain:.2f} | |",
             "",
         ]

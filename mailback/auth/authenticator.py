@@ -9,7 +9,9 @@ Safe to use from any thread; blocks for DNS at most the budget of the resolver. 
 from __future__ import annotations
 
 import random
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 from mailback.address import domain_key
@@ -19,6 +21,10 @@ from mailback.auth.resolver import Lookups, Resolver
 from mailback.auth.results import Arc, Authentication, Dkim, Dmarc, Result, Spf
 from mailback.envelope import Envelope
 from mailback.message import Message
+
+_SPF_LIFE_S = 10.0
+"""Shorter than any TTL in use: who takes an address out of his record should not have to wait longer than for DNS."""
+_MOST_KNOWN = 2048
 
 
 class Authenticator:
@@ -45,6 +51,8 @@ class Authenticator:
         self._trusted = tuple(trusted_ids)
         self._clock = clock
         self._share = share
+        self._known: OrderedDict[tuple[str | None, str, str | None], tuple[float, Spf]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def check(self, envelope: Envelope, raw: bytes, message: Message, lookups: Lookups | None = None) -> Authentication:
         """Everything that can be found out about `raw`, of which `message` is the reading. Never raises on mail.
@@ -76,9 +84,22 @@ class Authenticator:
         return tuple(sorted({*plain, *decoded}))
 
     def _spf(self, envelope: Envelope, lookups: Lookups) -> Spf:
+        """As evaluated for the same client and names a moment ago: a provider's server brings many messages."""
         from mailback.auth.spf import evaluate
 
-        return evaluate(envelope, lookups, self.authserv_id)
+        asked, now = (envelope.client_address, envelope.sender, envelope.helo), time.monotonic()
+        with self._lock:
+            known = self._known.get(asked)
+        if known is not None and known[0] > now:
+            return known[1]
+        found = evaluate(envelope, lookups, self.authserv_id)
+        if found.result is not Result.TEMPERROR:
+            with self._lock:
+                self._known[asked] = now + _SPF_LIFE_S, found
+                self._known.move_to_end(asked)
+                while len(self._known) > _MOST_KNOWN:
+                    self._known.popitem(last=False)
+        return found
 
     def _dmarc(
         self,

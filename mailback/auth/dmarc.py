@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from mailback.auth.domains import aligned, author_domains, is_domain, organizational
@@ -95,6 +96,7 @@ def _is_dmarc(record: bytes) -> bool:
     return bool(equals) and version.strip() == b"v" and value.strip() == b"DMARC1"
 
 
+@lru_cache(maxsize=1024)
 def read_policy(record: bytes, domain: str) -> Policy | None:
     """The policy in a record; None when it has none that can be read (sections 6.3 and 6.6.3)."""
     if len(record) > _LONGEST_RECORD:

@@ -234,3 +234,23 @@ def test_heavy_libraries_are_imported_by_the_first_message_only() -> None:
     program = "import sys, mailback.auth, mailback.auth.returned; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
     assert not {"spf", "dns", "cryptography", "publicsuffixlist", "dkim", "authres", "nacl"} & set(loaded)
+
+
+def test_what_a_record_said_of_a_server_a_moment_ago_holds_for_its_next_message(
+    authenticator: Authenticator, server: DnsServer
+) -> None:
+    first = check(authenticator, REPORT)
+    server.err("mx.receiver.test", "servfail")
+    authenticator._resolver._cache.clear()
+    assert check(authenticator, REPORT).spf == first.spf
+    assert check(authenticator, REPORT, client="203.0.113.9").spf.result is Result.TEMPERROR
+
+
+def test_a_temporary_error_is_not_held_against_the_next_message(
+    authenticator: Authenticator, server: DnsServer
+) -> None:
+    server.err("mx.receiver.test", "servfail")
+    assert check(authenticator, REPORT).spf.result is Result.TEMPERROR
+    server.heal()
+    authenticator._resolver._cache.clear()
+    assert check(authenticator, REPORT).spf.result is Result.PASS
