@@ -2,8 +2,9 @@
 
 Log events: none; nothing here raises on any bytes.
 
-Told by the fields that challenge programs set, else by subject *and* text together, because each phrase alone also
-stands in people's mail.
+Told by the fields that challenge programs set and the services that send for them, else by subject *and* text
+together, because each phrase alone also stands in people's mail; in automatic mail a phrase that only challenges have is
+enough.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from mailback.reports.report import Report
 def read(facts: Facts) -> Report | None:
     """A demand to confirm, or the notice of a mailing list that a moderator has the message."""
     said = facts.words
-    headers = facts.message.headers
-    certain = not headers.names.isdisjoint(said.challenge_headers) or _from_service(facts)
+    certain = not facts.message.headers.names.isdisjoint(said.challenge_headers) or _from_service(facts)
+    automatic = not facts.daemon and (facts.null_sender or facts.get("auto-submitted").startswith("auto-"))
     challenge = "challenge_subjects" in facts.subject_says
     moderation = "moderation_subjects" in facts.subject_says
-    if not certain and (facts.answers or not (challenge or moderation)):
+    if not certain and not automatic and (facts.answers or not (challenge or moderation)):
         return None
     text = explanation(facts)
     lower = text[:8000].lower()
     if not (
         certain
+        or (automatic and says(lower, said.challenge_certain))
         or (challenge and says(lower, said.challenge_texts))
         or (moderation and says(lower, said.moderation_texts))
     ):

@@ -2,13 +2,14 @@
 
 Log events: none; nothing here raises on any bytes.
 
-A receipt says that a person or a program has seen the message. It is no failure, and no reply either.
+A receipt says that a person or a program has seen the message. It is no failure, and no reply either. One exception:
+Sieve refuses mail that is already accepted with a receipt that says "deleted" (RFC 5429 section 2.1.2), in words.
 """
 
 from __future__ import annotations
 
 from mailback.bounce.taxonomy import Kind
-from mailback.reports import dsn
+from mailback.reports import addresses, dsn, reasons
 from mailback.reports import original as originals
 from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
@@ -22,7 +23,8 @@ def read(facts: Facts) -> Report | None:
     """A receipt, by its MIME part, else by subject and text."""
     if not facts.types.isdisjoint(_TYPES):
         part = next(part for part in facts.message.parts if part.type in _TYPES)
-        return _of_fields(dsn.fields_of(part.content), facts)
+        told = dsn.fields_of(part.content)
+        return _refusal(told, facts) or _of_fields(told, facts)
     said = facts.words
     if (
         "receipt_subjects" in facts.subject_says
@@ -41,6 +43,28 @@ def _of_fields(told: dsn.Fields, facts: Facts) -> Report:
         kind=Kind.DISPOSITION,
         dialect="mdn",
         explanation=lambda: explanation(facts),
+        returned=lambda: _original(told, facts),
+        fields=told,
+    )
+
+
+def _refusal(told: dsn.Fields, facts: Facts) -> Report | None:
+    """RFC 5429 section 2.1.2: the recipient's filter threw the message away and tells the sender why."""
+    disposition = (told.get("disposition") or [""])[0].lower()
+    if not (disposition.startswith("automatic-action") and "deleted" in disposition):
+        return None
+    text = explanation(facts)
+    lower = text[:4000].lower()
+    recipient = addresses.of_field((told.get("final-recipient") or [""])[0])[1]
+    said = next((phrase for phrase in facts.words.receipt_refusals if phrase in lower), None)
+    if said is None or not recipient:
+        return None
+    why = text[lower.find(said) :]
+    return Report(
+        kind=Kind.BOUNCE,
+        failures=[reasons.failure(recipient, reasons.reason(why))],
+        dialect="sieve-reject",
+        explanation=lambda: text,
         returned=lambda: _original(told, facts),
         fields=told,
     )

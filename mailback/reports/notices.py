@@ -52,11 +52,18 @@ def read_report(facts: Facts) -> Report | None:
         return _report("dmarc", facts)
     if "dmarc" in subject and not facts.types.isdisjoint(_PACKED):
         return _report("dmarc", facts)
-    said = facts.words
-    if "notice_subjects" in facts.subject_says and "failed_subjects" not in facts.subject_says and _from_machine(facts):
-        text = explanation(facts)[:8000].lower()
-        if says(text, said.notice_texts):
-            return _report("notice", facts)
+    return _notice(facts) if _from_machine(facts) else None
+
+
+def _notice(facts: Facts) -> Report | None:
+    """A notice by its subject alone where only notices have such a one, else by words of its text as well."""
+    subject = facts.subject_says
+    if "failed_subjects" in subject and "notice_certain_subjects" not in subject:
+        return None
+    if "notice_certain_subjects" in subject:
+        return _report("notice", facts)
+    if "notice_subjects" in subject and says(explanation(facts)[:8000].lower(), facts.words.notice_texts):
+        return _report("notice", facts)
     return None
 
 

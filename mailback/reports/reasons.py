@@ -23,6 +23,7 @@ from mailback.reports.report import DeliveryFailure
 _CAP = 1200  # characters of one reason
 _EDGES = " \t\r\n-=_*:>\"'"
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_LABEL = 40  # characters of a line that announces the reason and does not tell it
 _ANSWERS_LOOKED_AT = 5  # lines of a dialogue that name one address
 
 
@@ -75,9 +76,12 @@ class Reasons:
         position = bisect_right(self._starts, mention.start)
         following = self._starts[position] if position < len(self._starts) else len(self._text)
         block = self._text[mention.end : min(following, mention.end + 2 * _CAP)]
-        for number, piece in enumerate(_BLANK_LINE.split(block, maxsplit=2)[:2]):
+        pieces = _BLANK_LINE.split(block, maxsplit=3)
+        for number, piece in enumerate(pieces[:2]):
             told = piece.strip(_EDGES)
             if _says_something(told):
+                if len(told) < _LABEL and piece.rstrip().endswith((":", "：")) and len(pieces) > number + 1:
+                    told = f"{told}: {pieces[number + 1].strip(_EDGES)}"  # "because:", and the reason further down
                 return reason(told[:_CAP]), number == 0
         return _NOTHING, False
 
