@@ -3,8 +3,8 @@
 Log events: none; nothing here raises on any bytes.
 
 Told by the fields that challenge programs set and the services that send for them, else by subject *and* text
-together, because each phrase alone also stands in people's mail; in automatic mail a phrase that only challenges have is
-enough.
+together, because each phrase alone also stands in people's mail; in automatic mail a phrase that only challenges have
+is enough.
 """
 
 from __future__ import annotations
