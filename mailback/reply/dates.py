@@ -169,6 +169,13 @@ def return_date(text: str, sent: datetime, language: str | None, rules: DateRule
     return fallback
 
 
+def named(told: str, sent: datetime, language: str | None, rules: DateRules | None = None) -> list[tuple[int, date]]:
+    """Every day that a text names in full, with the place where it stands; `told` is folded, on one line."""
+    rules = rules or shipped()
+    calendar = rules.calendars.get(language or "en") or rules.calendars["en"]
+    return [(one.start, one.day) for one in _dates(told, sent, language, calendar, rules) if not one.vague]
+
+
 def _linked(told: str, first: _Found, second: _Found, rules: DateRules) -> bool:
     """`from 3 to 14 August`: both dates told, one link between them."""
     gap = told[first.end : second.start]

@@ -21,7 +21,20 @@ from pathlib import Path
 from mailback.bounce.rulefile import RulesError
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.message import Message
-from mailback.reply import body, concepts, contact, dates, flags, intent, language, meaning, model, routing, safety
+from mailback.reply import (
+    body,
+    concepts,
+    contact,
+    dates,
+    flags,
+    followup,
+    intent,
+    language,
+    meaning,
+    model,
+    routing,
+    safety,
+)
 from mailback.reply.flags import Flag
 from mailback.reply.intent import Evidence, Intent, Reading
 from mailback.reply.routing import Route, Routing
@@ -57,6 +70,7 @@ class ReplyRules:
     body: body.BodyRules
     language: language.LanguageRules
     dates: dates.DateRules
+    follow_up: followup.FollowUpRules
     intent: intent.IntentRules
     flags: flags.FlagRules
     routes: routing.Routes
@@ -78,6 +92,7 @@ class ReplyRules:
             ("body", body.BodyRules.load),
             ("language", language.LanguageRules.load),
             ("dates", dates.DateRules.load),
+            ("follow_up", followup.FollowUpRules.load),
             ("intent", intent.IntentRules.load),
             ("flags", flags.FlagRules.load),
             ("routes", routing.load),
@@ -182,6 +197,7 @@ def read(
     routed = _routed(report, reading, verdict, raised, rules.routes)
     gone = report.cause is Subcategory.LEFT_ORGANISATION
     away = reading.intent is Intent.OUT_OF_OFFICE
+    sent = _sent(message, known)
     return Reply(
         intent=reading.intent,
         confidence=reading.confidence,
@@ -190,13 +206,14 @@ def read(
         flags=routed.flags,
         route=routed.route,
         sla_s=routed.sla_s,
-        return_date=dates.return_date(new or subject, _sent(message, known), tongue, rules.dates) if away else None,
+        return_date=dates.return_date(new or subject, sent, tongue, rules.dates) if away else None,
         new_contact=(found_contact or report.moved_to) if gone or reading.intent in _NAMES_CONTACT else None,
         language=tongue,
         safety=verdict,
         text=new,
         evidence=reading.evidence,
         cause=report.cause if automatic else None,
+        follow_up_date=_again(new or subject, sent, tongue, rules) if reading.intent is Intent.NOT_NOW else None,
     )
 
 
@@ -226,6 +243,10 @@ def _routed(
     if report.cause is Subcategory.LEFT_ORGANISATION:
         return replace(routed, route=Route.REQUIRE_APPROVAL, sla_s=routes[Intent.REFERRAL].sla_s)
     return replace(routed, route=Route.AUTO_ARCHIVE, sla_s=None, flags=())
+
+
+def _again(text: str, sent: datetime, tongue: str | None, rules: ReplyRules) -> date | None:
+    return followup.follow_up_date(text, sent, tongue, rules.follow_up, rules.dates)
 
 
 def _sent(message: Message, known: Known) -> datetime:
