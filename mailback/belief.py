@@ -100,6 +100,8 @@ class Hearing:
         told = (failure.original_recipient, failure.recipient, failure.final_recipient)
         claimed = tuple(dict.fromkeys(address.key(who) for who in told if who))
         path, given_out_for = self._path_for(claimed, unsubscribes=event.kind is Kind.UNSUBSCRIBE)
+        if event.kind is Kind.UNSUBSCRIBE and path is not None and path.signed:
+            self._note_list(event, path)
         if event.kind in _TOLD_BY_MARKER and given_out_for is not None and path is not None and path.signed:
             claimed = tuple(dict.fromkeys((*claimed, given_out_for)))
         claim = Claim(claimed, failure.last_attempt or self._answered.written_at)
@@ -113,6 +115,13 @@ class Hearing:
         )
         graded = grade(claim, proofs)
         return _believed(event, graded, self._spelling(graded.recipient, told))
+
+    def _note_list(self, event: Event, path: Verified) -> None:
+        """The list that an unsubscribe address was given out for, where the journal knows it."""
+        entry = self._transaction.sent_under(path.return_path) if path.return_path else None
+        if entry is not None:
+            event.list_id = event.list_id or entry.list_id
+            event.campaign = event.campaign or entry.campaign
 
     def of_message(self, event: Event) -> Event:
         """A message without a finding, an auto-reply for instance: whose answer it is, where the return path tells."""

@@ -376,6 +376,7 @@ class Engine:
             min_confidence=settings.policy.min_confidence,
             proof_needed=settings.trust.require == "always"
             or (settings.trust.require == "auto" and self._belief.signing),
+            opt_out_by_list=settings.replies.opt_out_scope == "list",
         )
         self._conversations = conversation.Conversations(
             settings, store, self._knowledge.owners, proof_needed=self._rules.proof_needed

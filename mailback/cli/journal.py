@@ -206,8 +206,8 @@ def find(
 def unsubscribe(*, config: Path | None, as_json: bool, list_id: str | None, addresses: tuple[str, ...]) -> None:
     """Mint the signed address and the one-click token of recipients' List-Unsubscribe fields (RFC 8058).
 
-    Mail to that address is believed: it unsubscribes the recipient that it was given out for, and nobody else. Needs
-    signed return paths.
+    Mail to that address is believed: it unsubscribes the recipient that it was given out for, and nobody else; from the
+    list where one is named and the journal still knows it, else from everything. Needs signed return paths.
     """
     from mailback import returnpath
     from mailback.store.records import JournalEntry
@@ -222,7 +222,7 @@ def unsubscribe(*, config: Path | None, as_json: bool, list_id: str | None, addr
         for address in addresses:
             minted = paths.unsubscribe_address(address, now)
             verified = paths.verify(minted, now)
-            if verified.recipient is None:  # too long to stand in the address: the journal tells whom it is for
+            if verified.recipient is None or list_id:  # what does not stand in the address, the journal tells
                 entry = JournalEntry(
                     now, None, "", (address,), return_path=verified.return_path, list_id=list_id, source="unsubscribe"
                 )

@@ -25,6 +25,8 @@ class DecisionRules:
     min_confidence: float = 0.6
     proof_needed: bool = False
     """True: an unproven report suppresses nobody (`trust.require`)."""
+    opt_out_by_list: bool = True
+    """An unsubscribe reaches as far as the list or campaign that it is about; False: everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: S
                 f"permanent failure on {days} of the {rules.hard_bounces_needed} different days that it takes",
             )
     days_held = None if handling.action is Action.SUPPRESS_PERMANENTLY else handling.suppress_days
-    return Decision(handling.action, "as the handling rules say", _suppression(event, days_held))
+    by_list = rules.opt_out_by_list and event.kind is Kind.UNSUBSCRIBE
+    held = _suppression(event, days_held, scope=opt_out_scope(event) if by_list else "all")
+    return Decision(handling.action, "as the handling rules say", held)
 
 
 def _doubt(event: Event, rules: DecisionRules) -> str | None:
@@ -102,13 +106,22 @@ def _days_of_permanent_failure(event: Event, history: Sequence[Event]) -> int:
     return len(days)
 
 
-def _suppression(event: Event, days: int | None) -> Suppression:
+_LONGEST_SCOPE = 200  # as the store keeps it: a longer one could not be looked up
+
+
+def opt_out_scope(event: Event) -> str:
+    """The scope of the list that a message is about, else of its campaign, else of everything."""
+    named = f"list:{event.list_id}" if event.list_id else f"campaign:{event.campaign}" if event.campaign else "all"
+    return named if len(named) <= _LONGEST_SCOPE else "all"
+
+
+def _suppression(event: Event, days: int | None, scope: str = "all") -> Suppression:
     assert event.recipient is not None
     assert event.recipient_key is not None
     return Suppression(
         address_key=event.recipient_key,
         address=event.recipient,
-        scope="all",
+        scope=scope,
         reason=f"{event.type}/{event.subcategory}",
         type=event.type,
         subcategory=event.subcategory,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailback.bounce.taxonomy import Action, Provenance, Subcategory, Type
-from mailback.policy.decision import Decision
+from mailback.policy.decision import Decision, opt_out_scope
 from mailback.reply import Reply
 from mailback.reply.intent import Intent
 from mailback.reply.routing import Route
@@ -69,7 +69,7 @@ def opt_out(event: Event, *, by_list: bool) -> Suppression | None:
     return Suppression(
         address_key=event.recipient_key,
         address=event.recipient,
-        scope=scope(event) if by_list else "all",
+        scope=opt_out_scope(event) if by_list else "all",
         reason=f"{kind.value}/{cause.value}",
         type=kind.value,
         subcategory=cause.value,
@@ -78,15 +78,6 @@ def opt_out(event: Event, *, by_list: bool) -> Suppression | None:
         until=None,
         event_id=event.id,
     )
-
-
-def scope(event: Event) -> str:
-    """The scope of the list that a message is about, else of its campaign, else of everything."""
-    named = f"list:{event.list_id}" if event.list_id else f"campaign:{event.campaign}" if event.campaign else "all"
-    return named if len(named) <= _LONGEST_SCOPE else "all"
-
-
-_LONGEST_SCOPE = 200  # as the store keeps it: a longer one could not be looked up
 
 
 def why_a_person(reply: Reply) -> str:

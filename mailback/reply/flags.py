@@ -2,8 +2,8 @@
 
     injection_risk        text that speaks to a machine that reads the mail, not to us; hidden text is looked at too
     adversarial_position  legal or security words in the body only, beside a request: it asks *about* such matters
-    thread_anomaly        it has nothing to do with the thread: it turns legal, to security or to billing where nothing
-                          before was, in none of the words of before; or somebody else than it went to asks for what
+    thread_anomaly        it has nothing to do with the thread: it turns legal or to security where nothing before was,
+                          in none of the words of before; or somebody else than it went to asks for what
                           has consequences (an opt-out, another contact, law, security, billing)
 
 `conflicting_intents` and `low_confidence` are raised by the routing, which compares confidences. Words are data:
@@ -41,8 +41,7 @@ _TOLD = 0.5  # weight of evidence from which it counts
 _LONG_WORD = 5  # letters; shorter words are shared by all texts
 _FEW_WORDS = 4  # a shorter text says too little about what it belongs to
 _SENSITIVE = frozenset({Intent.LEGAL, Intent.SECURITY})
-_TURNS = _SENSITIVE | {Intent.BILLING}
-_NOT_FOR_STRANGERS = _TURNS | {Intent.UNSUBSCRIBE, Intent.REFERRAL}
+_NOT_FOR_STRANGERS = _SENSITIVE | {Intent.BILLING, Intent.UNSUBSCRIBE, Intent.REFERRAL}
 """What is not taken from somebody who answers mail that went to somebody else; people do answer from their other
 address, and may ask or be interested there."""
 _TAG = re.compile(r"<(?:!--|/?[a-z!][^<>]{0,2000}>?)", re.IGNORECASE)
@@ -163,18 +162,22 @@ def _strange(answer: Answer) -> bool:
 
 def _turns(answer: Answer, intents: IntentRules) -> bool:
     """Whether it turns to matters that nothing before was about."""
-    if not answer.thread or not _tells(answer.reading, _TURNS):
+    if not answer.thread or not _tells(answer.reading, _SENSITIVE):
         return False
     new = _words(answer.text)
     before = "\n".join([answer.subject, *answer.thread])[:_THREAD_READ]
     if len(new) < _FEW_WORDS or not new.isdisjoint(_words(before)):
         return False
-    turned = {evidence.intent for evidence in answer.reading.evidence} & _TURNS
+    turned = {evidence.intent for evidence in answer.reading.evidence} & _SENSITIVE
     return not _tells(intent.read(before, "", (), intents), turned)
 
 
 def _tells(reading: Reading, intents: frozenset[Intent] | set[Intent]) -> bool:
-    return any(evidence.intent in intents and evidence.weight >= _TOLD for evidence in reading.evidence)
+    """Whether it says so in words; what a model makes of it stands in no place."""
+    return any(
+        evidence.intent in intents and evidence.weight >= _TOLD and evidence.layer == "phrases"
+        for evidence in reading.evidence
+    )
 
 
 def _words(text: str) -> set[str]:

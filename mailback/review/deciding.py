@@ -96,7 +96,7 @@ def approve(
         )
     event = transaction.event(item.event_id)
     if event is not None:
-        event.action = action or event.action
+        event.action = action or (event.action if event.intent is None else Action.NO_ACTION)
         event.notes = [*event.notes, f"approved by {by}" + (f": {note}" if note else "")]
         transaction.reclassify(event)
         if item.wanted is None and event.recipient_key is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from mailback.bounce.taxonomy import Action, Kind, Provenance
 from mailback.engine import Disposition, Engine, Outcome
 from mailback.envelope import Envelope, Source
+from mailback.returnpath import Key, Keys, ReturnPaths
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import Event, JournalEntry
@@ -340,3 +341,26 @@ def test_hostile_text_reaches_no_header(store: Store) -> None:
         assert name.startswith("X-Mailback-")
         assert value.isprintable(), (name, value)
         assert "forged" not in value
+
+
+# -- by an unsubscribe address ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scope", "held"), [("list", "list:tides"), ("all", "all")])
+def test_an_unsubscribe_address_reaches_as_far_as_the_list_it_was_minted_for(
+    store: Store, tmp_path: Path, scope: str, held: str
+) -> None:
+    keys = Keys((Key(1, date(2026, 1, 1), b"k" * 32),))
+    (tmp_path / "keys").write_text(keys.text())
+    minted = ReturnPaths(keys, "bounce.sender.test", 14).unsubscribe_address("ada@receiver.test", WHEN)
+    entry = JournalEntry(
+        WHEN, None, "", ("ada@receiver.test",), return_path=minted.partition("@")[0].removeprefix("unsubscribe-"),
+        list_id="tides", source="unsubscribe",
+    )  # fmt: skip
+    store.submit(lambda transaction: transaction.journal(entry)).result()
+    config = (
+        f'bounce_domain = "bounce.sender.test"\n[signing]\nsecret_file = "{tmp_path}/keys"\n'
+        f'[replies]\nopt_out_scope = "{scope}"\n'
+    )
+    inbound(store, mail("", subject="unsubscribe", answers=None), config, replace(ENVELOPE, recipients=(minted,)))
+    assert [suppression.scope for suppression in store.suppressions()] == [held]
