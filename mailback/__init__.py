@@ -4,6 +4,7 @@ As a library:
 
     import mailback
     print(mailback.classify(open("bounce.eml", "rb").read()).to_dict())
+    print(mailback.validate("ann@gmial.com").suggestion)
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mailback.capture import Captured
     from mailback.engine import Classification
     from mailback.envelope import Envelope
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "classify"]
+__all__ = ["__version__", "classify", "validate"]
 
 
 def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
@@ -28,3 +30,15 @@ def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str]
     from mailback.engine import classify as _classify  # the engine loads the rules: only who asks pays for them
 
     return _classify(raw, envelope, thread)
+
+
+def validate(address: str, *, dns: bool = True, nameservers: Sequence[str] = ()) -> Captured:
+    """What is to be thought of an address that somebody enters: `ok`, `risky`, `unknown` or `blocked`, and why.
+
+    Keeps nothing and knows no suppressions (`mailback validate` does both). With `dns` it asks whether the domain takes
+    mail, those of `/etc/resolv.conf` or these `nameservers` (`address`, `address:port`), for five seconds at most; DNS
+    that gives no answer makes `unknown`, never `blocked`. Raises ValueError where there is no DNS server to ask.
+    """
+    from mailback.capture import shipped_check
+
+    return shipped_check(dns, tuple(nameservers))(address)

@@ -1061,6 +1061,17 @@ class BreakerSettings(Section):
     )
 
 
+class CaptureSettings(Section):
+    """The check of addresses that somebody enters: `mailback validate`."""
+
+    retention_days: int = Field(
+        365,
+        ge=1,
+        le=3650,
+        description="Days that an attempt to enter an address is kept; `mailback store maintain` removes older ones.",
+    )
+
+
 class ProviderSettings(Section):
     """Who runs the mail of a recipient's domain."""
 
@@ -1178,6 +1189,7 @@ class Settings(Section):
     breakers: BreakerSettings = Field(default_factory=BreakerSettings)
     providers: ProviderSettings = Field(default_factory=ProviderSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+    capture: CaptureSettings = Field(default_factory=CaptureSettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -41,6 +41,9 @@ COMMANDS: dict[str, Place] = {
     "follow": Place("serve", "follow", "Follow Postfix's log as it is written, alone."),
     "classify": Place("classify", "classify", "Tell what messages are, whom a delivery failed for and why."),
     "check": Place("check", "check", "May I mail this address? Exit code 0 yes, 1 no."),
+    "validate": Place(
+        "validate", "validate", "Check addresses as somebody enters them. Exit code 0 all may be taken, 1 some not."
+    ),
     "explain": Place(
         "explain", "explain", "Tell every event, verdict and decision behind an address's state, oldest first."
     ),

@@ -101,6 +101,7 @@ STYLES = {
     "hard_bounce": "red", "complaint": "red", "block_bounce": "magenta", "spam_bounce": "magenta",
     "soft_bounce": "yellow", "delayed_bounce": "yellow", "challenge_bounce": "yellow", "delivered": "green",
     "suppress_permanently": "red", "suppress_temporarily": "yellow", "manual_review": "magenta",
+    "risky": "yellow", "blocked": "red", "unknown": "magenta", "keep": "green", "drop": "red", "verify": "yellow",
     "ok": "green", "warn": "yellow", "fail": "bold red",
 }  # fmt: skip
 """Colours of words that mean the same in every table."""

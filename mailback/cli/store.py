@@ -63,7 +63,7 @@ def check(config: Path | None, as_json: bool) -> int:
 @store.command()
 @config_option
 def maintain(config: Path | None) -> int:
-    """Forget what the journal need not keep, fold the write-ahead log back, refresh statistics, verify the audit trail.
+    """Forget what need not be kept, fold the write-ahead log back, refresh statistics, verify the audit trail.
 
     Safe while mail flows; the timer that ships runs it once a day.
     """
@@ -79,6 +79,8 @@ def maintain(config: Path | None) -> int:
         database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
         database.submit(lambda transaction: transaction.forget_scores(now - counted)).result()
         database.submit(lambda transaction: transaction.retries.forget(now - kept)).result()
+        database.submit(lambda transaction: transaction.forget_domains(now - timedelta(days=90))).result()
+        database.forget_captures(now - timedelta(days=settings.capture.retention_days))
         folded = _fold(path)
         verified = database.verify_audit()
     if forgotten:

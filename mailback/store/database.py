@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import breakers, checking, domains, engagement, journal, places, retries, sqlite, waves
+from mailback.store import breakers, captures, checking, domains, engagement, journal, places, retries, sqlite, waves
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.batches import Batches, Report
@@ -31,6 +31,7 @@ from mailback.store.reading import EventFilter, Reads, ReviewFilter
 from mailback.store.records import (
     AuditEntry,
     Breaker,
+    Capture,
     Engagement,
     Event,
     Explanation,
@@ -229,6 +230,15 @@ class Store:
         """One message that is or was worth sending again."""
         return retries.find(self._readers.fetch, number)
 
+    def forget_captures(self, before: datetime) -> int:
+        """Remove attempts to enter an address from before that time, some hundreds a transaction."""
+        total = 0
+        while removed := self.submit(
+            lambda transaction: transaction.forget_captures(before, _FORGOTTEN_AT_ONCE)
+        ).result():
+            total += removed
+        return total
+
     def waves(self, *, only_open: bool = False) -> list[Wave]:
         """Bursts that were frozen, the latest first."""
         found = [waves.wave_of(row) for row in self._readers.fetch(waves.ALL_WAVES)]
@@ -245,6 +255,10 @@ class Store:
     def wished_domains(self, limit: int) -> list[str]:
         """Domains that DNS is to be asked about."""
         return [name for (name,) in self._readers.fetch(domains.WISHED, (limit,))]
+
+    def captures(self, key: str) -> list[Capture]:
+        """The attempts to enter an address, the oldest first."""
+        return [captures.capture_of(row) for row in self._readers.fetch(captures.OF_ADDRESS, (key,))]
 
     def last_journalled(self) -> int:
         """The number of the latest entry of the journal; 0 where there is none."""

@@ -314,6 +314,25 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Capture:
+    """One attempt to enter an address, with what the check thought of it."""
+
+    at: datetime
+    address: str
+    address_key: str
+    verdict: str
+    """`ok`, `risky`, `unknown` or `blocked`."""
+    reasons: tuple[str, ...]
+    suggestion: str | None
+    domain: str | None
+    provider: str | None
+    source: str | None
+    """Where it was entered: a form, an import."""
+    actor: str
+    """Who entered it, or ran the check."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One message that went out, in one SMTP transaction."""
 

@@ -365,6 +365,26 @@ domain = Table(
     sqlite_with_rowid=False,
 )
 
+# Addresses as they were entered, each time anew, with the verdict of the check; the refused ones too.
+capture = Table(
+    "capture",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("reasons", Text, nullable=False, comment="JSON"),
+    Column("suggestion", Text),
+    Column("domain", Text),
+    Column("provider", Text),
+    Column("source", Text, comment="where it was entered"),
+    Column("actor", Text, nullable=False, comment="who entered it, or ran the check"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "address_key", "at"),
+    Index(None, "at"),  # retention
+)
+
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the
 # row and the hash before it.
 audit = Table(

@@ -18,6 +18,7 @@ from mailback.bounce.taxonomy import Action, Provenance, Type
 from mailback.store import audit as trail
 from mailback.store import (
     breakers,
+    captures,
     codec,
     domains,
     engagement,
@@ -34,6 +35,7 @@ from mailback.store.ids import new_id
 from mailback.store.records import (
     GONE,
     Breaker,
+    Capture,
     Engagement,
     Event,
     JournalEntry,
@@ -280,6 +282,18 @@ class Transaction:
             "until": codec.optional_ticks(breaker.until),
         }  # fmt: skip
         self.audit(actor, "breaker", breaker.name, detail)
+
+    def capture(self, attempt: Capture) -> None:
+        """Keep an attempt to enter an address."""
+        captures.add(self._connection, attempt)
+
+    def forget_captures(self, before: datetime, most: int) -> int:
+        """Remove up to `most` attempts from before that time; how many there were."""
+        return captures.forget(self._connection, before, most)
+
+    def forget_domains(self, before: datetime) -> int:
+        """Remove what is known of domains that nobody asked for since; how many."""
+        return domains.forget(self._connection, before)
 
     def wish_domains(self, names: Iterable[str]) -> None:
         """Have DNS asked who runs the mail of these domains."""
