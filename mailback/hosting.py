@@ -16,11 +16,8 @@ from typing import Final
 
 from mailback.address import domain_key
 from mailback.auth.domains import is_domain
+from mailback.store.domains import Find
 from mailback.store.errors import StoreUnavailable
-from mailback.store.records import MailDomain
-
-Find = Callable[[str], tuple[MailDomain, bool] | None]
-"""What is known of a domain, and whether it is fresh."""
 
 KNOWN_S: Final = 300.0
 """How long an answer is kept in memory."""

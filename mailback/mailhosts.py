@@ -14,14 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from mailback.auth.domains import is_domain
 from mailback.auth.resolver import Lookups, Resolver, UnansweredError
+from mailback.store.domains import Find
 from mailback.store.records import MailDomain
-
-if TYPE_CHECKING:
-    from mailback.hosting import Find
 
 _MOST_HOSTS = 10
 """MX hosts that are kept, and looked for addresses."""

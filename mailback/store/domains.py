@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from mailback.store import codec, sqlite
 from mailback.store.errors import unavailable
 from mailback.store.readers import ReaderPool
 from mailback.store.records import MailDomain
+
+Find = Callable[[str], tuple[MailDomain, bool] | None]
+"""What is known of a domain, and whether it is fresh."""
 
 ONE = "SELECT name, mail, hosts, provider, source, at, expires_at FROM domain WHERE name = ?"
 WISHED = "SELECT name FROM domain WHERE expires_at = 0 LIMIT ?"
