@@ -25,6 +25,7 @@ from mailback import (
     address,
     belief,
     breakers,
+    clamd,
     conversation,
     guard,
     hosting,
@@ -382,6 +383,7 @@ class Engine:
             settings, store, self._knowledge.owners, proof_needed=self._rules.proof_needed
         )
         self._actions = RouteActions.of(settings.replies)
+        self._scanner = clamd.Clamd.of(settings)
         self._deadlines = queue.Deadlines(bounce=timedelta(hours=settings.review.bounce_due_hours))
         self._readership = Readership(store, settings.policy.recent_days)
         self._retrying = retrying.Retrying.of(settings)
@@ -397,17 +399,20 @@ class Engine:
     def assess(self, envelope: Envelope, raw: bytes, since: float | None = None) -> Assessment:
         """The part that writes nothing; never raises on any bytes.
 
-        Blocks for DNS, at most until its budget is spent, counted from `since` (`time.monotonic`) or from now.
+        Blocks for DNS, at most until its budget is spent, counted from `since` (`time.monotonic`) or from now; and for
+        a virus scanner, where one is configured.
         """
         assessment = self._assess(envelope, raw, self._checks.inquiry(since=since) if self._checks else None)
         assert assessment is not None, "whoever may wait for DNS misses nothing"
         return assessment
 
     def assess_at_once(self, envelope: Envelope, raw: bytes) -> Assessment | None:
-        """The same without waiting for anything, for an event loop; None where DNS has to be asked."""
-        return self._assess(envelope, raw, self._checks.inquiry(at_once=True) if self._checks else None)
+        """The same without waiting for anything, for an event loop; None where DNS or a scanner has to be asked."""
+        return self._assess(envelope, raw, self._checks.inquiry(at_once=True) if self._checks else None, at_once=True)
 
-    def _assess(self, envelope: Envelope, raw: bytes, inquiry: Inquiry | None) -> Assessment | None:
+    def _assess(
+        self, envelope: Envelope, raw: bytes, inquiry: Inquiry | None, *, at_once: bool = False
+    ) -> Assessment | None:
         began = time.perf_counter_ns()
         message = parse(raw, self._knowledge.limits)
         told = inquiry.authentication(envelope, raw, message) if inquiry else None
@@ -419,9 +424,11 @@ class Engine:
             nonlocal context
             answered = self._belief.answered(envelope, None, None)
             context = self._conversations.context(envelope, message, report, answered, told)
-            return context.thread, context.known
+            return context.thread, context.known if at_once else self._scanned(raw, report, context.known)
 
         classification = self._knowledge.read(message, envelope, ask, told, self._readership)
+        if at_once and self._scanner is not None and classification.report.kind in _KINDS_READ:
+            return None
         shown = inquiry.shown(envelope, message, classification.report, told) if inquiry and told else None
         if inquiry and inquiry.missed:
             return None
@@ -442,6 +449,15 @@ class Engine:
         returned_sender = original.sender if original is not None else None
         answered = self._belief.answered(envelope, returned_sender, date(message.header("date")), shown)
         return Assessment(classification, tuple(events), tuple(handlings), answered, context, envelope.recipients)
+
+    def _scanned(self, raw: bytes, report: Report, known: reply.Known) -> reply.Known:
+        """What is known, with what a scanner finds; that it could not look is noted, and costs nothing else."""
+        if self._scanner is None:
+            return known
+        scan = self._scanner.scan(raw)
+        if scan.trouble is not None:
+            report.notes.append(f"not scanned for viruses: {scan.trouble}")
+        return replace(known, virus=scan.found)
 
     def commit(self, assessment: Assessment) -> Future[Outcome]:
         """Hand the assessment to the store's writer; the future resolves after the group commit."""

@@ -160,6 +160,15 @@ def _listen(value: str) -> str:
     return _receiver_listen(value)
 
 
+def _scanner(value: str) -> str:
+    address = listen_address(value)
+    if address.lmtp or address.family == "fd":
+        raise ValueError(f"{value!r} is no socket to connect to")
+    if address.family == "tcp" and (address.host == "*" or not address.port):
+        raise ValueError(f"{value!r} names no host and port to connect to")
+    return f"unix:{address.host}" if address.family == "unix" else value
+
+
 def _receiver_listen(value: str) -> str:
     address = listen_address(value)
     return f"{'lmtp:' if address.lmtp else ''}unix:{address.host}" if address.family == "unix" else value
@@ -329,6 +338,7 @@ _EXPECTED: dict[object, str] = {
     str: "a string",
     Path: 'a path, such as "/etc/mailback/..."',
     _listen: _LISTEN,
+    _scanner: '"unix:/run/clamav/clamd.ctl" or "inet:3310@127.0.0.1"',
     _receiver_listen: f'{_LISTEN}, each also with "lmtp:" before it',
     _route: _ROUTE,
     _domain: 'a domain, such as "example.com"',
@@ -882,6 +892,31 @@ class PolicySettings(Section):
     )
 
 
+class SafetySettings(Section):
+    """What else looks at people's mail: a virus scanner."""
+
+    clamd: Annotated[str, AfterValidator(_scanner)] | None = Field(
+        None,
+        description=(
+            "Socket of a clamd, which is asked about every reply before it is answered for; unset, none is asked. A "
+            "clamd that does not answer costs no mail: it goes on, noted as not scanned."
+        ),
+        examples=["unix:/run/clamav/clamd.ctl"],
+    )
+    clamd_timeout_s: float = Field(
+        10.0, gt=0, le=120, description="Seconds that clamd has for one message; the peer waits meanwhile."
+    )
+    clamd_max_bytes: int = Field(
+        26_214_400,
+        ge=1024,
+        le=1 << 31,
+        description=(
+            "Octets of the largest message that is scanned. clamd has a limit of its own, `StreamMaxLength`, which "
+            "must not be smaller."
+        ),
+    )
+
+
 class ReviewSettings(Section):
     """What waits for a person: `mailback review`."""
 
@@ -1184,6 +1219,7 @@ class Settings(Section):
     trust: TrustSettings = Field(default_factory=TrustSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
+    safety: SafetySettings = Field(default_factory=SafetySettings)
     replies: RepliesSettings = Field(default_factory=RepliesSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     breakers: BreakerSettings = Field(default_factory=BreakerSettings)

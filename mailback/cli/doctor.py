@@ -67,6 +67,7 @@ def examine(config: Path | None, postfix_config: Path | None = None) -> Iterator
         ("settings", lambda: _settings(settings, config)),
         ("store", lambda: _store(settings)),
         ("listen", lambda: _listening(settings)),
+        ("clamd", lambda: _clamd(settings)),
         ("dns", lambda: _dns(settings)),
         ("postfix", lambda: examine_postfix(settings, postfix_config)),
     ]
@@ -292,6 +293,25 @@ def _socketmap_answer(connection: socket.socket) -> str:
     if "NOTFOUND" not in said and "OK " not in said:
         raise ValueError(f"answers {said[:60]!r}, which is no socketmap's answer")
     return "answers look-ups"
+
+
+# ---- the virus scanner ----------------------------------------------------------------------------------------------
+
+
+def _clamd(settings: Settings) -> Iterator[Finding]:
+    from mailback.clamd import Clamd, ClamdError
+
+    scanner = Clamd.of(settings)
+    if scanner is None:
+        return
+    where = f"safety.clamd {settings.safety.clamd}"
+    try:
+        yield Finding("clamd", "ok", f"{where}: {scanner.ping()}")
+    except PermissionError:
+        yield Finding("clamd", "fail", f"{where}: this user may not connect", "put mailback into clamd's socket group")
+    except (OSError, ClamdError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        yield Finding("clamd", "fail", f"{where}: {reason}", "start clamd; until then replies go on unscanned")
 
 
 # ---- DNS ------------------------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ class Known:
     """When it came; dates without a year are read from there where the message has no Date."""
     stranger: bool = False
     """It answers mail of ours that went neither to the writer nor to anybody of the writer's domain."""
+    virus: str | None = None
+    """What a virus scanner found in it."""
 
 
 NO_KNOWLEDGE = Known()
@@ -190,8 +192,13 @@ def read(
         new, thread, lambda page: body.read(body.of_page(page), thread, sender=name, rules=rules.body).text
     )
     verdict = safety.assess(
-        message, known.us, authentication_failed=known.authentication_failed, said=said, rules=rules.safety
-    )
+        message,
+        known.us,
+        authentication_failed=known.authentication_failed,
+        said=said,
+        virus=known.virus,
+        rules=rules.safety,
+    )  # fmt: skip
     answer = flags.Answer(new, subject, thread, reading, stranger=known.stranger and not automatic)
     raised = flags.of_reply(message, answer, rules.flags, rules.intent)
     routed = _routed(report, reading, verdict, raised, rules.routes)

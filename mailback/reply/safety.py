@@ -137,13 +137,15 @@ def assess(
     *,
     authentication_failed: bool = False,
     said: Said = SILENT,
+    virus: str | None = None,
     rules: SafetyRules | None = None,
 ) -> Safety:
-    """The verdict on a message; `authentication_failed` where DMARC, or both SPF and DKIM, failed."""
+    """The verdict on a message; `authentication_failed` where DMARC, or both SPF and DKIM, failed; `virus` is what a
+    scanner found."""
     rules = rules or shipped()
     writer = posing.Writer(message)
     failed = authentication_failed or _told_failed(message)
-    found = list(attachments.signs(message, said.new, rules.attachments))
+    found = [*_scanned(virus), *attachments.signs(message, said.new, rules.attachments)]
     trusted = address.key(writer.address) in known.allowed or posing.below(writer.domain, frozenset(known.allowed))
     if failed or not trusted:
         found += _lies(message, writer, known, said, rules, failed=failed)
@@ -153,6 +155,21 @@ def assess(
     verdict = max(likely, key=lambda one: (round(likely[one], 6), SEVERITY[one]))
     told = tuple(dict.fromkeys(sign.says for sign in found))
     return Safety(verdict if likely[verdict] >= THRESHOLD else Verdict.CLEAN, likely[verdict], told)
+
+
+def _scanned(virus: str | None) -> Iterator[Sign]:
+    """What a scanner found: a virus, a lie, or something that only may be unwanted, such as an encrypted archive."""
+    if virus is None:
+        return
+    if ".phishing." in virus.lower():
+        yield Sign(Verdict.PHISHING, 0.9, f"scanner:{virus}")
+    else:
+        doubtful = virus.startswith(_DOUBTFUL)
+        yield Sign(Verdict.MALWARE, 0.4 if doubtful else 0.99, f"scanner:{virus}")
+
+
+_DOUBTFUL = ("Heuristics.Encrypted", "Heuristics.Limits", "PUA.")
+"""Findings of a scanner that says only that it could not look, or that somebody might not want it."""
 
 
 def _told_failed(message: Message) -> bool:
