@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 from mailback import address
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance, Type
+from mailback.envelope import Source
+from mailback.guard import Guard
 from mailback.policy.decision import Decision, DecisionRules
 from mailback.policy.handling import Handling
-from mailback.policy.score import Hold, ScoreRules, standing
-from mailback.store.records import Event, ScoreEntry, Step, Suppression
+from mailback.policy.score import Hold, ScoreRules, Standing, standing
+from mailback.store.records import Event, ScoreEntry, Step, Subscriber, Suppression
+from mailback.store.subscribers import NO_BOUNCES, Bounces
 from mailback.store.transaction import SCORE
 
 if TYPE_CHECKING:
-    from mailback.guard import Guard
     from mailback.settings import Settings
     from mailback.store.transaction import Recorded, Transaction
 
@@ -62,6 +64,11 @@ class Scoring:
     decisions: DecisionRules
     guard: Guard
 
+    @classmethod
+    def of(cls, settings: Settings) -> Scoring:
+        """With the numbers of the settings alone: for what somebody tells by hand, which is believed."""
+        return cls(rules_of(settings), DecisionRules(), Guard(0, 0, 1.0))
+
     def heard(
         self, transaction: Transaction, event: Event, recorded: Recorded, handling: Handling | None, decision: Decision
     ) -> Decision:
@@ -76,9 +83,13 @@ class Scoring:
         if entry is not None:
             transaction.enter(entry)
         if not transaction.counted(key):
+            self._tell_subscribers(transaction, key, None)
             return decision
-        suspect = replace(event, id=recorded.event_id) if entered and _counts(event) else None
+        suspect = replace(event, id=recorded.event_id) if entered and entry is not None else None
         settled = self.settle(transaction, key, event.recipient, suspect)
+        if _untold(event) and entered and decision.action is Action.MANUAL_REVIEW:
+            decision = Decision(Action.NO_ACTION, "its cause is not told: it counts as one soft bounce")
+            transaction.amend(recorded.event_id, decision.action, decision.because)
         if settled.withheld is not None:
             return Decision(Action.MANUAL_REVIEW, settled.withheld)
         if entered and settled.hold is not None and settled.hold.entry.fact == recorded.event_id:
@@ -97,13 +108,38 @@ class Scoring:
         if transaction.counted(key):
             self.settle(transaction, key, recipient)
 
+    def opted_in(
+        self, transaction: Transaction, facts: Subscriber, *, actor: str, reason: str, anew: bool = False
+    ) -> bool:
+        """Enter what is told of a subscriber; True when that changed anything.
+
+        `anew`: the person asked for mail on `opt_in_at`, so the count begins anew there. Bounces that came before the
+        subscriber was known count from now on.
+        """
+        key = facts.address_key
+        if anew and facts.opt_in_at is not None:
+            transaction.enter(ScoreEntry(key, Step.ALIVE, facts.opt_in_at, "opt_in", "opt_in"))
+        changed = transaction.subscribers.put(facts, actor=actor, reason=reason)
+        if transaction.counted(key):
+            self.settle(transaction, key, facts.address)
+        return changed
+
+    def _tell_subscribers(self, transaction: Transaction, key: str, told: Standing | None) -> None:
+        """Let the lists know what an address's bounces come to."""
+        bounces = NO_BOUNCES
+        if told is not None:
+            bounces = _bounces(told)
+        transaction.subscribers.bounced(key, bounces, actor=SCORE, reason=_because(bounces))
+
     def settle(self, transaction: Transaction, key: str, recipient: str, suspect: Event | None = None) -> Settled:
         """Make the suppression that the ledger of an address asks for, or take back the one that it no longer does.
 
         `suspect` is the bounce that was entered last: where too many ask for the like at once, it is set aside.
         """
         now = datetime.now(UTC)
-        hold = standing(transaction.ledger(key), self.rules).hold
+        told = standing(transaction.ledger(key), self.rules)
+        self._tell_subscribers(transaction, key, told)
+        hold = told.hold
         wanted = _suppression(hold, key, recipient) if hold is not None and hold.active(now) else None
         standing_now = [s for s in transaction.active(key, now) if s.scope == "all"]
         made = next((s for s in standing_now if s.source == SCORE), None)
@@ -128,6 +164,8 @@ class Scoring:
             return None
         if event.kind is Kind.DELIVERED:
             return ScoreEntry(key, Step.ALIVE, event.at, event_id, "delivered")
+        if _untold(event):
+            return ScoreEntry(key, Step.BOUNCE, event.at, event_id, str(event.subcategory))
         if not _counts(event) or handling.action is Action.NO_ACTION:
             return None
         numbers = (handling.suppress_days, handling.escalate_after, handling.window_days)
@@ -139,7 +177,7 @@ class Scoring:
             return False
         if self.decisions.proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
             return False
-        return (event.confidence or 0.0) >= self.decisions.min_confidence
+        return _untold(event) or (event.confidence or 0.0) >= self.decisions.min_confidence
 
     def _replied(self, transaction: Transaction, event: Event, event_id: str) -> None:
         """A person wrote: the mailbox lives. Anybody can write in anybody's name: proof is asked for as elsewhere."""
@@ -160,6 +198,19 @@ class Scoring:
         return Decision(action, because)
 
 
+def _untold(event: Event) -> bool:
+    """Whether an operator's own table says that a message bounced, and nothing of why.
+
+    Nobody knows whose fault that was; yet where this is all that is known of deliveries, it counts as one soft bounce.
+    """
+    return (
+        event.kind is Kind.BOUNCE
+        and event.source == Source.IMPORT.value
+        and event.type == Type.UNKNOWN
+        and not (event.smtp_code or event.status or event.diagnostic)
+    )
+
+
 def _counts(event: Event) -> bool:
     """Whether an event is a soft bounce that is the recipient's own fault."""
     return (
@@ -175,6 +226,19 @@ def _covers(stands: Suppression, wanted: Suppression) -> bool:
     if stands.source == SCORE:
         return (stands.since, stands.until) == (wanted.since, wanted.until)
     return stands.until is None or (wanted.until is not None and stands.until >= wanted.until)
+
+
+def _bounces(told: Standing) -> Bounces:
+    """As the lists keep it: with the time when a soft status decays, so that the time of reckoning does not matter."""
+    if told.hard_since is not None:
+        return Bounces("hard", told.strikes, None, told.hard_since)
+    return Bounces("soft", told.strikes, told.decays_at) if told.run else NO_BOUNCES
+
+
+def _because(bounces: Bounces) -> str:
+    if bounces.hard_since is not None:
+        return "bounces made the address hard"
+    return f"{bounces.count} soft bounces in a row" if bounces.count else "no bounces count"
 
 
 def _suppression(hold: Hold, key: str, recipient: str) -> Suppression:

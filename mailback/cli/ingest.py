@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,7 +172,9 @@ def csv_(
     with opened(config) as (settings, store, engine):
         own = settings.rules.directory
         words = tables.Words.load([rules_dir(), *([own] if own is not None else [])])
-        facts = tables.Facts(tables.Holds(holds), words, tables.Columns(words, columns), dates)
+        facts = tables.Facts(
+            tables.Holds(holds), words, tables.Columns(words, columns), dates, partial(_address_of, store)
+        )
         feed = Feed(engine)
         with progress("reading", _octets_of(files), octets=True) as bar:
             for path in files:
@@ -204,6 +207,12 @@ def csv_(
         say(f"{totals.rows} rows; {totals.underway} of messages on their way, {totals.wrong} not understood")
         _show_notes(feed)
     return 1 if failed or totals.wrong or feed.failed else 0
+
+
+def _address_of(store: Store, external_id: str) -> str | None:
+    """The address of a subscriber whom a table names by an id."""
+    known = store.subscriber_by_id(external_id)
+    return known.address if known is not None else None
 
 
 class _Wrong:

@@ -62,6 +62,7 @@ COMMANDS: dict[str, Place] = {
     "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
     "breaker": Place("breaker", "breakers", "Providers that refuse your mail: list, open, close."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
+    "subscriber": Place("subscriber", "subscriber", "Who is on a list: import, export, show, list, opt-in, opt-out."),
     "retry": Place("retry", "retry", "Messages worth sending again: due, list, watch, done, skip."),
     "store": Place("store", "store", "The database: upgrade, check, maintain, backup."),
     "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),

@@ -81,6 +81,7 @@ def maintain(config: Path | None) -> int:
         database.submit(lambda transaction: transaction.retries.forget(now - kept)).result()
         database.submit(lambda transaction: transaction.forget_domains(now - timedelta(days=90))).result()
         database.forget_captures(now - timedelta(days=settings.capture.retention_days))
+        database.submit(lambda transaction: transaction.subscribers.decay(now)).result()
         folded = _fold(path)
         verified = database.verify_audit()
     if forgotten:

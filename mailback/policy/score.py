@@ -96,6 +96,13 @@ class Standing:
         today = _day(now)
         return sum(today - entry.day <= _window(self.run[-1], self.rules) for entry in self.run)
 
+    @property
+    def strikes(self) -> int:
+        """The soft bounces that made the hold that stands, else those in a row towards one, decayed or not."""
+        if self.hold is not None:
+            return self.hold.entry.needed or self.rules.needed
+        return len(self.run)
+
     def status(self, now: datetime) -> BounceStatus:
         if self.hard_since is not None:
             return BounceStatus.HARD

@@ -18,7 +18,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailback.bounce.taxonomy import Kind
-from mailback.store import breakers, captures, checking, domains, engagement, journal, places, retries, sqlite, waves
+from mailback.store import (
+    breakers,
+    captures,
+    checking,
+    domains,
+    engagement,
+    journal,
+    places,
+    retries,
+    sqlite,
+    subscribers,
+    waves,
+)
 from mailback.store import upgrade as migration
 from mailback.store.audit import Verification
 from mailback.store.batches import Batches, Report
@@ -41,6 +53,8 @@ from mailback.store.records import (
     Retry,
     Review,
     Stats,
+    Subscriber,
+    SubscriberChange,
     Suppression,
     Wave,
 )
@@ -238,6 +252,18 @@ class Store:
         ).result():
             total += removed
         return total
+
+    def subscribers(self) -> Iterator[Subscriber]:
+        """Everybody on every list, by address; read page by page."""
+        return subscribers.everybody(self._readers.fetch)
+
+    def subscriptions(self, key: str) -> tuple[list[Subscriber], list[SubscriberChange]]:
+        """An address on each of its lists, and what became of it there, oldest first."""
+        return subscribers.of_address(self._readers.fetch, key), subscribers.changes(self._readers.fetch, key)
+
+    def subscriber_by_id(self, external_id: str) -> Subscriber | None:
+        """Whom another system knows by this id."""
+        return subscribers.by_id(self._readers.fetch, external_id)
 
     def waves(self, *, only_open: bool = False) -> list[Wave]:
         """Bursts that were frozen, the latest first."""

@@ -282,6 +282,63 @@ class MailDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscriber:
+    """One address on one list."""
+
+    address_key: str
+    list_id: str
+    """Empty where the list has no name."""
+    address: str
+    external_id: str | None = None
+    """How another system calls this person."""
+    source: str | None = None
+    """Where the address came from."""
+    status: str = "in"
+    """`in` or `out`. This and the next six follow from what was told."""
+    opt_in_at: datetime | None = None
+    """The latest, as it was told."""
+    opt_out_at: datetime | None = None
+    out_by: str | None = None
+    """`bounce`, `spam_complaint`, `unsubscribe_request`, `import`, ...; None for who is in."""
+    bounce_status: str = "none"
+    """`none`, `soft` (until `bounce_until`) or `hard`."""
+    bounce_count: int = 0
+    """Soft bounces in a row."""
+    bounce_until: datetime | None = None
+    own_out_at: datetime | None = None
+    """The latest opt-out by the person, as it was told; also one that a later opt-in ended."""
+    own_out_by: str | None = None
+    hard_since: datetime | None = None
+
+    @property
+    def own_out(self) -> bool:
+        """Whether the person is out by own word."""
+        return self.own_out_at is not None and (self.opt_in_at is None or self.own_out_at >= self.opt_in_at)
+
+    def bounce_status_at(self, now: datetime) -> str:
+        """The bounce status, a soft one as long as it has not decayed."""
+        decayed = self.bounce_status == "soft" and self.bounce_until is not None and self.bounce_until <= now
+        return "none" if decayed else self.bounce_status
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberChange:
+    """One step in the life of a subscriber: who changed it, why, and how it stood afterwards."""
+
+    address_key: str
+    list_id: str
+    at: datetime
+    actor: str
+    reason: str
+    status: str
+    opt_in_at: datetime | None
+    opt_out_at: datetime | None
+    out_by: str | None
+    bounce_status: str
+    bounce_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """One message to one recipient that failed for a while, and when it should be sent again."""
 

@@ -306,6 +306,50 @@ retry = Table(
     Index(None, "state", "due_at"),
 )
 
+# Who is on a list: a row an address and list. What somebody told stands beside what follows from it, so that plain SQL
+# can read the second.
+subscriber = Table(
+    "subscriber",
+    metadata,
+    Column("address_key", Text, nullable=False),
+    Column("list_id", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("external_id", Text),
+    Column("source", Text),
+    Column("status", String(8), nullable=False),
+    Column("opt_in_at", BigInteger),
+    Column("opt_out_at", BigInteger),
+    Column("out_by", String(64)),
+    Column("bounce_status", String(8), nullable=False),
+    Column("bounce_count", Integer, nullable=False),
+    Column("bounce_until", BigInteger),
+    Column("own_out_at", BigInteger),
+    Column("own_out_by", String(64)),
+    Column("hard_since", BigInteger),
+    PrimaryKeyConstraint("address_key", "list_id"),
+    Index(None, "external_id"),
+    sqlite_with_rowid=False,
+)
+
+subscriber_change = Table(
+    "subscriber_change",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("list_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("opt_in_at", BigInteger),
+    Column("opt_out_at", BigInteger),
+    Column("out_by", String(64)),
+    Column("bounce_status", String(8), nullable=False),
+    Column("bounce_count", Integer, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index(None, "address_key", "id"),
+)
+
 # What counts for and against an address: a line a bounce, and a line a day and kind of what shows that the mailbox
 # lives. An address has few; the fold in `policy.score` reads them all.
 score = Table(

@@ -28,6 +28,7 @@ from mailback.store import (
     retries,
     reviews,
     scores,
+    subscribers,
     waves,
 )
 from mailback.store import statements as sql
@@ -110,6 +111,7 @@ class Transaction:
         if not _begins(suppression, now):
             return False
         self._enter_gone(suppression)
+        self._opt_out(suppression, actor)
         found = self._connection.execute(sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)).fetchone()
         verb = "added"
         if found is not None:
@@ -133,6 +135,7 @@ class Transaction:
         lifted = self._lift(key, scope, actor, reason)
         if any(suppression.scope == "all" for suppression in lifted):
             self.enter(ScoreEntry(key, Step.ALIVE, datetime.now(UTC), "lifted", "lifted"))
+            self.subscribers.bounced(key, subscribers.NO_BOUNCES, actor=actor, reason=reason)
         return len(lifted)
 
     def _lift(self, key: str, scope: str | None, actor: str, reason: str) -> list[Suppression]:
@@ -322,6 +325,11 @@ class Transaction:
         return reviews.ReviewQueue(self._connection)
 
     @property
+    def subscribers(self) -> subscribers.Subscribers:
+        """Who is on a list."""
+        return subscribers.Subscribers(self._connection)
+
+    @property
     def retries(self) -> retries.Retries:
         """Messages that are worth sending again."""
         return retries.Retries(self._connection)
@@ -400,6 +408,8 @@ class Transaction:
             return False
         if made.source != SCORE and made.event_id is not None:
             scores.withdraw(self._connection, key, made.event_id)
+            if made.type == Type.HARD_BOUNCE and scope == "all":
+                self.subscribers.bounced(key, subscribers.NO_BOUNCES, actor=actor, reason=reason)
         self._lift(key, scope, actor, reason)
         self._restore(made, now, actor)
         return True
@@ -421,6 +431,14 @@ class Transaction:
         """Note in the ledger that a bounce suppressed the address for ever."""
         if s.source == "event" and s.type == Type.HARD_BOUNCE and s.until is None and s.scope == "all" and s.event_id:
             self.enter(ScoreEntry(s.address_key, Step.BOUNCE, s.since, s.event_id, GONE))
+            self.subscribers.dead(s.address_key, s.since, actor=f"event:{s.event_id}", reason=s.reason)
+
+    def _opt_out(self, s: Suppression, actor: str) -> None:
+        """Take a subscriber at the own word: off the list that it was said of, off every list where it was of all."""
+        kind, _, name = s.scope.partition(":")
+        if precedence.is_own_word(s) and kind in ("all", "list"):
+            by = s.subcategory or s.source
+            self.subscribers.opted_out(s.address_key, s.since, by, list_id=name or None, actor=actor, reason=s.reason)
 
     def _backdate(self, event_id: str, key: str | None, was: datetime, at: datetime) -> None:
         """Move an event, and what rests on its time, to the earlier time that another report of it told."""
