@@ -22,9 +22,9 @@ TESTS  ?= tests
 
 # Each package with its reason. python3-venv: Debian ships Python without it.
 RUN_PACKAGES  := python3-venv
-# postfix (and its table types): the tests talk to a real one; swaks: an SMTP client of its own;
-# systemd: systemd-analyze checks the units.
-TEST_PACKAGES := postfix postfix-sqlite postfix-cdb swaks systemd
+# postfix (and its table types): the tests talk to a real one; swaks: an SMTP client of its own; dovecot-imapd: an IMAP
+# server to read mailboxes from; systemd: systemd-analyze checks the units.
+TEST_PACKAGES := postfix postfix-sqlite postfix-cdb swaks dovecot-imapd systemd
 # opendkim: the peer that the milter is measured against.
 BENCH_PACKAGES := opendkim
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +19,7 @@ from mailback.cli.out import Column, complain, json_line, progress, safe, say, t
 if TYPE_CHECKING:
     from mailback.engine import Engine
     from mailback.ingest.feed import Feed
+    from mailback.ingest.mailbox import After, MailFeed
     from mailback.settings import Settings
     from mailback.store import Store
 
@@ -27,6 +29,8 @@ FIELDS = (
 )  # fmt: skip
 """What a column of a table may be mapped to; as `mailback.ingest.tables` has them, which takes long to import."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+_KINDS = (Column("kind", wraps=False), Column("messages", right=True))
 _COLUMNS = (Column("outcome", wraps=False), Column("told", right=True), Column("new", right=True))
 
 
@@ -102,6 +106,202 @@ def postfix_log(
         say(f"{tally.lines} lines; {told['not_ours']} outcomes of other people's mail, {tally.handed_on} handed on, "
             f"{tally.refused_here} refused by our own list, {tally.doubtful} doubtful")  # fmt: skip
         _show_notes(feed)
+    return 1 if failed or feed.failed else 0
+
+
+@ingest.command("mbox")
+@config_option
+@json_option
+@click.option("--again", is_flag=True, help="Begin at the beginning, also of files that were read before.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def mbox(*, config: Path | None, as_json: bool, again: bool, files: tuple[str, ...]) -> int:
+    """Read mbox files: each message goes through the same walk as one that comes in. Nothing in them is changed.
+
+    Plain or packed by gzip, xz or bzip2, `-` for standard input. Each is read on from where it was left. Exit code 1: a
+    file could not be read.
+    """
+    from mailback.ingest.logfiles import Damaged
+    from mailback.ingest.mailbox import MailFeed, NotAMailbox, read_mbox
+
+    failed = 0
+    with opened(config) as (_, store, engine):
+        feed = MailFeed(engine)
+        with progress("reading", _octets_of(files), octets=True) as bar:
+            for path in files:
+                try:
+                    read_mbox(store, feed, path, again=again, step=bar.step)
+                except (OSError, Damaged, NotAMailbox) as error:
+                    failed += 1
+                    _told_unreadable(path, error)
+                finally:
+                    feed.finish()
+    return _show_mail(feed, failed, as_json=as_json)
+
+
+_after_options = (
+    click.option("--seen", "after", flag_value="seen", help="Flag each as seen once it is recorded."),
+    click.option("--delete", "after", flag_value="delete", help="Remove each once it is recorded."),
+    click.option("--again", is_flag=True, help="Read those that were read before as well."),
+)
+
+
+def _with_after(command: F) -> F:
+    for option in reversed(_after_options):
+        command = option(command)
+    return command
+
+
+@ingest.command("maildir")
+@config_option
+@json_option
+@_with_after
+@click.option(
+    "--move-to",
+    "to",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Move each there, a Maildir, once it is recorded.",
+)
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path))
+def maildir(
+    *, config: Path | None, as_json: bool, after: str | None, again: bool, to: Path | None, folders: tuple[Path, ...]
+) -> int:
+    """Read Maildir folders: each message goes through the same walk as one that comes in.
+
+    Messages stay as they are, and which were read is remembered, unless --seen, --move-to or --delete is given. Exit
+    code 1: a folder could not be read.
+    """
+    from mailback.ingest.mailbox import MailFeed, NotAMailbox, read_maildir
+
+    chosen = _after(after, to)
+    failed = 0
+    with opened(config) as (_, store, engine):
+        feed = MailFeed(engine)
+        with progress("reading", None) as bar:
+            for path in folders:
+                try:
+                    read_maildir(store, feed, path, after=chosen, to=to, again=again, step=bar.step)
+                except (OSError, NotAMailbox) as error:
+                    failed += 1
+                    _told_unreadable(str(path), error)
+                finally:
+                    feed.finish()
+    return _show_mail(feed, failed, as_json=as_json)
+
+
+PASSWORD_VARIABLE = "MAILBACK_IMAP_PASSWORD"  # noqa: S105 - the name of a variable
+
+
+@ingest.command("imap")
+@config_option
+@json_option
+@_with_after
+@click.option("--user", required=True, metavar="NAME", help="Whom to log in as.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"File whose first line is the password. Default: ${PASSWORD_VARIABLE}.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: 993; 143 with --tls starttls or none.")
+@click.option(
+    "--tls",
+    type=click.Choice(["implicit", "starttls", "none"]),
+    default="implicit",
+    show_default=True,
+    help="How the connection is secured; none sends the password in the clear.",
+)
+@click.option(
+    "--ca-file", type=click.Path(path_type=Path), metavar="FILE", help="Trust these certificates, not the system's."
+)
+@click.option("--folder", "folders", multiple=True, default=("INBOX",), show_default=True, help="May be given again.")
+@click.option("--move-to", "to", metavar="FOLDER", help="Move each there once it is recorded.")
+@click.argument("host", metavar="HOST")
+def imap(
+    *,
+    config: Path | None,
+    as_json: bool,
+    after: str | None,
+    again: bool,
+    user: str,
+    password_file: Path | None,
+    port: int | None,
+    tls: str,
+    ca_file: Path | None,
+    folders: tuple[str, ...],
+    to: str | None,
+    host: str,
+) -> int:
+    """Read folders of an IMAP server: each message goes through the same walk as one that comes in.
+
+    Nothing is changed on the server, not even what counts as seen, unless --seen, --move-to or --delete is given. Each
+    folder is read on from the last message that was read. Exit code 1: the server or a folder could not be used.
+    """
+    from mailback.ingest.imap import PORTS, Folder, ImapError, Server, connect
+    from mailback.ingest.mailbox import MailFeed
+
+    chosen = _after(after, to)
+    server = Server(host, port or PORTS[tls], user, _password(password_file), tls, ca_file)
+    failed = 0
+    with opened(config) as (_, store, engine):
+        feed = MailFeed(engine)
+        try:
+            box = connect(server)
+        except ImapError as error:
+            raise CommandError(safe(error.what), error.advice) from error
+        with box:
+            for name in folders:
+                try:
+                    with progress(f"reading {name}", None) as bar:
+                        folder = Folder(box, server, name, chosen, to)
+                        folder.read(store, feed, again=again, begun=bar.expect, step=bar.step)
+                except ImapError as error:
+                    failed += 1
+                    complain(f"{safe(error.what)}; {error.advice}")
+                finally:
+                    feed.finish()
+    return _show_mail(feed, failed, as_json=as_json)
+
+
+def _password(file: Path | None) -> str:
+    """From its file or the environment; a command line is seen by every user of the host."""
+    if file is not None:
+        try:
+            first = file.read_text("utf-8").split("\n", 1)[0].rstrip("\r")
+        except UnicodeDecodeError:
+            raise CommandError(f"{file}: is no text", "write the password as UTF-8", exit_code=2) from None
+    else:
+        first = os.environ.get(PASSWORD_VARIABLE, "")
+    if not first:
+        raise CommandError(
+            "no password", f"give --password-file FILE, or set {PASSWORD_VARIABLE} in the environment", exit_code=2
+        )
+    return first
+
+
+def _after(told: str | None, to: object) -> After:
+    from mailback.ingest.mailbox import After
+
+    if told is not None and to is not None:
+        raise CommandError(f"--move-to and --{told} at once", "give one of them", exit_code=2)
+    return After.MOVE if to is not None else After(told) if told is not None else After.KEEP
+
+
+def _told_unreadable(path: str, error: Exception) -> None:
+    complain(f"{safe(path)}: {safe(getattr(error, 'strerror', None) or error)}; the others are read")
+
+
+def _show_mail(feed: MailFeed, failed: int, *, as_json: bool) -> int:
+    """Tell what messages were; the exit code."""
+    read = sum(feed.kinds.values())
+    if as_json:
+        json_line({"messages": read, "kinds": dict(sorted(feed.kinds.items())), "failed": feed.failed})
+    else:
+        table(_KINDS, sorted(feed.kinds.items()), empty="no messages that were not read before")
+        for note, count in feed.notes.most_common(20):
+            say(f"{safe(note)} ({count})")
+        if feed.failed:
+            complain(f"{feed.failed} messages could not be recorded; this is a fault in Mailback, report it")
     return 1 if failed or feed.failed else 0
 
 

@@ -1,13 +1,11 @@
 """Where messages lie: files, mbox files, Maildir folders, standard input; read as a stream, one message at a time.
 
-An mbox is told by its first line, `From `. Messages are split at `From ` lines that carry a date and follow an empty
-line; `>From ` is put back (mboxrd, which also undoes what most mboxo writers did). A file called `.eml` holds one
-message whatever its lines look like: a bounce may return a message with such a line. Emits no log events.
+An mbox is told by its first line, `From ` (`mailback.ingest.mbox` splits it). A file called `.eml` holds one message
+whatever its lines look like: a bounce may return a message with such a line. Emits no log events.
 """
 
 from __future__ import annotations
 
-import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,12 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-MESSAGE_LIMIT = 256 * 1024 * 1024
-"""Octets of one message that are kept in memory; what is longer is cut there, as its reader stops long before."""
+from mailback.ingest import mbox
 
-_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
-_FROM_LINE = re.compile(rb"From \S.{0,300}\d\d:\d\d")
-"""An envelope sender, then a date: what every writer of an mbox puts there, and what prose that begins so lacks."""
 _LINE_LIMIT = 1 << 20
 _OPENED = frozenset({Path("/dev/stdin"), Path("/dev/fd"), Path("/proc/self/fd")})
 """Where a shell's `<(command)` lies: a pipe, but one that has its writer."""
@@ -84,38 +78,15 @@ def _may_hold_mail(entry: Path) -> bool:
 def _read_stream(name: str, stream: BinaryIO) -> Iterator[Found]:
     """A single message, or those of an mbox. Raises OSError for a file that fails while it is read."""
     first = stream.readline(_LINE_LIMIT)
-    if not first.startswith(b"From ") or name.endswith(".eml"):
-        rest = stream.read(MESSAGE_LIMIT - len(first))
+    if not mbox.is_mbox(first) or name.endswith(".eml"):
+        rest = stream.read(mbox.MESSAGE_LIMIT - len(first))
         yield Found(name, first + rest)
         return
-    messages = _split(stream)
+    messages = mbox.split(stream, first)
     only = next(messages)
     second = next(messages, None)
     if second is None:  # a message as a mail server stored it: nothing to number
-        yield Found(name, _unquoted(only))
+        yield Found(name, only.raw)
         return
-    for number, raw in enumerate(chain((only, second), messages), 1):
-        yield Found(f"{name}#{number}", _unquoted(raw))
-
-
-def _unquoted(raw: bytes) -> bytes:
-    return _QUOTED_FROM.sub(rb"\1", raw) if b">From " in raw else raw
-
-
-def _split(stream: BinaryIO) -> Iterator[bytes]:
-    """The messages after the first `From ` line, without the empty line that closes each."""
-    lines: list[bytes] = []
-    size = 0
-    after_blank = False
-    while line := stream.readline(_LINE_LIMIT):
-        if after_blank and _FROM_LINE.match(line):
-            yield b"".join(lines[:-1])
-            lines, size, after_blank = [], 0, False
-            continue
-        after_blank = line in (b"\n", b"\r\n")
-        size += len(line)
-        if size <= MESSAGE_LIMIT:
-            lines.append(line)
-    if after_blank:
-        lines.pop()
-    yield b"".join(lines)
+    for number, message in enumerate(chain((only, second), messages), 1):
+        yield Found(f"{name}#{number}", message.raw)

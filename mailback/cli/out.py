@@ -173,8 +173,14 @@ def _padded(text: str, width: int, *, right: bool) -> str:
 class Progress:
     """Counts items; shows a bar on a terminal's standard error, nothing else."""
 
-    def __init__(self, advance: object = None) -> None:
+    def __init__(self, advance: object = None, expect: object = None) -> None:
         self._advance = advance
+        self._expect = expect
+
+    def expect(self, total: int) -> None:
+        """How many there are, where that was not known at first."""
+        if callable(self._expect):
+            self._expect(total)
 
     def step(self, count: int = 1) -> None:
         if callable(self._advance):
@@ -197,4 +203,4 @@ def progress(what: str, total: int | None, *, octets: bool = False) -> Iterator[
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield Progress(lambda count: bar.advance(task, count))
+        yield Progress(lambda count: bar.advance(task, count), lambda total: bar.update(task, total=total))

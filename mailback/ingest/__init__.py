@@ -5,6 +5,7 @@ them; what it has read is remembered in the transaction that holds what was made
 
 Reading order: `syslog` (lines of any log to records), `postfix_log` (records to what became of whom), `logfiles` (files
 in pieces), `feed` (batches to the engine), `log_import` (a log from its place to its end), `follow` (as it is written).
+`mailbox`, `mbox` and `imap` bring whole messages, `tables` rows.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ PIECE = 512 * 1024
 LONGEST_LINE = 1024 * 1024
 """A line that is longer is no log line; it is passed over."""
 _FIRST_LINE = 1024
-_TAIL = 256
+TAIL = 256
+"""Octets before a place that are hashed to know it again."""
 _OPENERS: dict[bytes, Callable[[BinaryIO], AbstractContextManager[object]]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
@@ -83,7 +84,7 @@ def resume(stream: BinaryIO, position: Mapping[str, object]) -> int:
     """Position a log where reading ended, and say where that is; at its beginning where it is not that log."""
     offset, tail = position.get("offset"), position.get("tail")
     if isinstance(offset, int) and offset > 0:
-        begin = max(0, offset - _TAIL)
+        begin = max(0, offset - TAIL)
         try:
             stream.seek(begin)
             if hash_of(stream.read(offset - begin)) == tail:
@@ -96,7 +97,7 @@ def resume(stream: BinaryIO, position: Mapping[str, object]) -> int:
 
 def hash_of(octets: bytes) -> str:
     """The hash of the last octets that were read."""
-    return hashlib.sha256(octets[-_TAIL:]).hexdigest()[:32]
+    return hashlib.sha256(octets[-TAIL:]).hexdigest()[:32]
 
 
 def pieces(stream: BinaryIO, start: int = 0, *, separator: bytes = b"\n", to_end: bool = False) -> Iterator[Piece]:
