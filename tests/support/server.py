@@ -62,7 +62,7 @@ class RunningMailback:
         text = self.log()[seen:]
         assert self._process is not None
         assert self._process.poll() is None, f"mailback ended with {self._process.returncode}:\n{text}"
-        return any("ready" in line.split() or "event=ready" in line for line in text.splitlines())
+        return any("ready" in line.split() or '"event":"ready"' in line.replace(" ", "") for line in text.splitlines())
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
