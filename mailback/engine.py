@@ -389,6 +389,11 @@ class Engine:
         self._retrying = retrying.Retrying.of(settings)
         self._scoring = scoring.Scoring(scoring.rules_of(settings), self._rules, self._guard)
 
+    @property
+    def return_paths(self) -> returnpath.ReturnPaths | None:
+        """The keys of signed return paths; None where they are not signed."""
+        return self._knowledge.return_paths
+
     def inbound(self, envelope: Envelope, raw: bytes) -> Outcome:
         """Read a message and write what follows from it; returns when that is durable.
 

@@ -34,9 +34,6 @@ from mailback.toml_lines import key_lines
 if TYPE_CHECKING:
     from mailback.message import Limits
 
-NOT_IN_THIS_VERSION = ("web",)
-"""Sections that are accepted, because configurations are shared between versions, and have no effect yet."""
-
 # Problems ---------------------------------------------------------------------------------------------------
 
 
@@ -725,9 +722,25 @@ class FollowSettings(Section):
 
 
 class WebSettings(Section):
-    """The HTTP interface. Not part of this version: accepted, and has no effect."""
+    """The HTTP interface: one-click unsubscribing and the API; behind a reverse proxy that speaks TLS."""
 
-    listen: Listens = Field((), description=("Where the HTTP interface listens."), examples=["127.0.0.1:8894"])
+    listen: Listens = Field(
+        (),
+        description="Where the HTTP interface listens; unset, it is off. Needs the extra `web`.",
+        examples=["127.0.0.1:8894"],
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"https?://[^\s<>,]+",
+        description="The URL under which the proxy shows it to the world; links to unsubscribe by begin with it.",
+        examples=["https://mail.example.com"],
+    )
+    key_file: FilePath | None = Field(
+        None,
+        description="File with the key that the API asks for (`Authorization: Bearer KEY`); unset, the API is off.",
+        examples=["/etc/mailback/api.key"],
+        json_schema_extra=_RESTART,
+    )
 
 
 class SigningSettings(Section):
@@ -1279,7 +1292,7 @@ class Settings(Section):
     @property
     def serves(self) -> bool:
         """Whether `mailback serve` has anything to do."""
-        listens = (self.smtpd.listen, self.milter.listen, self.policyd.listen, self.policyd.socketmap)
+        listens = (self.smtpd.listen, self.milter.listen, self.policyd.listen, self.policyd.socketmap, self.web.listen)
         return any(listens) or self.follow.on
 
     def warnings(self) -> list[str]:
@@ -1609,7 +1622,7 @@ def _conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
 def _listen_conflicts(settings: Settings) -> Iterator[Conflict]:
     """Two parts, or one twice, on the same address: the second could not start."""
     seen: list[tuple[str, str, Address]] = []
-    for key in ("smtpd.listen", "milter.listen", "policyd.listen", "policyd.socketmap"):
+    for key in ("smtpd.listen", "milter.listen", "policyd.listen", "policyd.socketmap", "web.listen"):
         section, name = key.split(".")
         for listen in getattr(getattr(settings, section), name):
             address = listen_address(listen)
@@ -1660,6 +1673,7 @@ def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
         ("smtpd.tls_certificate_file", settings.smtpd.tls_certificate_file),
         ("smtpd.tls_key_file", settings.smtpd.tls_key_file),
         ("signing.secret_file", settings.signing.secret_file),
+        ("web.key_file", settings.web.key_file),
     ):
         if path is not None and (reason := _unreadable(path)):
             yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
@@ -1735,9 +1749,6 @@ def _certificate_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    for section in NOT_IN_THIS_VERSION:
-        if getattr(settings, section).model_fields_set:
-            yield f"[{section}] is not part of this version and has no effect"
     if not settings.serves:
         yield "nothing listens or is followed: no section has a `listen`, so `mailback serve` has nothing to serve"
     if settings.smtpd.listen and not settings.accepted_domains:

@@ -22,6 +22,7 @@ from mailback.cli.out import Column, complain, iso, json_line, safe, say, table,
 if TYPE_CHECKING:
     from mailback.store import Store, Transaction
     from mailback.store.records import JournalEntry
+    from mailback.unsubscribing import Minted
 
 SHOWN = 50
 """Rows of a table where nobody says how many."""
@@ -63,7 +64,9 @@ def add(*, config: Path | None, file: Path | None, at: datetime | None, **given:
     """
     if file is None:
         given["at"] = iso(at or datetime.now(UTC))
-        entry = _entry(given)
+        from mailback.outbound.entries import entry as entry_of
+
+        entry = entry_of(given)
         if isinstance(entry, str):
             raise CommandError(entry, "see: mailback journal add --help", exit_code=2)
         with open_store(config, create=True) as store:
@@ -123,40 +126,9 @@ def _entry_of_line(line: str) -> JournalEntry | str:
         told = json.loads(line)
     except ValueError as error:
         return f"no JSON: {error}"
-    return _entry(told) if isinstance(told, dict) else "no JSON object"
+    from mailback.outbound.entries import entry
 
-
-def _entry(told: dict[str, Any]) -> JournalEntry | str:
-    """The entry, or what is wrong with it."""
-    from mailback.address import is_address
-    from mailback.reports.original import message_id
-    from mailback.store.records import JournalEntry
-
-    recipients = told.get("recipients") or []
-    if not isinstance(recipients, list | tuple) or not recipients:
-        return "no recipient"
-    for recipient in recipients:
-        if not isinstance(recipient, str) or not is_address(recipient):
-            return f"{recipient!r} is no mail address"
-    number = told.get("message_id")
-    if number is not None and message_id(str(number)) is None:
-        return f"{number!r} is no Message-ID"
-    try:
-        at = datetime.fromisoformat(str(told["at"])) if told.get("at") else datetime.now(UTC)
-    except ValueError:
-        return f"{told['at']!r} is no time"
-    texts: dict[str, Any] = {name: str(told[name]) for name in _TEXTS if told.get(name) is not None}
-    return JournalEntry(
-        at=at if at.tzinfo else at.replace(tzinfo=UTC),
-        message_id=message_id(str(number)) if number is not None else None,
-        envelope_sender=str(told.get("sender") or told.get("envelope_sender") or ""),
-        recipients=tuple(recipients),
-        source=str(told.get("source") or "operator")[:32],
-        **texts,
-    )
-
-
-_TEXTS = ("return_path", "subject", "campaign", "list_id", "subscriber", "text")
+    return entry(told) if isinstance(told, dict) else "no JSON object"
 
 
 @journal.command()
@@ -210,31 +182,27 @@ def unsubscribe(*, config: Path | None, as_json: bool, list_id: str | None, addr
     list where one is named and the journal still knows it, else from everything. Needs signed return paths.
     """
     from mailback import returnpath
-    from mailback.store.records import JournalEntry
+    from mailback.unsubscribing import mint
 
     for address in addresses:
         address_key(address)
-    paths = returnpath.load(load_settings(config))
+    settings = load_settings(config)
+    paths = returnpath.load(settings)
     if paths is None:
         raise CommandError("return paths are not signed", "set signing.secret_file and mail.bounce_domain", exit_code=2)
-    now = datetime.now(UTC)
+    link = f"{settings.web.public_url.rstrip('/')}/unsubscribe" if settings.web.public_url else None
     with open_store(config, create=True) as store:
         for address in addresses:
-            minted = paths.unsubscribe_address(address, now)
-            verified = paths.verify(minted, now)
-            if verified.recipient is None or list_id:  # what does not stand in the address, the journal tells
-                entry = JournalEntry(
-                    now, None, "", (address,), return_path=verified.return_path, list_id=list_id, source="unsubscribe"
-                )
-                store.submit(lambda transaction, entry=entry: transaction.journal(entry)).result()  # type: ignore[misc]
-            _tell_minted(address, minted, as_json=as_json)
+            _tell_minted(mint(store, paths, address, list_id=list_id), link, as_json=as_json)
 
 
-def _tell_minted(address: str, minted: str, *, as_json: bool) -> None:
+def _tell_minted(minted: Minted, link: str | None, *, as_json: bool) -> None:
+    fields = minted.fields(link)
     if as_json:
-        json_line({"address": address, "mailto": minted, "token": minted.partition("@")[0]})
+        told = {"address": minted.recipient, "mailto": minted.mailto, "token": minted.token, "fields": fields}
+        json_line(told)
     else:
-        say(f"{safe(address)}  <mailto:{minted}>")
+        say(f"{safe(minted.recipient)}  {fields['List-Unsubscribe']}")
 
 
 @journal.command(name="list")

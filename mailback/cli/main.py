@@ -37,6 +37,7 @@ COMMANDS: dict[str, Place] = {
     "serve": Place("serve", "serve", "Run every door and server that the configuration switches on."),
     "milter": Place("serve", "milter", "Run the milter alone."),
     "smtpd": Place("serve", "smtpd", "Run the receiver alone."),
+    "web": Place("serve", "web", "Run the HTTP interface alone."),
     "policyd": Place("serve", "policyd", "Run the policy service and the socketmap alone."),
     "follow": Place("serve", "follow", "Follow Postfix's log as it is written, alone."),
     "classify": Place("classify", "classify", "Tell what messages are, whom a delivery failed for and why."),

@@ -18,6 +18,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,14 @@ def _policyd(settings: Settings) -> Part:
     return PolicydPart(settings)
 
 
+def _web(settings: Settings) -> Part:
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise CommandError("[web] needs packages that are not installed", "pip install 'mailback[web]'", exit_code=2)
+    from mailback.web.part import WebPart
+
+    return WebPart(settings)
+
+
 def _watch(settings: Settings) -> Part:
     from mailback.outbound.watch import WatchPart
 
@@ -65,6 +74,7 @@ _PARTS: dict[str, Callable[[Settings], Part]] = {
     "smtpd": _receiver,
     "milter": _milter,
     "policyd": _policyd,
+    "web": _web,
     "follow": _follower,
 }
 _SWITCHES = {"follow": "`files` and no `journal`"}
@@ -76,6 +86,7 @@ def _wanted(settings: Settings) -> list[str]:
         "smtpd": settings.smtpd.listen,
         "milter": settings.milter.listen,
         "policyd": settings.policyd.listen or settings.policyd.socketmap,
+        "web": settings.web.listen,
         "follow": settings.follow.on,
     }
     return [name for name in _PARTS if on[name]]
@@ -94,7 +105,7 @@ def _build(settings: Settings, only: str | None) -> list[Part]:
     if not wanted:
         raise CommandError(
             "nothing to serve: no section of the configuration has a `listen`",
-            "set one of smtpd.listen, milter.listen, policyd.listen (mailback config show --template shows all keys)",
+            "set one of smtpd.listen, milter.listen, policyd.listen, web.listen (see mailback config show --template)",
             exit_code=2,
         )
     from mailback.review.clock import ClockPart
@@ -263,7 +274,7 @@ def make_folder(folder: Path, user: str | None = None, group: str | None = None)
 def serve(config: Path | None) -> int:
     """Run every door and server that the configuration switches on.
 
-    A part is on when its section has a `listen`: [smtpd], [milter], [policyd]; [follow] when it has `files` or
+    A part is on when its section has a `listen`: [smtpd], [milter], [policyd], [web]; [follow] when it has `files` or
     `journal`; the clock of the review always is. Says `ready` on the log (and to systemd) once every socket listens.
     SIGTERM finishes what was begun and exits 0; SIGHUP reads settings and rules anew.
     """
@@ -296,3 +307,10 @@ def follow(config: Path | None) -> int:
 def policyd(config: Path | None) -> int:
     """Run the policy service and the socketmap alone."""
     return _run(config, "policyd")
+
+
+@click.command()
+@config_option
+def web(config: Path | None) -> int:
+    """Run the HTTP interface alone."""
+    return _run(config, "web")

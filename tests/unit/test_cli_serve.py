@@ -138,7 +138,7 @@ def test_a_reload_says_what_only_a_restart_changes_and_refuses_what_is_wrong(con
         os.kill(server.pid, signal.SIGHUP)
         wait_for(lambda: "reload.failed" in server.log(), what="the refusal of the new settings")
         assert f"{config}:5: policyd.workers: " in server.log()
-        config.write_text(good + f"socketmap = '127.0.0.1:{free_port()}'\n[web]\nlisten = '127.0.0.1:1'\n")
+        config.write_text(good + f"socketmap = '127.0.0.1:{free_port()}'\n[trust]\nrequire = 'always'\n")
         os.kill(server.pid, signal.SIGHUP)
         wait_for(lambda: "reloaded" in server.log(), what="the new settings in force")
         assert "config.warning" in server.log()

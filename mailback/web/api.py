@@ -1,0 +1,99 @@
+"""The API of applications, below `/api`: may I mail this address, what was mailed, and links to unsubscribe by.
+
+The answers are those of the commands of the same names with `--json`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from mailback import unsubscribing
+from mailback.address import is_address
+from mailback.outbound.check import Answer, Check
+from mailback.outbound.entries import entry
+
+if TYPE_CHECKING:
+    from mailback.engine import Engine
+    from mailback.settings import Settings
+    from mailback.store import Store
+    from mailback.store.records import JournalEntry
+
+MOST = 1000
+"""Addresses or entries of one request."""
+
+
+class Links(BaseModel):
+    """Whom links are wanted for."""
+
+    addresses: Annotated[list[str], Field(min_length=1, max_length=MOST)]
+    list_id: str | None = None
+
+
+def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
+    """The routes for applications."""
+    routes = APIRouter()
+    check = Check(store)
+
+    @routes.get("/check")
+    def may_i_mail(
+        address: Annotated[list[str], Query(min_length=1, max_length=MOST)],
+        list_id: str | None = None,
+        campaign: str | None = None,
+        stream: Literal["transactional", "marketing"] | None = None,
+    ) -> list[dict[str, object]]:
+        """May I mail these addresses?"""
+        return [
+            _told(one, check.answer(one, list_id=list_id, campaign=campaign, stream=stream))
+            if is_address(one)
+            else {"address": one, "allowed": False, "error": "no mail address"}
+            for one in address
+        ]
+
+    @routes.post("/journal", status_code=201)
+    def remember(entries: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST)]) -> dict[str, int]:
+        """Remember mail that went out by another way than the milter; durable once this is answered. All or none."""
+        read: list[JournalEntry] = []
+        for number, told in enumerate(entries):
+            found = entry({"source": "api", **told})
+            if isinstance(found, str):
+                raise HTTPException(422, f"entry {number}: {found}")
+            read.append(found)
+        store.submit(lambda transaction: [transaction.journal(one) for one in read]).result()
+        return {"added": len(read)}
+
+    @routes.post("/unsubscribe-links", status_code=201)
+    def links(wanted: Links) -> list[dict[str, object]]:
+        """Mint the header fields by which these recipients unsubscribe."""
+        paths = engine.return_paths
+        if paths is None:
+            raise HTTPException(409, "return paths are not signed: set signing.secret_file and mail.bounce_domain")
+        for address in wanted.addresses:
+            if not is_address(address):
+                raise HTTPException(422, f"{address!r} is no mail address")
+        base = settings.web.public_url
+        link = f"{base.rstrip('/')}/unsubscribe" if base else None
+        minted = [unsubscribing.mint(store, paths, one, list_id=wanted.list_id) for one in wanted.addresses]
+        return [
+            {"address": one.recipient, "mailto": one.mailto, "token": one.token, "fields": one.fields(link)}
+            for one in minted
+        ]
+
+    return routes
+
+
+def _told(address: str, told: Answer) -> dict[str, object]:
+    held = told.suppression
+    return {
+        "address": address,
+        "allowed": told.allowed,
+        "reply": None if told.allowed else told.reply,
+        "scope": held.scope if held else None,
+        "type": held.type if held else None,
+        "subcategory": held.subcategory if held else None,
+        "reason": held.reason if held else None,
+        "since": held.since if held else None,
+        "until": held.until if held else None,
+    }
