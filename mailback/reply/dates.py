@@ -151,8 +151,17 @@ def return_date(text: str, sent: datetime, language: str | None, rules: DateRule
     rules = rules or shipped()
     told = " ".join(fold(text[:_READ]).replace("\n", " \n ").split(" "))
     told = re.sub(r" {2,}", " ", told)
-    calendar = rules.calendars.get(language or "en") or rules.calendars["en"]
-    found = _dates(told, sent, language, calendar, rules)
+    own = language if language in rules.calendars else "en"
+    if (day := _returning(told, sent, own, rules)) is not None:
+        return day
+    # The language of a line or two is easily mistaken: names of months in another tell the date, if all others agree.
+    elsewhere = {_returning(told, sent, other, rules) for other in rules.calendars if other != own} - {None}
+    return elsewhere.pop() if len(elsewhere) == 1 else None
+
+
+def _returning(told: str, sent: datetime, language: str, rules: DateRules) -> date | None:
+    """The day of return by the names of months and days of one language."""
+    found = _dates(told, sent, language, rules.calendars[language], rules)
     fallback: date | None = None
     for index, one in enumerate(found):
         following = found[index + 1].start if index + 1 < len(found) else len(told) + _AFTER + 1
@@ -228,8 +237,9 @@ def _dates(told: str, sent: datetime, language: str | None, calendar: Calendar, 
             period = match[2] is not None
             exact.append(_Found(match.start(), match.end(), sunday if period else monday, ends_period=period))
     vague = [
-        _Found(match.start(), match.end(), _next(today, calendar.weekdays[match[1]]), vague=True)
+        _Found(match.start(), match.end() + len(_numbered(told, match)), day, vague=True)
         for match in calendar.weekday.finditer(told)
+        if (day := _day_of_week(told, match, calendar.weekdays[match[1]], today)) is not None
     ]
     vague += [_Found(m.start(), m.end(), today + timedelta(days=1), vague=True) for m in rules.tomorrow.finditer(told)]
     vague += [_Found(m.start(), m.end(), _next(today, 0), vague=True) for m in rules.next_week.finditer(told)]
@@ -247,6 +257,33 @@ _BARE_DAY = re.compile(
     r"(?:\bthe|\bon the|\bam|\bzum|\bdem|\ble|\bel|\bil|\bdia|\bden|\bde|\bau|\bal) ([0-3]?\d)"
     r"(?:st|nd|rd|th|er|\.|:e)?(?![\d:%/]|\.\d| ?(?:uhr|h\b|am\b|pm\b))"
 )
+
+
+_NUMBERED = re.compile(
+    r",? ?(?:(?:the|den|dem|der|el|le|il|dia|o|d\.|dnia) ?)?([0-3]?\d)"
+    r"(?:st|nd|rd|th|er|o|\.|:e)?(?![\d:%/h]|[.,]\d|-\d| ?(?:uhr|uur|heures|h\b|am\b|pm\b|o'clock))"
+)
+"""`Monday 18th`: the day of the month behind a weekday."""
+_WEEK_ON = re.compile(r"\b(?:a week|week) (?:from|on|after) (?:next )?$")
+_WEEK_LATER = re.compile(r" week\b")
+_SEARCHED = 62  # days ahead in which a weekday falls on a day of the month
+
+
+def _numbered(told: str, weekday: re.Match[str]) -> str:
+    found = _NUMBERED.match(told, weekday.end(), weekday.end() + 16)
+    return found[0] if found else ""
+
+
+def _day_of_week(told: str, match: re.Match[str], weekday: int, today: date) -> date | None:
+    """The day that a weekday means; with a day of the month behind it, the next that is both, or None."""
+    day = _next(today, weekday)
+    numbered = _NUMBERED.match(told, match.end(), match.end() + 16)
+    if numbered is not None:
+        both = (day + timedelta(days=ahead) for ahead in range(0, _SEARCHED, 7))
+        return next((one for one in both if one.day == int(numbered[1])), None)
+    if _WEEK_ON.search(told, max(0, match.start() - 24), match.start()) or _WEEK_LATER.match(told, match.end()):
+        return day + timedelta(days=7)
+    return day
 
 
 def _days_of_month(told: str, today: date) -> list[_Found]:

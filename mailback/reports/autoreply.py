@@ -61,13 +61,22 @@ _SUPPORTING_FIELDS = (
 )
 
 _PERIOD_CAP = 6000  # characters of the text looked at
+_STATED_CAP = 2000  # characters in which a machine says that it is one
+_LISTS = ("list-id", "list-unsubscribe")
+_HISTORY = re.compile(
+    r"^[ \t]*(?:>|-{3,}|_{8,}|(?:from|von|de|da|van|od|från|fra|差出人|发件人)[ \t]?[:：]"
+    r"|[^\n]{0,200}(?:wrote|schrieb|écrit|escribió|escreveu|scritto|schreef|napisał|napisała|skrev)\b"
+    r"[^\n]{0,200}:[ \t]*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Where what is quoted begins."""
 
 
 def read(facts: Facts) -> Report | None:
     """An automatic answer, or the bounce that one amounts to."""
     said = facts.words
     certain = not facts.answers and facts.automatic
-    certain = certain or _declared(facts)
+    certain = certain or _declared(facts) or _states(facts)
     if not certain and not _supported(facts):
         return None
     text = explanation(facts)
@@ -100,7 +109,7 @@ def read_null_sender(facts: Facts) -> Report | None:
         not facts.null_sender
         or not facts.sender
         or facts.daemon
-        or any(name in facts.message.headers for name in ("list-id", "list-unsubscribe"))
+        or any(name in facts.message.headers for name in _LISTS)
     ):
         return None
     return _report(facts, explanation(facts), facts.words)
@@ -119,6 +128,16 @@ def _declared(facts: Facts) -> bool:
             if value not in {"no", "false"} and (not pieces or says(value, pieces)):
                 return True
     return False
+
+
+def _states(facts: Facts) -> bool:
+    """It says of itself that a machine wrote it, in words of its own: what it quotes may be our own machine's."""
+    if facts.daemon or any(name in facts.message.headers for name in _LISTS):
+        return False
+    text = explanation(facts)[:_STATED_CAP]
+    history = _HISTORY.search(text)
+    own = text[: history.start()] if history else text
+    return says(" ".join(own.lower().split()), facts.words.auto_statements)
 
 
 def _supported(facts: Facts) -> bool:

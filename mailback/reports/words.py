@@ -26,6 +26,7 @@ class Words:
     auto_subjects: tuple[str, ...]
     auto_weak_subjects: tuple[str, ...]
     auto_texts: tuple[str, ...]
+    auto_statements: tuple[str, ...]
     away_words: tuple[str, ...]
     left_words: tuple[str, ...]
     acknowledgement_words: tuple[str, ...]

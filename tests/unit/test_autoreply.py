@@ -131,3 +131,45 @@ def test_out_of_office_from_postmaster_is_no_bounce() -> None:
         "Auto-Submitted: auto-generated\n\nI am out of the office; mail could not be delivered to me in person.\n"
     )
     assert reports.read(parse(raw.encode())).kind is Kind.AUTO_REPLY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This is an automated response. I am away until 12 May.",
+        "Diese Nachricht wurde automatisch erstellt. Ich bin ab 18. Mai wieder da.",
+        "Je suis absente.\n\nCeci est un message automatique.",
+        "Este correo se ha generado automáticamente.",
+        "Esta é uma mensagem automática.",
+        "Questa è una risposta automatica.",
+        "Dit is een automatisch bericht.",
+        "To jest automatyczna odpowiedź.",
+        "Detta är ett automatiskt svar.",
+        "Dette er et automatisk svar.",
+        "Tämä on automaattinen vastaus.",
+        "このメールは自動返信です。",
+        "这是一封自动回复邮件。",
+        "Thank you, your request was received and a ticket has been created.",
+    ],
+)
+def test_a_machine_that_says_what_it_is_needs_no_header_field(text: str) -> None:
+    assert _read("Subject: Re: offer\nIn-Reply-To: <1@sender.example>\n", text).kind is Kind.AUTO_REPLY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thanks for your automated reply, I would rather talk to a person.",
+        "Is this an automated message?",
+        "Please resend it.\n\n> This is an automated message, please do not reply to this email.",
+        "Please resend it.\n\nOn 3 May Maya Lind wrote:\nThis is an automated message.",
+        "Bitte noch einmal.\n\nVon: Maya Lind\nDies ist eine automatisch erzeugte Nachricht.",
+    ],
+)
+def test_a_person_who_quotes_or_mentions_a_machine_is_a_person(text: str) -> None:
+    assert _read("Subject: Re: offer\nIn-Reply-To: <1@sender.example>\n", text).kind is Kind.REPLY
+
+
+def test_a_newsletter_that_says_it_is_automated_is_no_answer() -> None:
+    told = _read("Subject: Offers\nList-Unsubscribe: <mailto:a@b.example>\n", "This is an automated message.")
+    assert told.kind is not Kind.AUTO_REPLY

@@ -87,3 +87,27 @@ def test_the_conversation_decides_where_the_answer_is_in_no_language() -> None:
 
 def test_nothing_to_tell_by_is_no_language() -> None:
     assert language.detect("12345") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("Back on Monday 23rd.", date(2026, 3, 23)),
+        ("Vuelvo el lunes 23", date(2026, 3, 23)),
+        ("Ich bin Montag, den 23. zurück", date(2026, 3, 23)),
+        ("Back on Monday at 9", date(2026, 3, 16)),
+        ("Back a week from Monday", date(2026, 3, 23)),
+        ("Back Monday week", date(2026, 3, 23)),
+    ],
+)
+def test_a_weekday_with_a_day_of_the_month_is_that_day(text: str, day: date) -> None:
+    assert dates.return_date(text, _SENT, language.detect(text)) == day
+
+
+def test_a_weekday_that_is_not_on_its_day_of_the_month_is_no_date() -> None:
+    assert dates.return_date("I return on Monday 24th", _SENT, "en") is None
+
+
+@pytest.mark.parametrize("mistaken", ["es", "cs", None])
+def test_the_names_of_another_language_tell_the_date_where_its_own_do_not(mistaken: str | None) -> None:
+    assert dates.return_date("De retour le lundi 23 mars.", _SENT, mistaken) == date(2026, 3, 23)
