@@ -79,7 +79,8 @@ def _json(found: Iterable[Suppression], file: TextIO) -> int:
 
 
 _WRITERS: dict[str, Callable[[Iterable[Suppression], TextIO], int]] = {"text": _text, "csv": _csv, "json": _json}
-FORMATS = ("text", "csv", "json", "postfix-sqlite", "postfix-cdb")
+SERVICE_FORMATS = ("ses", "sendgrid", "mailgun", "postmark", "mailchimp")
+FORMATS = ("text", "csv", "json", "postfix-sqlite", "postfix-cdb", *SERVICE_FORMATS)
 POSTFIX_FORMATS = ("postfix-sqlite", "postfix-cdb")
 
 
@@ -88,6 +89,11 @@ def export(found: Iterable[Suppression], format_: str, output: Path | None) -> i
     if format_ in _WRITERS:
         with _opened(output) as file:
             return _WRITERS[format_](found, file)
+    if format_ in SERVICE_FORMATS:
+        from mailback.cli.services import WRITERS
+
+        with _opened(output) as file:
+            return WRITERS[format_](found, file)
     assert output is not None
     if format_ == "postfix-cdb":
         from mailback.cli import cdb

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.export import FORMATS, POSTFIX_FORMATS, export, to_dict
+from mailback.cli.export import FORMATS, POSTFIX_FORMATS, SERVICE_FORMATS, export, to_dict
 from mailback.cli.options import (
     Moment,
     actor,
@@ -254,22 +254,40 @@ class Line:
 @suppress.command(name="import")
 @config_option
 @click.option(
-    "--format", "format_", type=click.Choice(["text", "csv", "json"]), help="Default: by the name of the file."
-)
+    "--format", "format_", type=click.Choice(["text", "csv", "json", *SERVICE_FORMATS]),
+    help="Default: by the name of the file.",
+)  # fmt: skip
+@click.option(
+    "--kind", type=click.Choice(["bounce", "complaint", "unsubscribe"]),
+    help="What the addresses of a service's list did, where it does not say so itself.",
+)  # fmt: skip
 @click.option("--reason", metavar="TEXT", help="Reason of lines that have none. Default: imported from FILE.")
 @click.option("--scope", default="all", show_default=True, callback=scope, metavar="SCOPE",
               help=f"Scope of lines that have none: {_SCOPE_HELP}")  # fmt: skip
 @click.option("--until", type=Moment(1), metavar="TIME", help="End of lines that have none. Default: never.")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 def import_(
-    *, config: Path | None, format_: str | None, reason: str | None, scope: str, until: datetime | None, file: Path
+    *,
+    config: Path | None,
+    format_: str | None,
+    kind: str | None,
+    reason: str | None,
+    scope: str,
+    until: datetime | None,
+    file: Path,
 ) -> int:
     """Suppress every address of a file; - is standard input.
 
     text is one address a line (# begins a comment); csv has a first line with column names, of which `address` (or
     `email`) is needed; json is one object a line. `suppress export` writes all three. A line that is no address is told
     with its number, the others are imported, and the exit code is 1. Importing a file twice changes nothing.
+
+    ses, sendgrid, mailgun, postmark and mailchimp are the lists of those services, as they export them or as their API
+    tells them (CSV or JSON). Bounces with the server's words are judged: those that were not the address's fault are
+    left out.
     """
+    if kind is not None and format_ not in SERVICE_FORMATS:
+        raise CommandError("--kind goes with the list of a service", "name it: --format sendgrid", exit_code=2)
     told = format_ or {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}.get(file.suffix, "text")
     defaults = _by_operator("nobody@invalid", reason or f"imported from {file.name}", scope, until)
     defaults = replace(defaults, source="import")
@@ -277,9 +295,14 @@ def import_(
     with open_store(config, create=True) as store, _reading(file) as stream:
         total = _lines_in(file)
         with progress("importing", total) as bar:
-            lines = _parsed(stream, told, defaults)
+            lines = (
+                _of_service(stream, told, kind, defaults, counts)
+                if told in SERVICE_FORMATS
+                else _parsed(stream, told, defaults)
+            )
             _import(store, lines, counts, bar.step)
-    say(f"{counts.added} added, {counts.known} were suppressed already, {counts.wrong} not understood")
+    left = f", {counts.innocent} left out: not their fault" if counts.innocent else ""
+    say(f"{counts.added} added, {counts.known} were suppressed already, {counts.wrong} not understood{left}")
     return 1 if counts.wrong else 0
 
 
@@ -288,6 +311,8 @@ class _Counts:
     added: int = 0
     known: int = 0
     wrong: int = 0
+    innocent: int = 0
+    """Bounces of a service's list that were somebody else's fault."""
 
 
 def _reading(file: Path) -> Any:
@@ -326,6 +351,28 @@ def _parsed(stream: TextIO, format_: str, defaults: Suppression) -> Iterator[Lin
         for number, text in enumerate(stream, 1):
             if text.strip():
                 yield _json_line(number, text, defaults)
+
+
+def _of_service(
+    stream: TextIO, format_: str, kind: str | None, defaults: Suppression, counts: _Counts
+) -> Iterator[Line]:
+    """The lines of a service's list."""
+    from mailback.cli import services
+
+    service, judge = services.SERVICES[format_], services.Judge()
+    try:
+        for number, record in services.records(stream):
+            told = services.plain(service, record, kind, judge)
+            if told is None:
+                counts.innocent += 1
+            else:
+                yield _line(number, told, defaults)
+    except services.KindUnknown:
+        raise CommandError(
+            "this list does not tell what its addresses did", "say so: --kind bounce|complaint|unsubscribe", exit_code=2
+        ) from None
+    except ValueError as error:  # JSONDecodeError too
+        raise CommandError(f"no list of {format_}: {error}", "export it again, as CSV or JSON", exit_code=2) from error
 
 
 def _json_line(number: int, text: str, defaults: Suppression) -> Line:
