@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TextIO
 from mailback.cli.errors import CommandError
 from mailback.cli.files import NEW_FILE_MODE, replacing
 from mailback.cli.out import iso
+from mailback.store.erasure import is_hash
 
 if TYPE_CHECKING:
     from mailback.store.records import Suppression
@@ -85,7 +86,11 @@ POSTFIX_FORMATS = ("postfix-sqlite", "postfix-cdb")
 
 
 def export(found: Iterable[Suppression], format_: str, output: Path | None) -> int:
-    """Write suppressions in a format; how many. `output` None is standard output; a table for Postfix needs a file."""
+    """Write suppressions in a format; how many. `output` None is standard output; a table for Postfix needs a file.
+
+    Addresses that were erased are in none of them: nobody could use their hashes.
+    """
+    found = (suppression for suppression in found if not is_hash(suppression.address_key))
     if format_ in _WRITERS:
         with _opened(output) as file:
             return _WRITERS[format_](found, file)

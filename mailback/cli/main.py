@@ -49,6 +49,11 @@ COMMANDS: dict[str, Place] = {
         "explain", "explain", "Tell every event, verdict and decision behind an address's state, oldest first."
     ),
     "suppress": Place("suppress", "suppress", "The suppression list: add, remove, list, import, export."),
+    "forget": Place(
+        "forget",
+        "forget",
+        "Erase addresses: everything that is known about them is removed, and they are never mailed again.",
+    ),
     "events": Place("events", "events", "Tell what happened, the latest first."),
     "journal": Place("journal", "journal", "What went out: add, find, list, unsubscribe."),
     "ingest": Place(

@@ -82,7 +82,7 @@ def maintain(config: Path | None) -> int:
         database.submit(lambda transaction: transaction.forget_domains(now - timedelta(days=90))).result()
         database.forget_captures(now - timedelta(days=settings.capture.retention_days))
         database.submit(lambda transaction: transaction.subscribers.decay(now)).result()
-        folded = _fold(path)
+        folded = database.fold()
         verified = database.verify_audit()
     if forgotten:
         say(f"{path}: {forgotten} entries of the journal were older than {kept.days} days and are removed")
@@ -94,21 +94,6 @@ def maintain(config: Path | None) -> int:
         return 1
     say("the audit trail is whole")
     return 0
-
-
-def _fold(path: Path) -> bool:
-    """Checkpoint and optimise; False when readers kept part of the log in use. Raises StoreUnavailable."""
-    from mailback.store.errors import unavailable
-    from mailback.store.sqlite import connect_writing
-
-    try:
-        with closing(connect_writing(path)) as connection:
-            connection.execute("PRAGMA busy_timeout = 5000")
-            connection.execute("PRAGMA optimize")
-            [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise unavailable(error, path) from error
-    return not busy
 
 
 @store.command()

@@ -114,12 +114,17 @@ def remove(*, config: Path | None, reason: str, scope: str | None, opt_in: bool,
 
     Exit code 1 when one of the addresses was not suppressed, or was by its owner's own word and --opt-in is missing.
     """
+    from mailback.store.erasure import Erased
+
     keys = [(address, address_key(address)) for address in addresses]
     by, why = actor(), _reason(reason)
     code = 0
     with open_store(config) as store:
+        erased = Erased(store.path)
         for address, key in keys:
             count = store.submit(partial(_lifted, key, scope, opt_in=opt_in, by=by, why=why)).result()
+            if count == 0 and (hashed := erased.hashed(key)) is not None:
+                count = store.submit(partial(_lifted, hashed, scope, opt_in=opt_in, by=by, why=why)).result()
             if count is None:
                 complain(f"{safe(address)} complained or unsubscribed; lift that only on a new opt-in: --opt-in")
             elif not count:

@@ -317,6 +317,13 @@ class Store:
         """Walk the whole hash chain; tells the first row that is missing, moved or changed."""
         return self._reads.verify_audit()
 
+    def fold(self) -> bool:
+        """Fold the write-ahead log back and refresh statistics; False when readers kept part of the log in use.
+
+        Raises StoreUnavailable.
+        """
+        return sqlite.fold(self.path)
+
     def check(self) -> list[Problem]:
         """What is wrong with the database, and what to do; reads all of it. Empty: all is well."""
         return checking.problems(self.path, self._readers, self.verify_audit)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from mailback.store import codec, sqlite
+from mailback.store.erasure import Erased
 from mailback.store.readers import ReaderPool
 from mailback.store.records import Suppression
 
@@ -42,6 +43,7 @@ class SuppressionLookup:
     def __init__(self, url: str, *, busy_timeout_s: float = 5.0) -> None:
         self.path = sqlite.database_path(url)
         self._readers = ReaderPool(self.path, busy_timeout_s=busy_timeout_s)
+        self._erased = Erased(self.path)
 
     def lookup(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
         """What holds mail to `key` back in any of `scopes`; the one that lasts longest when there are several.
@@ -53,6 +55,8 @@ class SuppressionLookup:
             raise ValueError(f"at most {_MOST_SCOPES} scopes can be asked for at once")
         at = time.time_ns() // 1000 if now is None else codec.ticks(now)
         rows = self._readers.fetch(_QUERIES[len(scopes)], (key, *scopes, at))
+        if not rows and (hashed := self._erased.hashed(key)) is not None:
+            rows = self._readers.fetch(_QUERIES[len(scopes)], (hashed, *scopes, at))
         return _longest([codec.suppression_of(row) for row in rows]) if rows else None
 
     def close(self) -> None:

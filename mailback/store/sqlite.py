@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -106,6 +107,18 @@ def connect_writing(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def fold(path: Path) -> bool:
+    """Checkpoint and optimise; False when readers kept part of the log in use. Raises StoreUnavailable."""
+    try:
+        with closing(connect_writing(path)) as connection:
+            connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute("PRAGMA optimize")
+            [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise unavailable(error, path) from error
+    return not busy
 
 
 def connect_reading(path: Path, busy_timeout_s: float) -> sqlite3.Connection:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailback import address
-from mailback.bounce.taxonomy import Action, Provenance, Type
+from mailback.bounce.taxonomy import Action, Provenance, Subcategory, Type
 from mailback.store import audit as trail
 from mailback.store import (
     breakers,
@@ -22,6 +22,7 @@ from mailback.store import (
     codec,
     domains,
     engagement,
+    erasure,
     journal,
     places,
     precedence,
@@ -248,6 +249,23 @@ class Transaction:
 
     def _fetch(self, query: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, parameters).fetchall()
+
+    def erase(self, key: str, hashed: str, *, actor: str, reason: str) -> int:
+        """Remove everything about an address and suppress it by its hash for ever; how many rows were removed.
+
+        Whoever was erased is mailed again by a new opt-in only: see `erasure`.
+        """
+        before = self._connection.execute(sql.AUDIT_TAIL).fetchone()
+        removed = erasure.erase(self._connection, key, hashed)
+        self._tail = None  # the chain was made anew
+        now = datetime.now(UTC)
+        detail = {"rows": removed, "reason": reason, "chain_ended_with": before[1] if before else None}
+        self.audit(actor, "erase", hashed, detail)
+        erased = Suppression(
+            hashed, hashed, "all", reason, Type.COMPLAINT, Subcategory.UNSUBSCRIBE_REQUEST, "operator", now, None
+        )
+        self.suppress(erased, actor)
+        return removed
 
     def audit(self, actor: str, verb: str, subject: str, detail: Mapping[str, object] | None = None) -> None:
         """Add a line to the trail. `suppress` and `lift` do this by themselves."""
