@@ -83,6 +83,7 @@ class MailHosts:
         self._find = find
         self._lasting = lasting
         self._known: dict[str, MailDomain] = {}
+        self._remembered: dict[str, MailDomain | None] = {}
         self._learnt: list[MailDomain] = []
 
     def __call__(self, name: str) -> MailDomain:
@@ -92,6 +93,13 @@ class MailHosts:
         if name not in self._known:
             self._known[name] = self._asked(name)
         return self._known[name]
+
+    def remembered(self, name: str) -> MailDomain | None:
+        """What the store knows of a domain, however old; None where that is nothing. Raises StoreUnavailable."""
+        if name not in self._remembered:
+            found = self._find(name) if self._find is not None else None
+            self._remembered[name] = found[0] if found is not None and found[0].mail != "unknown" else None
+        return self._remembered[name]
 
     def ask(self, names: Iterable[str]) -> None:
         """Ask about many at a time, so that their answers are at hand."""
@@ -106,8 +114,7 @@ class MailHosts:
         return learnt
 
     def _asked(self, name: str) -> MailDomain:
-        found = self._find(name) if self._find is not None else None
-        before = found[0] if found is not None and found[0].mail != "unknown" else None
+        before = self.remembered(name) if self._lasting else None
         if before is not None and before.at is not None and before.at > datetime.now(UTC) - _FRESH:
             return before
         if self._resolver is None:

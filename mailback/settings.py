@@ -1120,6 +1120,23 @@ class CaptureSettings(Section):
     )
 
 
+class HygieneSettings(Section):
+    """What `mailback hygiene` takes for a sign that nobody is there any more."""
+
+    dormant_days: int = Field(
+        180,
+        ge=7,
+        le=3650,
+        description="Days without a read, an answer or (where reads are not told) a message after which to verify.",
+    )
+    unread_messages: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Messages that arrived without any being read after which to verify an address.",
+    )
+
+
 class ProviderSettings(Section):
     """Who runs the mail of a recipient's domain."""
 
@@ -1239,6 +1256,7 @@ class Settings(Section):
     providers: ProviderSettings = Field(default_factory=ProviderSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
+    hygiene: HygieneSettings = Field(default_factory=HygieneSettings)
     rules: RulesSettings = Field(default_factory=RulesSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -45,6 +45,9 @@ COMMANDS: dict[str, Place] = {
     "validate": Place(
         "validate", "validate", "Check addresses as somebody enters them. Exit code 0 all may be taken, 1 some not."
     ),
+    "hygiene": Place(
+        "hygiene", "hygiene", "Sort a list into keep, verify and drop, each address with its reasons; changes nothing."
+    ),
     "explain": Place(
         "explain", "explain", "Tell every event, verdict and decision behind an address's state, oldest first."
     ),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mailback.mailhosts import MailHosts
     from mailback.settings import Settings
     from mailback.store import Store
+    from mailback.store.records import MailDomain
     from mailback.store.transaction import Transaction
 
 _COLUMNS = (
@@ -101,12 +102,21 @@ class Checker:
         self._domain, self._key = domain, key
         self._dns = dns
         self._check = CaptureCheck(rules, self.hosts if dns else None, store.lookup)
+        self._alone = CaptureCheck(rules, self.hosts if dns else self._remembered)
 
-    def check(self, entered: Sequence[str]) -> list[Captured]:
-        """What is to be thought of each; DNS is asked about all of their domains at a time."""
+    def _remembered(self, name: str) -> MailDomain | None:
+        """What the store knows of a domain, however old."""
+        return self.hosts.remembered(name)
+
+    def check(self, entered: Sequence[str], *, suppressions: bool = True) -> list[Captured]:
+        """What is to be thought of each; DNS is asked about all of their domains at a time.
+
+        Without `suppressions` only the addresses themselves are judged, by what is known of domains already.
+        """
         if self._dns:
             self.hosts.ask(filter(None, (self._domain(one) for one in entered)))
-        return [self._check(one) for one in entered]
+        check = self._check if suppressions else self._alone
+        return [check(one) for one in entered]
 
     def keep(self, found: Sequence[Captured], *, source: str | None, by: str) -> None:
         """Keep the attempts, and what DNS said, in one transaction."""

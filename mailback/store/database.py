@@ -24,6 +24,7 @@ from mailback.store import (
     checking,
     domains,
     engagement,
+    history,
     journal,
     places,
     retries,
@@ -36,6 +37,7 @@ from mailback.store.audit import Verification
 from mailback.store.batches import Batches, Report
 from mailback.store.checking import Problem
 from mailback.store.errors import StoreUnavailable
+from mailback.store.history import History
 from mailback.store.lookup import SuppressionLookup
 from mailback.store.loop_writer import LoopWriter
 from mailback.store.readers import ReaderPool
@@ -285,6 +287,10 @@ class Store:
     def captures(self, key: str) -> list[Capture]:
         """The attempts to enter an address, the oldest first."""
         return [captures.capture_of(row) for row in self._readers.fetch(captures.OF_ADDRESS, (key,))]
+
+    def histories(self, keys: Sequence[str]) -> dict[str, History]:
+        """What is known of each of up to `history.MOST` addresses; who is not known is not in it."""
+        return history.of(self._readers.fetch, keys)
 
     def last_journalled(self) -> int:
         """The number of the latest entry of the journal; 0 where there is none."""
