@@ -13,12 +13,12 @@ Pure functions over records, no clock. Emits no log events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from mailback.store.history import History
+from mailback.store.history import History, Subscribed
 from mailback.store.records import Suppression
 
 KEEP, VERIFY, DROP = "keep", "verify", "drop"
@@ -79,6 +79,7 @@ def judge(
         scopes = {"all"} | ({f"list:{list_id}"} if list_id else set())
         concerning = [one for one in history.suppressions if one.scope in scopes]
         reasons += map(_held, (one for one in concerning if one.active(now)))
+        reasons += _left(history.lists, list_id)
         reasons += _silence(history, rules, now)
         back = any(not one.active(now) and one.type != "complaint" for one in concerning)
     action = max((reason.action for reason in reasons), key=ORDER.index, default=KEEP)
@@ -95,6 +96,17 @@ def _held(suppression: Suppression) -> Reason:
     if suppression.until is not None:
         return Reason("held", VERIFY, f"held until {suppression.until.astimezone(UTC):%Y-%m-%d}, {cause}")
     return Reason("suppressed", DROP, f"suppressed since {suppression.since.astimezone(UTC):%Y-%m-%d}, {cause}")
+
+
+def _left(lists: Sequence[Subscribed], list_id: str | None) -> Iterator[Reason]:
+    """Who has left this list; where none is named, who has left every list that he was on."""
+    concerning = [one for one in lists if list_id in (None, one.list_id)]
+    if not concerning or not all(one.out for one in concerning):
+        return
+    last = concerning[-1]
+    when = f" since {last.out_at.astimezone(UTC):%Y-%m-%d}" if last.out_at is not None else ""
+    told = f"out of {last.list_id or 'the list'}{when}, {last.out_by or 'by own word'}"
+    yield Reason("suppressed" if last.out_by == "bounce" else "opted_out", DROP, told)
 
 
 def _silence(history: History, rules: HygieneRules, now: datetime) -> Iterator[Reason]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from mailback.store import codec
 from mailback.store.records import Suppression
@@ -22,6 +22,10 @@ _SUPPRESSIONS = (
     "SELECT address_key, address, scope, reason, type, subcategory, source, since, until, event_id, suggestion,"
     " lifted_at, lifted_by, lifted_reason FROM suppression WHERE address_key IN ({})"
 )
+_SUBSCRIBED = (
+    "SELECT address_key, list_id, status, out_by, opt_out_at FROM subscriber WHERE address_key IN ({})"
+    " ORDER BY address_key, list_id"
+)
 _ENGAGEMENT = (
     "SELECT address_key, sent, opens, clicks, last_sent, max(coalesce(last_open, 0), coalesce(last_click, 0))"
     " FROM engagement WHERE address_key IN ({})"
@@ -33,12 +37,22 @@ _EVENTS = (
 )
 
 
+class Subscribed(NamedTuple):
+    """How an address stands on one list."""
+
+    list_id: str
+    out: bool
+    out_by: str | None
+    out_at: datetime | None
+
+
 @dataclass(slots=True)
 class History:
     """One address, as far as anything is known of it."""
 
     suppressions: tuple[Suppression, ...] = ()
     """In force, over or lifted."""
+    lists: tuple[Subscribed, ...] = ()
     sent: int = 0
     """Messages that arrived, where deliveries are told."""
     opens: int = 0
@@ -74,6 +88,8 @@ def of(fetch: Fetch, keys: Sequence[str]) -> dict[str, History]:
     for row in fetch(_SUPPRESSIONS.format(marks), asked):
         suppression = codec.suppression_of(row)
         one(suppression.address_key).suppressions += (suppression,)
+    for key, list_id, status, out_by, out_at in fetch(_SUBSCRIBED.format(marks), asked):
+        one(key).lists += (Subscribed(list_id, status == "out", out_by, codec.optional_moment(out_at)),)
     for key, sent, opens, clicks, last_sent, last_read in fetch(_ENGAGEMENT.format(marks), asked):
         history = one(key)
         history.sent, history.opens, history.clicks = sent, opens, clicks

@@ -22,7 +22,7 @@ from mailback.cli.hygiene_picture import draw
 from mailback.cli.main import run
 from mailback.policy.hygiene import DROP, KEEP, VERIFY, HygieneRules, judge
 from mailback.store import Store
-from mailback.store.history import History
+from mailback.store.history import History, Subscribed
 from mailback.store.records import JournalEntry, MailDomain, Reading
 from tests.support.command import Run, Told
 from tests.support.records import a_suppression, an_event, do, end_all
@@ -64,6 +64,9 @@ def told(tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]) -> Run
         (History(suppressions=(a_suppression(RECENT, type="complaint"),)), KEEP, [], False),
         (History(suppressions=(a_suppression(scope="list:other"),)), KEEP, [], False),
         (History(suppressions=(a_suppression(scope="list:mine"),)), DROP, ["suppressed"], False),
+        (History(lists=(Subscribed("mine", True, "unsubscribe_request", RECENT),)), DROP, ["opted_out"], False),
+        (History(lists=(Subscribed("mine", True, "bounce", None),)), DROP, ["suppressed"], False),
+        (History(lists=(Subscribed("other", True, "unsubscribe_request", RECENT),)), KEEP, [], False),
         (History(sent=40, last_delivered=RECENT, last_read=RECENT), KEEP, [], False),
         (History(sent=40, last_delivered=RECENT, last_read=LONG_AGO), VERIFY, ["dormant"], True),
         (History(sent=40, last_delivered=RECENT, last_read=LONG_AGO, last_reply=RECENT), KEEP, [], False),
@@ -91,6 +94,12 @@ def fill(store: Store) -> None:
     do(store, lambda tx: tx.read_by("asleep@x.test", Reading.OPEN, LONG_AGO, "fact"))
     do(store, lambda tx: tx.suppress(a_suppression(NOW + timedelta(days=9), address_key="was@x.test"), "test"))
     end_all(store, "was@x.test")
+
+
+def test_without_a_list_named_only_who_left_all_of_them_is_dropped() -> None:
+    left, stays = Subscribed("one", True, "unsubscribe_request", RECENT), Subscribed("two", False, None, None)
+    assert judge((), History(lists=(left, stays)), HygieneRules(), NOW).action == KEEP
+    assert judge((), History(lists=(left, left)), HygieneRules(), NOW).action == DROP
 
 
 LIST = """\
