@@ -514,7 +514,8 @@ class Session:
             )
             for who in entry.recipients
         }
-        return {who: answer for who, answer in answers.items() if not answer.allowed}
+        # Who only has to wait is not taken off a message that was accepted: nobody would ever send it to him again.
+        return {who: answer for who, answer in answers.items() if not answer.allowed and answer.breaker is None}
 
     def _refused_as_a_whole(self, transaction: Transaction, answer: Answer) -> bytes:
         log.info("refused", recipient=whom(transaction.recipients[0]), sender=whom(transaction.sender.address))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mailback.policy.routes import Delivery
 from mailback.reports import OriginalNames
 from mailback.returnpath import Key, Keys, ReturnPaths, Standing
 from mailback.store import Store
+from mailback.store.records import Breaker
 from mailback_milter import protocol
 from mailback_milter.direction import DirectionRules
 from mailback_milter.protocol import Action, Command, Step
@@ -32,12 +33,18 @@ OUTCOME = Outcome(Disposition.TAG, Kind.BOUNCE, True, 250, "2.6.0", "recorded", 
 
 
 class Check:
-    """Suppressed are the dead, and for the weekly list and the campaign c1 those who have had enough."""
+    """Suppressed are the dead, and for the weekly list and the campaign c1 those who have had enough; some have to wait
+    while their provider refuses our mail."""
+
+    held = True
 
     def answer(self, recipient: str, *, sender: str | None = None, **scope: str | None) -> Answer:
         enough = "enough" in recipient and (scope.get("list_id") == "weekly" or scope.get("campaign") == "c1")
         if enough or "dead" in recipient:
             return Answer(False, 550, "5.7.1", f"<{recipient}>: suppressed")
+        if "waits" in recipient and self.held:
+            breaker = Breaker("receiver.test", "ip", "*", "open", datetime(2026, 1, 1, tzinfo=UTC))
+            return Answer(False, 451, "4.7.1", f"<{recipient}>: mail is held", breaker=breaker)
         return ALLOWED
 
 
@@ -368,3 +375,30 @@ def test_steps_that_postfix_leaves_out_do_not_matter(rules: Rules) -> None:
     mta.out("ada@receiver.test")
     assert isinstance(mta.end(), Sending)
     assert mta.body == protocol.CONTINUE
+
+
+def test_a_recipient_whose_provider_refuses_us_is_asked_to_wait(rules: Rules) -> None:
+    answers = Mta(rules).out("ada@receiver.test", "waits@receiver.test")
+    assert answers[0] == protocol.CONTINUE
+    assert b"451 4.7.1 <waits@receiver.test>: mail is held" in answers[1]
+
+
+def test_mail_from_sendmail_that_has_to_wait_is_taken_into_the_queue(rules: Rules) -> None:
+    mta = Mta(rules)
+    said = mta.mail("cron@sender.test", "waits@receiver.test", i="4B1")
+    assert said == [protocol.CONTINUE]
+    sending = mta.end()
+    assert isinstance(sending, Sending)
+    assert sending.entry.recipients == ("waits@receiver.test",)
+
+
+def test_nobody_is_taken_off_a_message_because_a_breaker_opened_meanwhile(rules: Rules) -> None:
+    check = Check()
+    check.held = False
+    mta = Mta(replace(rules, check=check))
+    assert mta.out("ada@receiver.test", "waits@receiver.test") == [protocol.CONTINUE] * 2
+    check.held = True
+    sending = mta.end()
+    assert isinstance(sending, Sending)
+    assert sending.entry.recipients == ("ada@receiver.test", "waits@receiver.test")
+    assert b"waits" not in mta.session.sent(sending.return_path)
