@@ -31,8 +31,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mailback.address import key
-from mailback.store import Store, SuppressionLookup
+from mailback.hosting import Hosting
+from mailback.outbound.brakes import Brakes
+from mailback.outbound.check import Check
+from mailback.policy.breaker import ANY, Terms, new, tripped
+from mailback.senders import Senders
+from mailback.store import Store, SuppressionLookup, Transaction
 from mailback.store.codec import ticks
+from mailback.store.domains import DomainLookup
+from mailback.store.records import MailDomain
 
 GOAL = 3.0
 _BLOCK = 2000
@@ -129,6 +136,7 @@ def measure(path: Path, count: int, seconds: float) -> None:
         def eight_threads(keys: Sequence[str]) -> None:
             list(pool.map(one_scope, [keys[n::8] for n in range(8)]))
 
+        calm, stormy = _recipient_checks(path, found)
         assert found.lookup(hits[0]) is not None
         assert found.lookup(misses[0]) is None
         rows = [
@@ -138,6 +146,8 @@ def measure(path: Path, count: int, seconds: float) -> None:
             ("suppressed, three scopes", hits, three_scopes),
             ("suppressed, with the key of the address", hits, with_key),
             ("suppressed, eight threads on one list", hits, eight_threads),
+            ("recipient check, all providers take our mail", misses, _asked_of(calm)),
+            ("recipient check, another provider's breaker is open", misses, _asked_of(stormy)),
         ]
         print("| look-up | bare point query, µs | Mailback, µs | times | goal |")
         print("|---|---:|---:|---:|---|")
@@ -148,6 +158,37 @@ def measure(path: Path, count: int, seconds: float) -> None:
             print(f"| {name} | {peer:.1f} | {ours:.1f} | {ours / peer:.2f} | {goal} |")
         print()
     bare.close()
+
+
+def _recipient_checks(path: Path, found: SuppressionLookup) -> tuple[Check, Check]:
+    """What a front asks for each recipient: without and with a breaker that stands, all domains being known."""
+    now = datetime.now(UTC)
+    beside = path.with_name("breakers.db")
+    with Store.open(f"sqlite:///{beside}") as store:
+        store.upgrade()
+        open_now = tripped(new("google", "ip", ANY, now), Terms(longest_s=10**8, pause_s=10**8), "rate", "why", now)
+        known = [MailDomain(f"d{number}.example", "mx", ("mx.example",), "hoster.example") for number in range(4999)]
+
+        def fill(transaction: Transaction) -> None:
+            transaction.put_breaker(open_now, "bench")
+            for domain in known:
+                transaction.put_domain(domain)
+
+        store.submit(fill).result()
+
+    def check(database: Path) -> Check:
+        hosting = Hosting(DomainLookup(database).find)
+        return Check(found, Brakes(database, Senders(), hosting, lambda _: None))
+
+    return check(path), check(beside)
+
+
+def _asked_of(check: Check) -> Ask:
+    def ask(addresses: Sequence[str]) -> None:
+        for who in addresses:
+            check.answer(who, sender="news@sender.example")
+
+    return ask
 
 
 def message_id(number: int) -> str:

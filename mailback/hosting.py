@@ -45,6 +45,11 @@ class Hosting:
             return kept[1]
         return self._asked(domain_key(domain), now)
 
+    @property
+    def wishes(self) -> bool:
+        """Whether there is a name that nobody took along yet."""
+        return bool(self._wished)
+
     def taken(self) -> list[str]:
         """The names that were wished for since the last time."""
         if not self._wished:

@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mailback import address
 from mailback.policy import breaker as machine
 from mailback.store import breakers as rows
 from mailback.store import domains
@@ -79,9 +78,9 @@ class Brakes:
         )  # fmt: skip
 
     def held(
-        self, recipient: str, sender: str | None, sending_ip: str | None = None, *, queued: bool = False
+        self, key: str, sender: str | None, sending_ip: str | None = None, *, queued: bool = False
     ) -> Breaker | None:
-        """The breaker that a message to `recipient` has to wait for; None where it may pass.
+        """The breaker that a message to the recipient of this `address.key` has to wait for; None where it may pass.
 
         `queued`: asked by the table of transports, which can send mail to a slow transport instead of holding it.
         Raises StoreUnavailable.
@@ -89,16 +88,17 @@ class Brakes:
         standing = self._current()
         if not standing:
             return None
-        domain = address.domain(recipient)
+        domain = key.rpartition("@")[2]
         provider = self.hosting.provider(domain) or self.known(domain) or domain
-        self._wish()
+        if self.hosting.wishes:
+            self._wish()
         found = standing.get(provider)
         if not found:
             return None
         now = self.clock()
         open_now = [one for one in (machine.at(breaker, now) for breaker in found) if one.state != machine.CLOSED]
         for breaker in self.senders.concerned(open_now, sender, sending_ip):
-            if not self._passes(breaker, address.key(recipient), now, queued=queued):
+            if not self._passes(breaker, key, now, queued=queued):
                 return breaker
         return None
 

@@ -108,12 +108,13 @@ class Check:
         """
         if sender == "":
             return ALLOWED
-        found = self._lookup.lookup(address.key(recipient), scopes(list_id, campaign, stream))
+        key = address.key(recipient)
+        found = self._lookup.lookup(key, scopes(list_id, campaign, stream))
         if found is not None:
             return refusal(recipient, found)
         if self._brakes is None:
             return ALLOWED
-        breaker = self._brakes.held(recipient, sender, sending_ip, queued=queued)
+        breaker = self._brakes.held(key, sender, sending_ip, queued=queued)
         return ALLOWED if breaker is None else deferral(recipient, breaker, self._brakes.clock())
 
     def transport(self, breaker: Breaker) -> str | None:

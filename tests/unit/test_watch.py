@@ -21,6 +21,7 @@ from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import JournalEntry
 from tests.support.dns import DnsServer
+from tests.support.server import free_port, running, wait_for
 from tests.unit.test_breakers import outcome
 
 
@@ -205,3 +206,21 @@ def test_a_store_that_is_away_is_told_once_and_the_watch_goes_on(
     said = capfd.readouterr().err
     assert said.count("watch.store_unavailable") == 1
     assert said.count("watch.store_back") == 1
+
+
+def test_the_service_asks_dns_in_the_background_and_tells_breakers(dns: DnsServer, tmp_path: Path) -> None:
+    config = tmp_path / "mailback.toml"
+    config.write_text(
+        f'[store]\nurl = "sqlite:///{tmp_path}/state/mailback.db"\n[policyd]\nlisten = "127.0.0.1:{free_port()}"\n'
+        f'[auth]\nnameservers = ["{dns.address}"]\n'
+    )
+    with running(config) as server, Store.open(f"sqlite:///{tmp_path}/state/mailback.db") as store:
+        wish(store, "company.test")
+        wait_for(
+            lambda: (known := store.mail_domain("company.test")) and known[0].provider == "google", what=server.log()
+        )
+        now = datetime.now(UTC)
+        breaker = tripped(new("google", "ip", "*", now), Terms(), "rate", "why", now)
+        store.submit(lambda transaction: transaction.put_breaker(breaker, "test")).result()
+        wait_for(lambda: "breaker.opened" in server.log(), what=server.log())
+    assert server.stop() == 0
