@@ -8,6 +8,7 @@
 Each layer abstains rather than guesses, and a layer that abstains leaves the denominator. What a vote counts is the
 weight of its layer times its strength (how often the rule alone is right). Codes lie more often than words do, so a
 specific text outranks a code: a general code that disagrees with it leaves the vote, a specific one counts half.
+What else a text may mean, nearly as strongly, is told in the evidence and counts nothing.
 A cause that the report itself states (a feedback type, an auto-reply) is taken as it is, as layer `report`.
 
 Pure computation: no clock, no I/O after construction, safe to call from several threads. Emits no log events.
@@ -46,6 +47,8 @@ _REPORT_DISCOUNT = 0.75  # the explanation is written for everybody: it names ca
 _OUTRANKED = 0.5
 _NEAR = 0.03  # strengths that differ by less are alike
 _RIVALLED = 0.85  # two causes told alike strongly: one of them is right, seldom both
+_CLOSE = 0.1  # how much weaker a rival may be that the evidence names
+_RIVALS = 6  # hits among which a rival is looked for
 _KIN = 0.7  # how far a vote for a cause of the same type and permanence supports another
 _EVIDENCE_TEXT = 120
 _MAX_EVIDENCE = 6
@@ -202,7 +205,7 @@ class Classifier:
         if (not hits or hits[0].strength < GENERAL) and report.text:
             hits = sorted(hits + self._report_hits(report, context), key=_strongest)
         code, text = self._code_vote(failure.status, failure.smtp_code), self._text_vote(hits, context)
-        votes = [vote for vote in (code, text) if vote is not None]
+        votes = [vote for vote in (code, text, self._rival(hits)) if vote is not None]
         # The model costs as much as all other layers together: where a specific text and the code agree, it is not
         # asked. Where they do not, it turns no specific text, but its doubt rightly lowers the confidence (measured).
         told_outright = text is not None and code is not None and text.strength >= SPECIFIC and code.says is text.says
@@ -257,6 +260,15 @@ class Classifier:
         words = self._patterns.matched(number, data)[:_EVIDENCE_TEXT] if number >= 0 else rule.reason[:_EVIDENCE_TEXT]
         layer = "provider" if rule.provider else "text"
         return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], words, bool(rule.statuses))
+
+    def _rival(self, hits: list[_Hit]) -> _Vote | None:
+        """What else the words may mean: told in the evidence, and counted as nothing (the text layer has one vote)."""
+        rival = next((hit for hit in hits[1:_RIVALS] if hit.rule.says is not hits[0].rule.says), None)
+        if rival is None or rival.strength < hits[0].strength - _CLOSE:
+            return None
+        words = self._patterns.matched(rival.number, rival.data)[:_EVIDENCE_TEXT] if rival.number >= 0 else ""
+        layer = "provider" if rival.rule.provider else "text"
+        return _Vote(layer, rival.rule.id, rival.rule.says, rival.strength, 0.0, words)
 
 
 def _rivalled(hits: list[_Hit]) -> bool:

@@ -62,16 +62,17 @@ def rules() -> None:
 def unmatched(*, config: Path | None, as_json: bool, since: datetime, limit: int | None) -> None:
     """List wordings of bounces that no text rule names, the most frequent first: what to teach.
 
-    Diagnostics that differ only in addresses, hosts, numbers and ids are one wording. `told as` is what codes or the
-    model made of it.
+    Diagnostics that differ only in addresses, hosts, numbers and ids are one wording. `told as` is what codes, the
+    model or a single word (quota, relay) made of it: a rule of little strength does not name a wording.
     """
     from mailback.learn.templates import Miner
 
     miner = Miner()
+    weak = _weak(_loaded(_directories(config)))
     told: dict[int, Counter[str]] = {}
     with open_store(config) as store:
         for event in store.events(since=since, newest_first=False):
-            if event.kind.value in _FAILURES and event.diagnostic and not _named(event):
+            if event.kind.value in _FAILURES and event.diagnostic and not _named(event, weak):
                 template = miner.add(event.diagnostic, event.provider or event.domain or "")
                 told.setdefault(id(template), Counter())[event.subcategory or "unknown"] += 1
     found = miner.templates()[: limit if limit or as_json else SHOWN]
@@ -83,9 +84,18 @@ def unmatched(*, config: Path | None, as_json: bool, since: datetime, limit: int
         table(_WORDINGS, rows, empty="every bounce of the period is named by a rule")
 
 
-def _named(event: Event) -> bool:
+def _weak(loaded: Rules) -> set[str]:
+    """Ids of the rules that hint at a cause without naming it."""
+    from mailback.bounce.classify import GENERAL
+
+    return {rule.id for rule in loaded.texts.values() if rule.strength < GENERAL}
+
+
+def _named(event: Event, weak: set[str]) -> bool:
     """Whether a rule names the wording, or the report itself told the cause."""
-    return any(vote.get("layer") in ("text", "provider", "report") for vote in event.evidence)
+    return any(
+        vote.get("layer") in ("text", "provider", "report") and vote.get("rule") not in weak for vote in event.evidence
+    )
 
 
 def _most(counts: Counter[str], shown: int = 3) -> str:

@@ -65,6 +65,13 @@ class TestVote:
     def test_a_code_decides_where_no_words_help(self) -> None:
         assert verdict("550 5.2.2 sorry", "5.2.2", "550").subcategory is Subcategory.MAILBOX_FULL
 
+    def test_what_else_the_words_may_mean_is_told_and_counts_nothing(self) -> None:
+        told = verdict("554 5.7.1 mailbox full; sender rejected", "5.7.1", "554")
+        rival = next(e for e in told.evidence if e.says not in (told.subcategory, "policy_violation"))
+        assert {rival.says, told.subcategory.value} == {"mailbox_full", "sender_rejected"}
+        assert rival.weight == 0
+        assert rival.text
+
     def test_an_unlisted_code_falls_back_to_its_subject(self) -> None:
         told = verdict("", "5.6.99", None)
         assert told.subcategory is Subcategory.CONTENT_REJECTED

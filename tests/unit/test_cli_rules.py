@@ -67,6 +67,11 @@ class TestUnmatched:
         assert sum(found["providers"].values()) == 3
         assert "frobnicator" in told("rules", "unmatched", "--since", "2026-01-01").out
 
+    def test_a_single_word_that_hints_at_a_cause_does_not_hide_a_wording(self, told: Run, database: Path) -> None:
+        filled(told, database, ["550 the frobnicator of {}@a.example wants less bulk"])
+        [found] = told("rules", "unmatched", "--json", "--since", "2026-01-01").lines
+        assert found["told_as"] == {"spam_detected": 3}
+
     def test_the_most_frequent_leads_and_the_limit_holds(self, told: Run, database: Path) -> None:
         filled(told, database, [STRANGE], each=2)
         filled(told, database, ["unused {}", "550 zorkmids of {}@a.example ran dry"], each=4)
