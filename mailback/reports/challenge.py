@@ -24,7 +24,7 @@ def read(facts: Facts) -> Report | None:
     automatic = not facts.daemon and (facts.null_sender or facts.get("auto-submitted").startswith("auto-"))
     challenge = "challenge_subjects" in facts.subject_says
     moderation = "moderation_subjects" in facts.subject_says
-    if not certain and not automatic and (facts.answers or not (challenge or moderation)):
+    if not certain and not automatic and (facts.answers or not (challenge or moderation) or _from_person(facts)):
         return None
     text = explanation(facts)
     lower = text[:8000].lower()
@@ -51,3 +51,15 @@ def _from_service(facts: Facts) -> bool:
         if domain.endswith(hosts) and (domain in hosts or domain.endswith(tuple(f".{host}" for host in hosts))):
             return True
     return False
+
+
+_MACHINES = frozenset({"precedence", "list-id", "x-auto-response-suppress", "x-mailman-version", "x-beenthere"})
+
+
+def _from_person(facts: Facts) -> bool:
+    """Whether nothing shows a machine: who writes is who gets the bounces, and no field is there that machines set."""
+    sender = facts.sender.lower()
+    envelope = (facts.message.headers.get("return-path") or "").strip(" <>").lower()
+    if envelope != sender or facts.daemon or sender.startswith(("no-", "noreply", "confirm", "verify", "challenge")):
+        return False
+    return facts.message.headers.names.isdisjoint(_MACHINES)
