@@ -110,16 +110,16 @@ $(STAMPS)/run: pyproject.toml $(STAMPS)/run-packages
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/run $(STAMPS)/test-packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,web,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,llm,web,test]'
 	@# The public SPF vectors come with pyspf's source package only; they are not ours to copy.
 	@rm -rf $(STAMPS)/pyspf
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest $(STAMPS)/pyspf pyspf
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,web,test,bench,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,llm,web,test,bench,lint]'
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test $(STAMPS)/bench-packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,web,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[learn,llm,web,test,bench]'
 	@touch $@

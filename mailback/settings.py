@@ -166,6 +166,21 @@ def _scanner(value: str) -> str:
     return f"unix:{address.host}" if address.family == "unix" else value
 
 
+def _endpoint_url(value: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no URL: {error}") from None
+    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
+        raise ValueError(f"{value!r} is no base of an API")
+    if parts.username or parts.password:
+        raise ValueError("the key does not belong into the URL: use `key_file`")
+    return value
+
+
 def _receiver_listen(value: str) -> str:
     address = listen_address(value)
     return f"{'lmtp:' if address.lmtp else ''}unix:{address.host}" if address.family == "unix" else value
@@ -335,6 +350,7 @@ _EXPECTED: dict[object, str] = {
     str: "a string",
     Path: 'a path, such as "/etc/mailback/..."',
     _listen: _LISTEN,
+    _endpoint_url: '"https://HOST/v1" or "http://127.0.0.1:PORT/v1"',
     _scanner: '"unix:/run/clamav/clamd.ctl" or "inet:3310@127.0.0.1"',
     _receiver_listen: f'{_LISTEN}, each also with "lmtp:" before it',
     _route: _ROUTE,
@@ -930,6 +946,40 @@ class SafetySettings(Section):
     )
 
 
+class LlmSettings(Section):
+    """An endpoint that is asked what a reply means where Mailback is not sure, after the mail was answered for. Off
+    unless `url` is set: the text of such replies leaves this host."""
+
+    url: Annotated[str, AfterValidator(_endpoint_url)] | None = Field(
+        None,
+        description=(
+            "Base of an OpenAI-compatible API, to which `/chat/completions` is added. What it says is a suggestion, "
+            "which `mailback review show` shows to the person who decides, and never more. Needs the extra `llm`."
+        ),
+        examples=["http://127.0.0.1:11434/v1"],
+    )
+    model: str | None = Field(None, min_length=1, description="Name of the model that is asked.", examples=["qwen3:8b"])
+    key_file: FilePath | None = Field(
+        None,
+        description="File with the key of the API; unset, none is sent, or the one of `key`.",
+        examples=["/etc/mailback/llm.key"],
+    )
+    key: str | None = Field(
+        None,
+        min_length=1,
+        repr=False,
+        description="The key itself, best given by the environment. `key_file` outranks it.",
+        examples=["sk-..."],
+        json_schema_extra={"secret": True},
+    )
+    below: float = Field(
+        0.6, gt=0, le=1, description="Only replies that were read with less confidence are asked about."
+    )
+    timeout_s: float = Field(20.0, gt=0, le=300, description="Seconds that the endpoint has for one answer.")
+    per_minute: int = Field(10, ge=1, le=10_000, description="Most questions within a minute.")
+    per_day: int = Field(500, ge=1, le=10_000_000, description="Most questions of a day (UTC): the budget.")
+
+
 class ReviewSettings(Section):
     """What waits for a person: `mailback review`."""
 
@@ -947,6 +997,14 @@ class ReviewSettings(Section):
         ge=0,
         le=3650,
         description="Days after which what nobody decided leaves the queue, and nothing is done about it. 0 is never.",
+    )
+    escalate_unanswered: bool = Field(
+        True,
+        description=(
+            "Put replies for their owner into the review when their deadline passes and nothing went out to the writer "
+            "since. The journal tells that, so it must be fed with your answers; while nothing at all goes out by it, "
+            "nothing is escalated."
+        ),
     )
 
 
@@ -1250,6 +1308,7 @@ class Settings(Section):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
     safety: SafetySettings = Field(default_factory=SafetySettings)
+    llm: LlmSettings = Field(default_factory=LlmSettings)
     replies: RepliesSettings = Field(default_factory=RepliesSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     breakers: BreakerSettings = Field(default_factory=BreakerSettings)
@@ -1625,6 +1684,7 @@ def _unknown(place: tuple[int | str, ...]) -> tuple[str, str]:
 
 
 def _conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
+    yield from _endpoint_conflicts(settings.llm)
     yield from _listen_conflicts(settings)
     yield from _receiver_conflicts(settings.smtpd)
     if settings.signing.secret_file and not settings.mail.bounce_domain:
@@ -1635,6 +1695,11 @@ def _conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
         )
     if files:
         yield from _file_conflicts(settings)
+
+
+def _endpoint_conflicts(llm: LlmSettings) -> Iterator[Conflict]:
+    if llm.url is not None and llm.model is None:
+        yield Conflict(("llm.model", "llm.url"), "is missing: the endpoint has to be told which model", "its name")
 
 
 def _listen_conflicts(settings: Settings) -> Iterator[Conflict]:
@@ -1692,6 +1757,7 @@ def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
         ("smtpd.tls_key_file", settings.smtpd.tls_key_file),
         ("signing.secret_file", settings.signing.secret_file),
         ("web.key_file", settings.web.key_file),
+        ("llm.key_file", settings.llm.key_file),
     ):
         if path is not None and (reason := _unreadable(path)):
             yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
@@ -1766,6 +1832,16 @@ def _certificate_conflicts(smtpd: SmtpdSettings) -> Iterator[Conflict]:
         )
 
 
+_PRIVATE_URLS = (
+    "http://127.",
+    "http://localhost",
+    "http://[::1]",
+    "https://127.",
+    "https://localhost",
+    "https://[::1]",
+)
+
+
 def _warnings(settings: Settings) -> Iterator[str]:
     if not settings.serves:
         yield "nothing listens or is followed: no section has a `listen`, so `mailback serve` has nothing to serve"
@@ -1777,5 +1853,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield "[smtpd] proxy_clients holds the whole internet: anybody can claim any client address"
     if settings.trust.require == "always":
         yield 'trust.require is "always": reports that prove nothing suppress nobody, they wait for a person'
+    if settings.llm.url is not None and not settings.llm.url.startswith(_PRIVATE_URLS):
+        yield "[llm] url: the text of replies that are read with little confidence leaves this host"
     if any(listen_address(listen).family == "tcp" for listen in settings.milter.listen):
         yield "[milter] listens on a TCP port: the protocol stalls about 88 ms a message there, a unix socket does not"

@@ -103,6 +103,7 @@ def _settings(settings: Settings, config: Path | None) -> Iterator[Finding]:
         ("smtpd.tls_key_file", settings.smtpd.tls_key_file),
         ("store.password_file", settings.store.password_file),
         ("signing.secret_file", settings.signing.secret_file),
+        ("llm.key_file", settings.llm.key_file),
     ):
         if path is not None and path.exists() and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
             yield Finding("settings", "fail", f"{key}: {path} may be read by anybody", f"chmod o-rwx {path}")

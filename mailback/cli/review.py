@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mailback.settings import Settings
     from mailback.store import Store
     from mailback.store.reading import ReviewFilter
-    from mailback.store.records import Event, Review
+    from mailback.store.records import Event, Review, Suggestion
     from mailback.store.transaction import Transaction
 
     Work = Callable[[Transaction, int, bool], Answer]
@@ -184,12 +184,21 @@ def show(*, config: Path | None, as_json: bool, item: int) -> None:
         if found is None:
             raise CommandError(f"there is no item {item}", "mailback review list --state all")
         event = store.event(found.event_id)
+        suggestion = store.suggestion(found.event_id)
     now = datetime.now(UTC)
     if as_json:
         more = {"text": found.text, "evidence": event.evidence if event else [], "notes": event.notes if event else []}
-        json_line(to_dict(found, now) | {"approval": _asked(found)} | more)
+        told = _suggestion(suggestion)
+        json_line(to_dict(found, now) | {"approval": _asked(found), "suggestion": told} | more)
     else:
-        _show(found, event, now)
+        _show(found, event, suggestion, now)
+
+
+def _suggestion(said: Suggestion | None) -> dict[str, object] | None:
+    """What an endpoint suggests, if it does."""
+    if said is None or said.state != "told":
+        return None
+    return {"intent": said.intent, "confidence": said.confidence, "because": said.because, "source": said.source}
 
 
 def _asked(item: Review) -> str:
@@ -201,7 +210,7 @@ def _asked(item: Review) -> str:
     return f"suppresses {item.recipient}{scope} {until}"
 
 
-def _show(item: Review, event: Event | None, now: datetime) -> None:
+def _show(item: Review, event: Event | None, suggestion: Suggestion | None, now: datetime) -> None:
     from mailback.cli.explain import EVIDENCE_COLUMNS
 
     due = f"{countdown(item, now)} ({when(item.due)} UTC)" if item.due else "at leisure"
@@ -211,6 +220,7 @@ def _show(item: Review, event: Event | None, now: datetime) -> None:
         "due": due if item.state == "open" else None,
         "told as": f"{item.told}{confidence}",
         "right": item.right,
+        "suggested": _suggested(suggestion),
         "about": item.recipient,
         "why it waits": item.reason,
         "approval": _asked(item) if item.state == "open" else None,
@@ -236,6 +246,12 @@ def _show(item: Review, event: Event | None, now: datetime) -> None:
             say(f"note: {safe(note)}")
     if item.alone:
         say("it is decided by itself, never in bulk")
+
+
+def _suggested(said: Suggestion | None) -> str | None:
+    if said is None or said.state != "told":
+        return None
+    return f"{said.intent} ({said.confidence or 0:.2f}) by {said.source}: {said.because}"
 
 
 @review.command()

@@ -110,7 +110,22 @@ def _build(settings: Settings, only: str | None) -> list[Part]:
         )
     from mailback.review.clock import ClockPart
 
-    return [*(_PARTS[name](settings) for name in wanted), ClockPart(settings), _watch(settings)]
+    beside: list[Part] = [ClockPart(settings), _watch(settings)]
+    if settings.llm.url is not None:
+        beside.append(_suggester(settings))
+    return [*(_PARTS[name](settings) for name in wanted), *beside]
+
+
+def _suggester(settings: Settings) -> Part:
+    from importlib.util import find_spec
+
+    from mailback.review.suggesting import SuggestPart
+
+    if find_spec("httpx") is None:
+        raise CommandError(
+            "[llm] has a `url`, and httpx is not installed", "pip install 'mailback[llm]', or unset it", exit_code=2
+        )
+    return SuggestPart(settings)
 
 
 def _run(config: Path | None, only: str | None = None) -> int:

@@ -6,6 +6,8 @@ on one store, or the old and the new workers of a reload, may each run a clock; 
 Log events, and what to do about each:
 `clock.missed`      the deadline of an item has passed (`item`, `told`, `reason`, `late_s`, `route`). Decide it:
                        `mailback review show ITEM`. Also in the audit trail, `breached_at` in `mailback review list`.
+`clock.unanswered`    a reply for its owner was not answered by its deadline (`event_id`, `intent`, `late_s`), as the
+                      journal knows; it now waits in the review, with the route `escalate`. Answer it.
 `clock.expired`       `count` items that nobody had decided for `review.expire_days` left the queue, and nothing was
                        done about them. `mailback review list --state expired` shows them.
 `clock.unavailable`   the store cannot be used (`reason`, `advice`); the clock goes on as soon as it can.
@@ -21,19 +23,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from mailback.review.queue import ESCALATE, alone
 from mailback.service.log import get_logger
 from mailback.store.errors import StoreUnavailable
+from mailback.store.records import Review
+from mailback.store.reviews import UNANSWERED
 
 if TYPE_CHECKING:
     from mailback.settings import Settings
     from mailback.store import Store, Transaction
-    from mailback.store.records import Review
+    from mailback.store.records import Event
 
 EVERY_S: Final = 5.0
 """Seconds between two looks; the shortest deadline that ships is five minutes."""
 _EXPIRE_EVERY: Final = timedelta(hours=1)
 _AT_ONCE: Final = 200
 """Items of one transaction, so that mail goes on being recorded meanwhile."""
+_FED_WITHIN: Final = timedelta(days=1)
+"""The journal is known to be fed where something went out within that time."""
+_KEPT_EVERY: Final = timedelta(minutes=1)
+"""How far was looked is written no more often than that: an idle service need not write to the disk."""
+_PLACE: Final = "review:answers"
 _NAME: Final = "mailback"
 """Who closes what expires, in the audit trail."""
 
@@ -62,7 +72,8 @@ class ClockPart:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         settings = self._settings
         expire_days = settings.review.expire_days
-        clock = Clock(timedelta(days=expire_days) if expire_days else None)
+        watch = settings.review.escalate_unanswered and settings.journal.outbound
+        clock = Clock(timedelta(days=expire_days) if expire_days else None, unanswered=watch)
         with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
             ready()
             while True:
@@ -74,8 +85,9 @@ class ClockPart:
 class Clock:
     """What one look does, and what it says."""
 
-    def __init__(self, keep: timedelta | None) -> None:
+    def __init__(self, keep: timedelta | None, *, unanswered: bool = False) -> None:
         self._keep = keep
+        self._unanswered = unanswered
         self._down = False
         self._next_expiry = datetime.min.replace(tzinfo=UTC)
 
@@ -85,6 +97,8 @@ class Clock:
             while breached := store.submit(lambda transaction: _breached(transaction, now)).result():
                 for item in breached:
                     _tell(item, now)
+            if self._unanswered:
+                self._escalate(store, now)
             self._expire(store, now)
         except StoreUnavailable as trouble:
             if not self._down:
@@ -96,6 +110,14 @@ class Clock:
             if self._down:
                 _log.info("clock.available")
             self._down = False
+
+    def _escalate(self, store: Store, now: datetime) -> None:
+        while escalated := store.submit(lambda transaction: _escalated(transaction, now)).result():
+            for event in escalated:
+                late = round((now - event.due_at).total_seconds()) if event.due_at else 0
+                _log.warning("clock.unanswered", event_id=event.id, intent=event.intent, late_s=late)
+            if len(escalated) < _AT_ONCE:
+                break
 
     def _expire(self, store: Store, now: datetime) -> None:
         if self._keep is None or now < self._next_expiry:
@@ -114,6 +136,37 @@ def _breached(transaction: Transaction, now: datetime) -> list[Review]:
     for item in late:
         detail = {"item": item.id, "event": item.event_id, "told": item.told, "due": item.due, "route": item.route}
         transaction.audit(_NAME, "breach", item.recipient_key or f"review:{item.id}", detail)
+    return late
+
+
+def _escalated(transaction: Transaction, now: datetime) -> list[Event]:
+    """Queue the replies whose deadline has passed since the last look; close those that were answered since.
+
+    The first look begins with what is due from then on: what lies longer back was somebody else's to watch.
+    """
+    queue = transaction.reviews
+    place = transaction.place(_PLACE)
+    looked = datetime.fromisoformat(str(place.position["until"])) if place is not None else now
+    late = []
+    if queue.journal_is_fed(now - _FED_WITHIN):
+        queue.answered(now, _NAME)
+        late = queue.unanswered(looked, now, _AT_ONCE)
+    for event in late:
+        queue.add(
+            Review(
+                id=0, event_id=event.id, at=event.at, kind=event.kind, recipient=event.recipient,
+                recipient_key=event.recipient_key, domain=event.domain, type=event.type,
+                subcategory=event.subcategory, intent=event.intent, confidence=event.confidence, route=ESCALATE,
+                reason=UNANSWERED, alone=alone(event), text=None, wanted=None, due=event.due_at, breached_at=now,
+            )
+        )  # fmt: skip
+        detail = {"event": event.id, "told": event.intent, "due": event.due_at, "route": event.route}
+        transaction.audit(_NAME, "breach", event.recipient_key or event.id, detail)
+    full = len(late) == _AT_ONCE
+    # Several may be due at the same instant: those that are queued already are not found again.
+    reached = late[-1].due_at - timedelta(microseconds=1) if full and late[-1].due_at else now
+    if late or place is None or reached - looked > _KEPT_EVERY:
+        transaction.put_place(_PLACE, {"until": reached.isoformat()})
     return late
 
 

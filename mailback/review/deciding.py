@@ -22,7 +22,7 @@ from mailback.policy import replies
 from mailback.policy.decision import wished
 from mailback.reply.intent import Intent
 from mailback.reply.routing import Route
-from mailback.review.queue import ALONE, REQUIRE_APPROVAL
+from mailback.review.queue import REQUIRE_APPROVAL, alone
 from mailback.store.records import Event, Review
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def open_for(transaction: Transaction, event_id: str, by: str) -> int | None:
             id=0, event_id=event.id, at=event.at, kind=event.kind, recipient=event.recipient,
             recipient_key=event.recipient_key, domain=event.domain, type=event.type, subcategory=event.subcategory,
             intent=event.intent, confidence=event.confidence, route=REQUIRE_APPROVAL, reason=f"asked for by {by}",
-            alone=event.intent in ALONE,
+            alone=alone(event),
             text=event.diagnostic, wanted=None, due=None,
         )
     )  # fmt: skip

@@ -28,6 +28,12 @@ ALONE = frozenset({"legal", "security"})
 """Intents that are decided one by one, never in bulk."""
 
 
+def alone(event: Event) -> bool:
+    """Whether an event is decided by itself: it is about such matters, or may be."""
+    second = (event.reply or {}).get("runner_up")
+    return event.intent in ALONE or second in ALONE
+
+
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """The deadlines of `[review]`."""
@@ -72,7 +78,7 @@ def queue(
             confidence=event.confidence,
             route=ESCALATE if event.route == ESCALATE else REQUIRE_APPROVAL,
             reason=decision.because,
-            alone=event.intent in ALONE,
+            alone=alone(event),
             text=event.diagnostic if text is None else text,
             wanted=replace(wanted, event_id=recorded.event_id) if wanted is not None else None,
             due=event.due_at or event.at + deadlines.bounce,

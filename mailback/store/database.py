@@ -57,6 +57,7 @@ from mailback.store.records import (
     Stats,
     Subscriber,
     SubscriberChange,
+    Suggestion,
     Suppression,
     Wave,
 )
@@ -223,6 +224,14 @@ class Store:
     def review(self, number: int) -> Review | None:
         """One item of the review."""
         return self._reads.review(number)
+
+    def review_of(self, event_id: str) -> Review | None:
+        """The item of an event."""
+        return self._reads.review_of(event_id)
+
+    def suggestion(self, event_id: str) -> Suggestion | None:
+        """What an endpoint said about an event."""
+        return self._reads.suggestion(event_id)
 
     def event(self, event_id: str) -> Event | None:
         """One event by its id."""

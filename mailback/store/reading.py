@@ -19,10 +19,20 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from mailback.bounce.taxonomy import Kind
 from mailback.store import audit as trail
-from mailback.store import codec, reviews, scores
+from mailback.store import codec, reviews, scores, suggestions
 from mailback.store import statements as sql
 from mailback.store.readers import ReaderPool
-from mailback.store.records import AuditEntry, Event, Explanation, JournalEntry, Review, Stats, Suppression, Tally
+from mailback.store.records import (
+    AuditEntry,
+    Event,
+    Explanation,
+    JournalEntry,
+    Review,
+    Stats,
+    Suggestion,
+    Suppression,
+    Tally,
+)
 from mailback.store.schema import audit, event, journal_recipient, review, suppression, suppression_change
 from mailback.store.schema import journal as journal_table
 
@@ -157,6 +167,14 @@ class Reads:
     def review(self, number: int) -> Review | None:
         rows = self._readers.fetch(reviews.FIND, (number,))
         return reviews.review_of(rows[0]) if rows else None
+
+    def review_of(self, event_id: str) -> Review | None:
+        rows = self._readers.fetch(reviews.OF_EVENT, (event_id,))
+        return reviews.review_of(rows[0]) if rows else None
+
+    def suggestion(self, event_id: str) -> Suggestion | None:
+        rows = self._readers.fetch(suggestions.FIND, (event_id,))
+        return suggestions.suggestion_of(rows[0]) if rows else None
 
     def event(self, event_id: str) -> Event | None:
         rows = self._run(select(event).where(event.c.id == event_id))

@@ -390,6 +390,22 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What an endpoint says that a reply means; nothing but a person acts on it."""
+
+    event_id: str
+    source: str
+    """Who says so: `llm:MODEL`."""
+    state: str
+    """`asked`, `told`, `refused` (its answer is none that may be given), `failed`, `withheld` (never asked)."""
+    attempts: int
+    asked_at: datetime
+    intent: str | None = None
+    confidence: float | None = None
+    because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One message that went out, in one SMTP transaction."""
 

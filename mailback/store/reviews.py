@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 from mailback.bounce.taxonomy import Kind
 from mailback.store import codec
-from mailback.store.records import Correction, Review, Reviews, Suppression
-from mailback.store.schema import review
+from mailback.store.records import Correction, Event, Review, Reviews, Suppression
+from mailback.store.schema import event, review
 
 _COLUMNS = tuple(column.name for column in review.columns)
 _QUEUED = _COLUMNS[1 : _COLUMNS.index("state") + 1]
@@ -25,7 +25,8 @@ _PUT = (
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM review"
 FIND = f"{_SELECT} WHERE id = ?"
 """number -> all columns of `review`"""
-_OF_EVENT = f"{_SELECT} WHERE event_id = ?"
+OF_EVENT = f"{_SELECT} WHERE event_id = ?"
+"""event -> all columns of `review`"""
 _LATE = f"{_SELECT} WHERE state = 'open' AND due <= ? AND breached_at IS NULL ORDER BY due, id LIMIT ?"
 _STALE = "SELECT event_id FROM review WHERE state = 'open' AND at < ? ORDER BY id LIMIT ?"
 _CLOSE = (
@@ -33,6 +34,21 @@ _CLOSE = (
     " right_type = ?, right_subcategory = ?, right_intent = ? WHERE id = ? AND state = ?"
 )
 _SETTLE = "UPDATE review SET state = ?, closed_at = ?, closed_by = ?, note = ? WHERE event_id = ? AND state = 'open'"
+
+_UNANSWERED = (
+    f"SELECT {', '.join(f'event.{column.name}' for column in event.columns)} FROM event"
+    " WHERE due_at > ? AND due_at <= ? AND route = 'notify_owner' AND kind = 'reply' AND recipient_key IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM review WHERE review.event_id = event.id)"
+    " AND NOT EXISTS (SELECT 1 FROM journal_recipient AS sent"
+    " WHERE sent.recipient_key = event.recipient_key AND sent.at > event.at) ORDER BY due_at, id LIMIT ?"
+)
+_ANSWERED = (
+    "UPDATE review SET state = 'approved', closed_at = ?, closed_by = ?, note = 'answered'"
+    " WHERE state = 'open' AND route = 'escalate' AND reason = ? AND EXISTS (SELECT 1 FROM journal_recipient AS sent"
+    " WHERE sent.recipient_key = review.recipient_key AND sent.at > review.at)"
+)
+UNANSWERED = "nobody answered in time"
+"""The reason of an item that stands for a reply whose deadline passed."""
 
 NEVER = 2**62
 """Where an item without a deadline stands among the others."""
@@ -55,7 +71,7 @@ class ReviewQueue:
         return review_of(row) if row else None
 
     def of_event(self, event_id: str) -> Review | None:
-        row = self._connection.execute(_OF_EVENT, (event_id,)).fetchone()
+        row = self._connection.execute(OF_EVENT, (event_id,)).fetchone()
         return review_of(row) if row else None
 
     def corrected(self, event_id: str) -> bool:
@@ -87,6 +103,20 @@ class ReviewQueue:
             "UPDATE review SET breached_at = ? WHERE id = ?", [(codec.ticks(now), item.id) for item in late]
         )
         return late
+
+    def unanswered(self, after: datetime, until: datetime, most: int) -> list[Event]:
+        """Replies for their owner whose deadline lies in this time, and to whose writers nothing went since."""
+        found = self._connection.execute(_UNANSWERED, (codec.ticks(after), codec.ticks(until), most)).fetchall()
+        return [codec.event_of(row) for row in found]
+
+    def answered(self, now: datetime, by: str) -> int:
+        """Close what stands for a reply that nobody had answered, and that somebody has answered since."""
+        return self._connection.execute(_ANSWERED, (codec.ticks(now), by, UNANSWERED)).rowcount
+
+    def journal_is_fed(self, since: datetime) -> bool:
+        """Whether anything went out since then that is known: else nobody can tell what was answered."""
+        latest = self._connection.execute("SELECT max(at) FROM journal").fetchone()[0]
+        return latest is not None and latest >= codec.ticks(since)
 
     def stale(self, before: datetime, most: int) -> list[str]:
         """The events of open items from before that time."""

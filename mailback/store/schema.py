@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -88,6 +89,7 @@ event = Table(
     UniqueConstraint("identity"),  # what makes two reports of one failure one event
     Index(None, "recipient_key", "at", "id"),  # the history of an address; explain
     Index(None, "at", "id"),  # the pages of `mailback events`; the period of `mailback stats`
+    Index(None, "due_at", sqlite_where=text("due_at IS NOT NULL")),  # replies that nobody has answered in time
 )
 
 # One row an address and scope: the reason in force, or the last one once it was lifted or ran out. The primary key *is*
@@ -427,6 +429,23 @@ capture = Table(
     PrimaryKeyConstraint("id"),
     Index(None, "address_key", "at"),
     Index(None, "at"),  # retention
+)
+
+# What an endpoint suggests about a reply that waits in the review: never more than something to show to a person.
+suggestion = Table(
+    "suggestion",
+    metadata,
+    Column("event_id", String(26), nullable=False),
+    Column("source", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("intent", String(32)),
+    Column("confidence", Float),
+    Column("because", Text),
+    PrimaryKeyConstraint("event_id"),
+    Index(None, "asked_at"),
+    sqlite_with_rowid=False,
 )
 
 # Append-only and without gaps: triggers refuse everything else (see the first migration). Each row's hash covers the

@@ -30,6 +30,7 @@ from mailback.store import (
     reviews,
     scores,
     subscribers,
+    suggestions,
     waves,
 )
 from mailback.store import statements as sql
@@ -46,6 +47,7 @@ from mailback.store.records import (
     Reading,
     ScoreEntry,
     Step,
+    Suggestion,
     Suppression,
 )
 
@@ -359,6 +361,22 @@ class Transaction:
             return False
         self.retries.put(replace(known, state="sent", retried_as=codec.optional_text(message_id) or known.retried_as))
         return True
+
+    def claim_suggestion(
+        self, source: str, *, below: float, per_minute: int, per_day: int, now: datetime
+    ) -> Suggestion | suggestions.Turn:
+        """The next reply to ask an endpoint about, written down as asked; or why there is none."""
+        return suggestions.claim(
+            self._connection, source, below=below, per_minute=per_minute, per_day=per_day, now=now
+        )  # fmt: skip
+
+    def suggest(self, said: Suggestion) -> None:
+        """Keep what an endpoint said, or that it said nothing."""
+        suggestions.put(self._connection, said)
+
+    def withhold_suggestion(self, event_id: str) -> None:
+        """Never ask an endpoint about an event."""
+        suggestions.withdraw(self._connection, event_id)
 
     def take_back(self, event_id: str, key: str, *, actor: str, reason: str) -> int:
         """Undo what an event suppressed, where it still stands as it was made; what stood before stands again.

@@ -17,9 +17,11 @@ from mailback.cli.review import countdown
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
 from mailback.learn import samples
+from mailback.policy.decision import Decision
 from mailback.policy.handling import HandlingRules
 from mailback.reply import routing
 from mailback.resources import rules_dir
+from mailback.review import queue
 from mailback.review.deciding import Answer, Consequences, Right, approve, correct, open_for
 from mailback.settings import Settings
 from mailback.store import Store
@@ -515,3 +517,12 @@ def test_the_doctor_tells_what_is_overdue(store: Store, told: Run) -> None:
     do(store, lambda t: t._connection.execute("UPDATE review SET due = 1 WHERE id = ?", (number,)))
     findings = [line for line in told("doctor", "--json").lines if line["area"] == "review"]
     assert [line["state"] for line in findings] == ["warn"]
+
+
+def test_what_may_be_a_legal_matter_is_decided_by_itself_too(store: Store, told: Run) -> None:
+    event = an_event("conflict", kind=Kind.REPLY, intent="billing", reply={"runner_up": "legal"}, at=datetime.now(UTC))
+    decision = Decision(Action.MANUAL_REVIEW, "conflicting intents: billing or legal")
+    deadlines = queue.Deadlines(timedelta(hours=1))
+    do(store, lambda t: queue.queue(t, t.record(event), event, decision, handling=None, deadlines=deadlines))
+    assert told("review", "approve", "--all").code == 1
+    assert len(waiting(store)) == 1

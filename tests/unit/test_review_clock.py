@@ -12,7 +12,7 @@ from mailback.bounce.taxonomy import Kind
 from mailback.review.clock import Clock
 from mailback.store import Store
 from mailback.store.reading import ReviewFilter
-from mailback.store.records import Review
+from mailback.store.records import JournalEntry, Review
 from tests.support.records import an_event, do
 from tests.support.server import free_port, running, wait_for
 
@@ -126,3 +126,79 @@ def test_the_service_notes_what_passed_while_it_was_down_and_not_again_after_a_r
             wait_for(lambda: len(breaches(store)) > 1, what="the next deadline is noted")
             assert server.log().count("clock.missed") >= 1
         assert breaches(store) == [late, soon]
+
+
+# Replies that nobody answers ---------------------------------------------------------------------------------------
+
+
+def replied(store: Store, name: str, due: datetime, route: str = "notify_owner", intent: str = "interested") -> str:
+    event = an_event(
+        name, kind=Kind.REPLY, type=None, subcategory=None, intent=intent, route=route, due_at=due,
+        at=due - timedelta(minutes=5), recipient=f"{name}@receiver.test", recipient_key=f"{name}@receiver.test",
+    )  # fmt: skip
+    do(store, lambda t: t.record(event))
+    return event.id
+
+
+def sent(store: Store, who: str, at: datetime) -> None:
+    do(store, lambda t: t.journal(JournalEntry(at, "<1@sender.test>", "news@sender.test", (who,))))
+
+
+def test_a_reply_that_nobody_answered_in_time_is_escalated_once(store: Store) -> None:
+    sent(store, "other@receiver.test", NOW)
+    first, second = Clock(None, unanswered=True), Clock(None, unanswered=True)
+    first.look(store, NOW)
+    waiting_for = replied(store, "ada", NOW + timedelta(minutes=1))
+    replied(store, "bob", NOW + timedelta(minutes=1))
+    replied(store, "eve", NOW + timedelta(minutes=1), route="auto_archive")
+    replied(store, "later", NOW + timedelta(hours=1))
+    sent(store, "bob@receiver.test", NOW)
+    for clock in (first, second, first):
+        clock.look(store, NOW + timedelta(minutes=2))
+    [item] = store.reviews()
+    assert (item.event_id, item.route, item.intent) == (waiting_for, "escalate", "interested")
+    assert item.breached_at == NOW + timedelta(minutes=2)
+    assert len([entry for entry in store.audit_trail() if entry.verb == "breach"]) == 1
+
+
+def test_an_answer_that_came_late_closes_the_item(store: Store) -> None:
+    sent(store, "other@receiver.test", NOW)
+    clock = Clock(None, unanswered=True)
+    clock.look(store, NOW)
+    replied(store, "ada", NOW + timedelta(minutes=1))
+    clock.look(store, NOW + timedelta(minutes=2))
+    sent(store, "ada@receiver.test", NOW + timedelta(minutes=3))
+    clock.look(store, NOW + timedelta(minutes=4))
+    [item] = store.reviews(ReviewFilter(state="approved"))
+    assert (item.closed_by, item.note) == ("mailback", "answered")
+
+
+def test_where_the_journal_is_not_fed_nobody_can_tell_and_nothing_is_escalated(store: Store) -> None:
+    sent(store, "other@receiver.test", NOW - timedelta(days=3))
+    clock = Clock(None, unanswered=True)
+    clock.look(store, NOW)
+    replied(store, "ada", NOW + timedelta(minutes=1))
+    clock.look(store, NOW + timedelta(minutes=2))
+    assert list(store.reviews()) == []
+
+
+def test_what_was_due_before_the_clock_ever_ran_is_left_alone_and_what_passed_while_it_was_down_is_not(
+    store: Store,
+) -> None:
+    sent(store, "other@receiver.test", NOW)
+    replied(store, "old", NOW - timedelta(days=2))
+    Clock(None, unanswered=True).look(store, NOW)
+    assert list(store.reviews()) == []
+    replied(store, "ada", NOW + timedelta(minutes=1))
+    Clock(None, unanswered=True).look(store, NOW + timedelta(hours=3))
+    assert [item.recipient for item in store.reviews()] == ["ada@receiver.test"]
+
+
+def test_more_than_fit_one_transaction_are_all_escalated_once(store: Store) -> None:
+    sent(store, "other@receiver.test", NOW)
+    clock = Clock(None, unanswered=True)
+    clock.look(store, NOW)
+    for n in range(450):
+        replied(store, f"u{n}", NOW + timedelta(minutes=1))
+    clock.look(store, NOW + timedelta(minutes=2))
+    assert len(list(store.reviews())) == 450
