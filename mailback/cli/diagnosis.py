@@ -13,7 +13,7 @@ class Finding:
     """What was looked at, how it stands, and what to do where it is not well."""
 
     area: str
-    """`settings`, `store`, `listen`, `dns` or `postfix`."""
+    """`settings`, `store`, `listen`, `follow`, `dns`, `postfix`, ..."""
     state: State
     what: str
     advice: str = ""

@@ -67,6 +67,7 @@ def examine(config: Path | None, postfix_config: Path | None = None) -> Iterator
         ("settings", lambda: _settings(settings, config)),
         ("store", lambda: _store(settings)),
         ("listen", lambda: _listening(settings)),
+        ("follow", lambda: _followed(settings)),
         ("clamd", lambda: _clamd(settings)),
         ("dns", lambda: _dns(settings)),
         ("postfix", lambda: examine_postfix(settings, postfix_config)),
@@ -234,6 +235,72 @@ def _listening(settings: Settings) -> Iterator[Finding]:
     for key, listens, probe in probes:
         for listen in listens:
             yield _probed(f"{key} {listen}", listen_address(listen), probe)
+
+
+# ---- the log that is followed --------------------------------------------------------------------------------------
+
+
+_BEHIND_S = 300
+"""Seconds after which lines that wait to be read are a sign that nobody reads."""
+
+
+def _followed(settings: Settings) -> Iterator[Finding]:
+    """Whether each log can be read, and was read up to its end lately."""
+    from mailback.locations import sqlite_path
+    from mailback.store import Store
+
+    for path in settings.follow.files:
+        if (problem := _unreadable_log(path, settings.service.user)) is not None:
+            yield Finding("follow", "fail", f"follow.files: {path}: {problem[0]}", problem[1])
+    database = sqlite_path(settings.store.url)
+    if not settings.follow.files or database is None or not database.exists():
+        return
+    with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
+        for path in settings.follow.files:
+            if path.is_file():
+                yield _place_of_log(store, path)
+
+
+def _unreadable_log(path: Path, user: str | None) -> tuple[str, str] | None:
+    """What is wrong, and what to do; asked for the service's user where root asks."""
+    groups = "let its user read it: systemd/mailback.service.d/log.conf, or usermod -aG adm USER"
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "is not there", "correct the path: postconf maillog_file; rsyslog's is /var/log/mail.log on Debian"
+    except OSError as error:
+        return error.strerror or str(error), groups
+    if os.geteuid() != 0:
+        return None if os.access(path, os.R_OK) else ("may not be read by this user", groups)
+    if user is None or status.st_mode & stat.S_IROTH:
+        return None
+    import pwd
+
+    account = pwd.getpwnam(user)
+    owned = status.st_uid == account.pw_uid and status.st_mode & stat.S_IRUSR
+    shared = status.st_gid in os.getgrouplist(user, account.pw_gid) and status.st_mode & stat.S_IRGRP
+    return None if owned or shared else (f"may not be read by {user}", groups.replace("USER", user))
+
+
+def _place_of_log(store: Store, path: Path) -> Finding:
+    from datetime import UTC, datetime
+
+    from mailback.cli.out import when
+
+    led_to = store.place(f"follow:{path}")
+    place = store.place(str(led_to.position.get("log"))) if led_to is not None else None
+    if led_to is None:
+        return Finding("follow", "warn", f"{path} was never followed", "start Mailback (mailback serve)")
+    read = int(place.position.get("offset") or 0) if place is not None else 0
+    at = max(led_to.at, place.at) if place is not None else led_to.at
+    waiting = path.stat().st_size - read
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    told = f"{path}: read up to octet {read}, last at {when(at)} UTC"
+    if waiting > 0 and (written - at).total_seconds() > _BEHIND_S:
+        return Finding(
+            "follow", "warn", f"{told}; {waiting} octets wait", "start Mailback, or look at its log for follow events"
+        )
+    return Finding("follow", "ok", told)
 
 
 def _probed(name: str, address: Address, probe: Callable[[socket.socket], str]) -> Finding:

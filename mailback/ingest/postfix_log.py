@@ -115,7 +115,8 @@ class Rules(NamedTuple):
     """What only the operator knows."""
 
     domains: Set[str] = frozenset()
-    """Domains that we send from, as A-labels in lower case; empty: mail of any sender but the null one is ours."""
+    """Domains that we send from, with those below them, as A-labels in lower case; empty: mail of any sender but the
+    null one is ours."""
     relays: Set[str] = frozenset()
     """Next hops, by name, address or name of a pipe service, that hand mail on: what they take is not delivered yet."""
     mailbox_programs: Set[str] = _MAILBOX_PROGRAMS
@@ -124,7 +125,12 @@ class Rules(NamedTuple):
         """Whether mail of this sender is ours; where the log does not tell the sender, it is taken for ours."""
         if sender is None:
             return True
-        return sender != "" and (not self.domains or address.domain(sender) in self.domains)
+        if not self.domains or sender == "":
+            return sender != ""
+        domain = address.domain(sender)
+        while domain and domain not in self.domains:
+            domain = domain.partition(".")[2]
+        return domain != ""
 
 
 @dataclass(slots=True)

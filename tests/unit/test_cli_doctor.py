@@ -20,7 +20,7 @@ from mailback.cli import doctor
 from mailback.cli.diagnosis import Finding
 from mailback.cli.postfix import Postconf, examine_postfix
 from mailback.settings import Settings, listen_address
-from mailback.store import Store, checking
+from mailback.store import Store, Transaction, checking
 
 MILTER = "[milter]\nlisten = 'unix:/run/mailback/milter.sock'\n"
 POLICY = "[policyd]\nlisten = '127.0.0.1:8892'\n"
@@ -352,3 +352,48 @@ def test_the_exit_code_says_whether_something_fails(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert '"state": "fail"' in done.stdout
+
+
+# ---- the log that is followed -----------------------------------------------------------------------------------
+
+
+def test_a_log_that_nobody_reads_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    settings = Settings.loads(f"store.url = 'sqlite:///{tmp_path}/m.db'\nfollow.files = '{log}'")
+    [missing] = worst(doctor._followed(settings))
+    assert missing.startswith(f"fail: follow.files: {log}: is not there")
+    log.write_text("Nov 25 10:00:01 mx postfix/smtp[1]: 4YxK1p2Qz3z9rT: removed\n" * 3)
+    with Store.open(settings.store.url) as store:
+        store.upgrade()
+        [never] = worst(doctor._followed(settings))
+        assert "never followed" in never
+        at = log.stat().st_size
+
+        def followed(offset: int) -> None:
+            def put(transaction: Transaction) -> None:
+                transaction.put_place(f"follow:{log}", {"log": "log:x"})
+                transaction.put_place("log:x", {"offset": offset})
+
+            store.submit(put).result()
+
+        followed(at)
+        assert worst(doctor._followed(settings)) == []
+        followed(at - 5)
+        assert worst(doctor._followed(settings)) == [], "what was written just now may wait"
+        later = log.stat().st_mtime + 3600
+        os.utime(log, (later, later))
+        [behind] = worst(doctor._followed(settings))
+        assert "5 octets wait" in behind
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+def test_a_log_that_the_services_user_may_not_read_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.touch(mode=0o640)
+    assert doctor._unreadable_log(log, "nobody") is not None
+    assert doctor._unreadable_log(log, None) is None
+    log.chmod(0o644)
+    assert doctor._unreadable_log(log, "nobody") is None
+    shutil.chown(log, "nobody")
+    log.chmod(0o400)
+    assert doctor._unreadable_log(log, "nobody") is None

@@ -268,6 +268,8 @@ def test_our_own_refusal_is_no_failure_of_the_address() -> None:
 def test_mail_of_a_domain_that_is_not_ours_is_marked_so() -> None:
     rules = Rules(domains=frozenset({"example.com"}))
     [ours] = read(begun() + f"smtp: 4YxK1p2Qz3z9rT: {GONE}", DeliveryLog(rules))
+    [below] = read(begun(sender="b+1@mail.example.com") + f"smtp: 4YxK1p2Qz3z9rT: {GONE}", DeliveryLog(rules))
+    assert below.ours
     [foreign] = read(begun(sender="x@far.example") + f"smtp: 4YxK1p2Qz3z9rT: {GONE}", DeliveryLog(rules))
     [unknown] = read(f"smtp: 4YxK1p2Qz3z9rT: {GONE}", DeliveryLog(rules))
     assert (ours.ours, foreign.ours, unknown.ours) == (True, False, True)

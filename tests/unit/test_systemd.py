@@ -92,11 +92,12 @@ def test_exposure_is_no_more_than_the_page_says(unit: str, installed: Path) -> N
 
 
 @needs_systemd
-def test_exposure_with_the_drop_in_is_no_more_than_the_page_says(installed: Path) -> None:
+@pytest.mark.parametrize("name", ["postfix.conf", "log.conf"])
+def test_exposure_with_a_drop_in_is_no_more_than_the_page_says(name: str, installed: Path) -> None:
     unit = installed / "mailback.service"
-    drop_in = (UNITS / "mailback.service.d" / "postfix.conf").read_text()
+    drop_in = (UNITS / "mailback.service.d" / name).read_text()
     unit.write_text(unit.read_text().replace("[Install]", drop_in + "[Install]"))
-    assert exposure(unit.name, installed) <= stated("`mailback.service` with `postfix.conf`")
+    assert exposure(unit.name, installed) <= stated(f"`mailback.service` with `{name}`")
 
 
 @needs_systemd
@@ -131,7 +132,7 @@ def test_command_of_the_unit_exists(unit: str) -> None:
 
 def test_every_directive_is_explained() -> None:
     files = [path for path in UNITS.rglob("*") if path.suffix in {".service", ".socket", ".timer", ".conf"}]
-    assert len(files) == 5
+    assert len(files) == 6
     used = {name for path in files for name, _ in directives(path)}
     assert sorted(name for name in used if f"`{name}`" not in PAGE) == []
 
