@@ -24,6 +24,7 @@ from mailback.ingest.part import follow
 from mailback.ingest.postfix_log import DeliveryLog, Rules
 from mailback.settings import Settings
 from mailback.store import Store
+from tests.support import journald
 from tests.support.server import wait_for
 
 
@@ -259,7 +260,40 @@ sys.exit("the journal was closed")
 """
 
 
-def test_the_journal_is_read_on_behind_its_cursor(log: Following, tmp_path: Path) -> None:
+def journal_of(log: Following, command: list[str]) -> tuple[JournalFollower, Feed]:
+    feed = Feed(Engine(Settings(), log.store))
+    reader = LogReader(log.store, feed, DeliveryLog(Rules()))
+    return JournalFollower(["SYSLOG_FACILITY=2"], log.store, reader, command), feed
+
+
+@pytest.mark.skipif(journald.unavailable() is not None, reason=str(journald.unavailable()))
+def test_the_journal_of_systemd_is_followed_and_read_on_behind_its_cursor(log: Following) -> None:
+    with journald.running() as journal:
+
+        def write(*numbers: int) -> None:
+            for number in numbers:
+                journal.write("postfix/smtp", line(number).partition("]: ")[2].rstrip())
+
+        def read_until(numbers: list[int]) -> None:
+            follower, feed = journal_of(log, journal.reader)
+
+            def done() -> bool:
+                follower.poll()
+                feed.finish()
+                return log.told() == numbers
+
+            wait_for(done, what=str(numbers))
+            follower.close()
+            assert sum(feed.told.values()) == sum(feed.new.values()), "nothing is read twice"
+
+        write(1, 2)
+        journal.write("dovecot", "imap-login: Login: user=<someone>")
+        read_until([1, 2])
+        write(3)
+        read_until([1, 2, 3])
+
+
+def test_a_journalctl_that_ends_is_started_again_and_nothing_is_read_twice(log: Following, tmp_path: Path) -> None:
     import sys
 
     entries, program = tmp_path / "entries", tmp_path / "journalctl"
@@ -277,9 +311,7 @@ def test_the_journal_is_read_on_behind_its_cursor(log: Following, tmp_path: Path
     def run(*, stays: bool, until: Callable[[], bool]) -> None:
         program.write_text(JOURNALCTL.format(python=sys.executable, entries=str(entries), stays=stays))
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        feed = Feed(Engine(Settings(), log.store))
-        reader = LogReader(log.store, feed, DeliveryLog(Rules()))
-        follower = JournalFollower(["SYSLOG_FACILITY=2"], log.store, reader, [str(program)])
+        follower, feed = journal_of(log, [str(program)])
 
         def done() -> bool:
             follower.poll()
