@@ -41,8 +41,7 @@ class LogReader:
 
     def take(self, observations: Sequence[Observation], name: str | None, position: dict[str, Any]) -> None:
         """Hand outcomes over with the place behind them and the state of the queue. Raises StoreUnavailable."""
-        changed, gone = self.log.changes()
-        states = [(message.name, message.state()) for message in changed]
+        states, gone = self.log.changes()
 
         def then(transaction: Transaction) -> None:
             for queued, state in states:

@@ -46,7 +46,7 @@ Emits no log events.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -143,6 +143,10 @@ class _Try:
     last: dict[str, Any]
     """What the line said: told again should the queue give up."""
 
+    def state(self) -> dict[str, Any]:
+        """What is needed to go on after a restart."""
+        return {"count": self.count, "delay": self.delay, "last": self.last}
+
 
 @dataclass(slots=True)
 class Message:
@@ -166,12 +170,15 @@ class Message:
         """How its state is called among the places."""
         return f"{QUEUED}{self.host} {self.instance} {self.queue_id}"
 
+    def name_of_try(self, recipient: str) -> str:
+        """How the state of one recipient is called; by itself, since a message may have thousands of them."""
+        return f"{self.name} {recipient}"
+
     def state(self) -> dict[str, Any]:
-        """What is needed to go on after a restart."""
+        """What is needed to go on after a restart, but for the tries."""
         return {
             "message_id": self.message_id, "sender": self.sender, "client": self.client,
             "notification": self.notification, "at": self.at.isoformat() if self.at else None,
-            "tries": {who: [one.count, one.delay, one.last] for who, one in self.tries.items()},
         }  # fmt: skip
 
     @classmethod
@@ -180,12 +187,44 @@ class Message:
         parts = name.removeprefix(QUEUED).split(" ")
         if len(parts) != 3:
             return None
-        tries = {who: _Try(*told) for who, told in (state.get("tries") or {}).items()}
         at = datetime.fromisoformat(state["at"]) if state.get("at") else None
         return cls(
             parts[0], parts[1], parts[2], state.get("message_id"), state.get("sender"), state.get("client"),
-            bool(state.get("notification")), tries, at,
+            bool(state.get("notification")), at=at,
         )  # fmt: skip
+
+
+class _Kept:
+    """Which states the store has, and how they differ from those here since it was last told."""
+
+    def __init__(self) -> None:
+        self._stored: set[str] = set()
+        self._changed: dict[str, Callable[[], dict[str, Any]]] = {}
+        self._gone: set[str] = set()
+
+    def found(self, name: str) -> None:
+        """The store has it."""
+        self._stored.add(name)
+
+    def put(self, name: str, state: Callable[[], dict[str, Any]]) -> None:
+        """It changed; `state` is asked for when the store is told, and not for what is gone until then."""
+        self._changed[name] = state
+        self._gone.discard(name)
+
+    def drop(self, name: str) -> None:
+        """It is of no use any more."""
+        self._changed.pop(name, None)
+        if name in self._stored:
+            self._gone.add(name)
+
+    def take(self) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+        """What the store has to put and to forget; it is taken as done."""
+        changed, gone = [(name, state()) for name, state in self._changed.items()], list(self._gone)
+        self._changed.clear()
+        self._gone.clear()
+        self._stored.difference_update(gone)
+        self._stored.update(name for name, _ in changed)
+        return changed, gone
 
 
 QUEUED = "postfix-queue:"
@@ -229,29 +268,34 @@ class DeliveryLog:
         self._also: dict[tuple[str, str, str], Message] = {}
         """By host, instance and queue id."""
         self._recent: dict[str, None] = {}
-        self._changed: dict[str, Message] = {}
-        self._stored: set[str] = set()
-        self._gone: set[str] = set()
+        self._kept = _Kept()
         self.tally = Tally()
 
     def restore(self, states: Iterable[tuple[str, dict[str, Any]]], now: datetime) -> None:
         """Take up the messages that were in the queue when reading ended, but none that no queue keeps so long."""
+        messages: dict[str, Message] = {}
+        tries = []
         for name, state in states:
-            self._stored.add(name)
+            self._kept.found(name)
             message = Message.of_state(name, state)
-            if message is None or message.at is None or message.at < now - KEPT:
-                self._gone.add(name)
+            if message is None:
+                tries.append((name, state))
+            elif message.at is None or message.at < now - KEPT:
+                self._kept.drop(name)
             else:
                 self._keep(message)
+                messages[name] = message
+        for name, state in tries:
+            parts = name.split(" ", 3)
+            message = messages.get(" ".join(parts[:3]))
+            if message is None or len(parts) != 4:
+                self._kept.drop(name)
+            else:
+                message.tries[parts[3]] = _Try(**state)
 
-    def changes(self) -> tuple[list[Message], list[str]]:
-        """Since the last call: messages whose state is to be kept, names of those that left and were kept before."""
-        changed, gone = list(self._changed.values()), list(self._gone)
-        self._changed.clear()
-        self._gone.clear()
-        self._stored.difference_update(gone)
-        self._stored.update(message.name for message in changed)
-        return changed, gone
+    def changes(self) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+        """Since the last call: states to keep with their names, and names of states that are of no use any more."""
+        return self._kept.take()
 
     def read(self, record: Record) -> list[Observation]:
         """The outcomes that one record tells: none mostly, or one, or those of an expired message."""
@@ -300,16 +344,22 @@ class DeliveryLog:
 
     def _touch(self, message: Message, at: datetime) -> None:
         message.at = at
-        self._changed[message.name] = message
+        self._kept.put(message.name, message.state)
 
     def _forget(self, message: Message) -> None:
-        name = message.name
         self._also.pop((message.host, message.instance, message.queue_id), None)
         if self._open.get((message.host, message.queue_id)) is message:
             del self._open[message.host, message.queue_id]
-        self._changed.pop(name, None)
-        if name in self._stored:
-            self._gone.add(name)
+        self._kept.drop(message.name)
+        for recipient in list(message.tries):
+            self._untry(message, recipient)
+
+    def _untry(self, message: Message, recipient: str) -> _Try | None:
+        """Forget the tries for a recipient; the last one."""
+        tried = message.tries.pop(recipient, None)
+        if tried is not None:
+            self._kept.drop(message.name_of_try(recipient))
+        return tried
 
     def _arrived(self, record: Record, instance: str, queue_id: str, said: str) -> None:
         """smtpd or pickup: a message that is new, whatever had this queue id before."""
@@ -318,7 +368,6 @@ class DeliveryLog:
             self._forget(before)
         message = Message(record.host, instance, queue_id)
         self._keep(message)
-        self._gone.discard(message.name)
         self._touch(message, record.at)
         client = _CLIENT.match(said)
         if client is not None and client[2] != "unknown":
@@ -353,8 +402,8 @@ class DeliveryLog:
             message.sender = found[1]
             return []
         message.sender = found[1] or message.sender
-        given_up = [(Delivery(**one.last), one.count) for one in message.tries.values()]
-        message.tries.clear()
+        tried = [self._untry(message, recipient) for recipient in list(message.tries)]
+        given_up = [(Delivery(**one.last), one.count) for one in tried if one is not None]
         return [
             self._outcome(record, message, last, Kind.BOUNCE, count)
             for last, count in given_up
@@ -375,7 +424,7 @@ class DeliveryLog:
             self._keep(message)
         if kind is Kind.DELIVERED and self._handed_on(agent, told):
             self.tally.handed_on += 1
-            message.tries.pop(told.recipient, None)
+            self._untry(message, told.recipient)
             return []
         if not self._counts(message, told):
             return []
@@ -396,15 +445,14 @@ class DeliveryLog:
         before = message.tries.get(told.recipient)
         count = 1 if before is None else before.count + 1
         if kind is not Kind.DELAY:
-            if before is not None:
-                del message.tries[told.recipient]
-                self._touch(message, record.at)
+            self._untry(message, told.recipient)
             return count
         delay = told.fields.get("delay", "")
         if before is not None and before.delay == delay:
             return before.count  # a line that was read before
         if before is not None or len(message.tries) < RECIPIENTS:
-            message.tries[told.recipient] = _Try(count, delay, told._asdict())
+            tried = message.tries[told.recipient] = _Try(count, delay, told._asdict())
+            self._kept.put(message.name_of_try(told.recipient), tried.state)
             self._touch(message, record.at)
         return count
 
