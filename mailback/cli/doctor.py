@@ -263,7 +263,7 @@ def _followed(settings: Settings) -> Iterator[Finding]:
 
 def _unreadable_log(path: Path, user: str | None) -> tuple[str, str] | None:
     """What is wrong, and what to do; asked for the service's user where root asks."""
-    groups = "let its user read it: systemd/mailback.service.d/log.conf, or usermod -aG adm USER"
+    groups = "let its user read it: systemd/mailback.service.d/postfix-log.conf, or usermod -aG adm USER"
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -92,7 +92,7 @@ def test_exposure_is_no_more_than_the_page_says(unit: str, installed: Path) -> N
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", ["postfix.conf", "log.conf"])
+@pytest.mark.parametrize("name", ["postfix.conf", "postfix-log.conf"])
 def test_exposure_with_a_drop_in_is_no_more_than_the_page_says(name: str, installed: Path) -> None:
     unit = installed / "mailback.service"
     drop_in = (UNITS / "mailback.service.d" / name).read_text()
