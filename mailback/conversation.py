@@ -61,6 +61,8 @@ class Context:
     known: Known
     authenticated: bool = False
     """Authentication is aligned with the writer's domain."""
+    doubted: bool = False
+    """Authentication failed, or the writer's own domain says that this host may not send for it."""
 
     @property
     def mailed(self) -> str | None:
@@ -110,7 +112,8 @@ class Conversations:
             authentication is not None and writer is not None and authentication.aligned(address.domain(writer))
         )
         known = Known(self._us, failed, envelope.received_at, stranger)
-        return Context(writer, sent, known, authenticated)
+        doubted = failed or (not authenticated and _disowned(authentication, writer))
+        return Context(writer, sent, known, authenticated, doubted)
 
     def _answered(
         self, message: Message, report: Report, answered: Answered, writer: str | None
@@ -160,7 +163,7 @@ class Conversations:
             reply = replace(reply, route=Route.REQUIRE_APPROVAL)
         _note_reading(judged, reply, owner)
         judged.identity = _identity(judged, reply)
-        decision = replies.decide(judged, reply, self._rules, authentication_failed=context.known.authentication_failed)
+        decision = replies.decide(judged, reply, self._rules, authentication_failed=context.doubted)
         waits = decision.action is Action.MANUAL_REVIEW and reply.acts
         judged.route = Route.REQUIRE_APPROVAL if waits else reply.route
         seconds = reply.sla_s if reply.sla_s is not None or not waits else _DOUBT_SLA_S
@@ -218,6 +221,13 @@ def _writer(message: Message, envelope: Envelope) -> str | None:
     """Who wrote it: the one address of From, else the envelope sender."""
     written = parseaddr(message.header("from"))[1]
     return next((who for who in (written, envelope.sender) if address.is_address(who)), None)
+
+
+def _disowned(authentication: Authentication | None, writer: str | None) -> bool:
+    """Whether the SPF record of the writer's domain excludes the host that brought it (RFC 7208 section 2.6.4)."""
+    if authentication is None or writer is None or authentication.spf.result != "fail":
+        return False
+    return address.domain_key(authentication.spf.domain) == address.domain(writer)
 
 
 def _ids(message: Message, report: Report) -> list[str]:

@@ -495,6 +495,8 @@ class Engine:
             hearing, assessment.events[0], answer, context, assessment.recipients
         )
         decision = _reviewed(decision, classification)
+        if decision.action is Action.MANUAL_REVIEW and event.route in (Route.NOTIFY_OWNER, Route.AUTO_ARCHIVE):
+            event.route = Route.REQUIRE_APPROVAL
         held: dict[str, None] = {}
         recorded, decision = self._record(transaction, event, None, decision, held, text=answer.text)
         outcome = _outcome(

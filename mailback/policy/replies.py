@@ -34,9 +34,20 @@ def decide(event: Event, reply: Reply, rules: OptOutRules, *, authentication_fai
     """What is done because of a reply whose event is graded already."""
     if reply.intent is Intent.UNSUBSCRIBE:
         return _opt_out(event, reply, rules, authentication_failed=authentication_failed)
+    if event.subcategory == Subcategory.LEFT_ORGANISATION:
+        return _left(event, reply)
     if reply.route in (Route.REQUIRE_APPROVAL, Route.ESCALATE):
         return Decision(Action.MANUAL_REVIEW, why_a_person(reply))
     return Decision(Action.NO_ACTION, f"a reply that is {reply.intent.value}: {reply.route.value}")
+
+
+def _left(event: Event, reply: Reply) -> Decision:
+    """Somebody has left: a person decides, who is told whom to write to instead."""
+    instead = f"; write to {reply.new_contact} instead" if reply.new_contact else ""
+    wanted = _suppression(event, Type.AUTO_REPLY, Subcategory.LEFT_ORGANISATION, "all")
+    if wanted is not None:
+        wanted.suggestion = reply.new_contact
+    return Decision(Action.MANUAL_REVIEW, f"has left the organisation{instead}", wanted=wanted)
 
 
 def _opt_out(event: Event, reply: Reply, rules: OptOutRules, *, authentication_failed: bool) -> Decision:
@@ -63,13 +74,16 @@ def _doubted_writer(event: Event, rules: OptOutRules, *, authentication_failed: 
 
 def opt_out(event: Event, *, by_list: bool) -> Suppression | None:
     """The suppression that the person asks for; None where it is not known who asks."""
+    return _suppression(event, *OPT_OUT, opt_out_scope(event) if by_list else "all")
+
+
+def _suppression(event: Event, kind: Type, cause: Subcategory, scope: str) -> Suppression | None:
     if event.recipient is None or event.recipient_key is None:
         return None
-    kind, cause = OPT_OUT
     return Suppression(
         address_key=event.recipient_key,
         address=event.recipient,
-        scope=opt_out_scope(event) if by_list else "all",
+        scope=scope,
         reason=f"{kind.value}/{cause.value}",
         type=kind.value,
         subcategory=cause.value,

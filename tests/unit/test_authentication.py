@@ -340,3 +340,27 @@ def test_silent_domains_of_a_stranger_do_not_make_the_server_dead() -> None:
                 resolver.lookups().txt(f"n{number}.test")
         assert not resolver.dead
         assert resolver.lookups().txt("a.test") == (b"here",)
+
+
+# -- replies ------------------------------------------------------------------------------------------------------
+
+
+def _opts_out(court: Court, *, client: str, sender: str, author: str = "ann@receiver.test") -> Provenance:
+    raw = reply(author, message_id="<r@receiver.test>", text="Please remove me from your mailing list, unsubscribe.")
+    return court.grade(raw, client=client, helo="host.test", sender=sender)
+
+
+def test_an_authenticated_person_opts_himself_out(court: Court) -> None:
+    assert _opts_out(court, client=MX, sender="ann@receiver.test") is Provenance.AUTHENTICATED
+    assert court.store.lookup("ann@receiver.test") is not None
+
+
+def test_nobody_opts_out_a_person_from_a_host_that_her_domain_disowns(court: Court) -> None:
+    assert _opts_out(court, client=STRANGER, sender="ann@receiver.test") is Provenance.UNPROVEN
+    assert court.store.lookup("ann@receiver.test") is None
+    [item] = court.store.reviews()
+    assert item.wanted is not None, "a person may still approve it"
+
+
+def test_who_is_authenticated_as_somebody_else_is_not_believed_by_that(court: Court) -> None:
+    assert _opts_out(court, client=MX, sender="mallory@freemail.test") is Provenance.UNPROVEN

@@ -343,6 +343,19 @@ def test_hostile_text_reaches_no_header(store: Store) -> None:
         assert "forged" not in value
 
 
+def test_an_answer_to_a_signed_return_path_is_about_whom_it_was_given_out_for(store: Store, tmp_path: Path) -> None:
+    keys = Keys((Key(1, date(2026, 1, 1), b"k" * 32),))
+    (tmp_path / "keys").write_text(keys.text())
+    path = ReturnPaths(keys, "bounce.sender.test", 14).sign("maya@sender.test", ["ada@receiver.test"], WHEN)
+    assert path is not None
+    config = f'bounce_domain = "bounce.sender.test"\n[signing]\nsecret_file = "{tmp_path}/keys"\n'
+    raw = mail(OPT_OUT, sender="ada@private.test", answers=None)
+    _, event = inbound(store, raw, config, replace(ENVELOPE, recipients=(path,)))
+    assert (event.provenance, event.recipient) == (Provenance.SIGNED, "ada@receiver.test")
+    assert store.lookup("ada@receiver.test") is not None
+    assert store.lookup("ada@private.test") is None
+
+
 # -- by an unsubscribe address ------------------------------------------------------------------------------------
 
 
