@@ -37,6 +37,9 @@ from mailback_smtpd.reply import Reply
 
 log = get_logger("smtpd")
 
+HELD_FOR = "X-Mailback-Held-For"
+"""The field that tells whom a held message was for, one a recipient."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -156,7 +159,7 @@ class Intake:
             recipients=self._recipients(arrival, outcome),
             content=content.rewritten(
                 canonical,
-                outcome.add_headers,
+                (*outcome.add_headers, *_held_for(arrival, outcome)),
                 outcome.remove_headers,
                 trace,
                 self._authserv_id,
@@ -183,6 +186,13 @@ class Intake:
             log.info("received", **told)
         else:
             log.warning("refused", **told, reply=refused.line.decode("ascii"))
+
+
+def _held_for(arrival: Arrival, outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    """Whom a held message was for: a Maildir keeps no envelope, and it must be possible to deliver it after all."""
+    if outcome.disposition is not Disposition.QUARANTINE:
+        return ()
+    return tuple((HELD_FOR, who) for who in arrival.envelope.recipients if who.isprintable())
 
 
 _TO = {Disposition.QUARANTINE: "quarantine_to", Disposition.REJECT: "nobody"}

@@ -39,13 +39,14 @@ def test_nothing_that_a_person_wrote_is_bounced_or_lost_for_its_meaning(tmp_path
 
 def test_malware_is_held_in_the_quarantine_whole(tmp_path: Path) -> None:
     with receiving(tmp_path, f'quarantine_to = "maildir:{tmp_path}/held"\n') as receiver:
-        said = _send(receiver, executable())
+        said = _send(receiver, executable(), "maya@sender.test", "news@sender.test")
         assert said.startswith("250")
         assert "malware" not in said, "who sent it is not told what we found"
         assert delivered(receiver.inbox) == []
         [held] = delivered(tmp_path / "held")
         assert b"list.pdf.exe" in held
         assert b"X-Mailback-Route: escalate\r\n" in held
+        assert b"X-Mailback-Held-For: maya@sender.test\r\nX-Mailback-Held-For: news@sender.test\r\n" in held
 
 
 def test_without_a_setting_what_is_held_lies_in_the_state_folder() -> None:
