@@ -33,6 +33,8 @@ _COLUMNS = (
 @click.option("--kind", metavar="KIND", help="Only this kind: bounce, delay, complaint, auto_reply, ...")
 @click.option("--type", "type_", metavar="TYPE", help="Only this type: hard_bounce, soft_bounce, ...")
 @click.option("--cause", metavar="SUBCATEGORY", help="Only this cause: user_unknown, mailbox_full, ...")
+@click.option("--intent", metavar="INTENT", help="Only replies that ask for this: interested, unsubscribe, legal, ...")
+@click.option("--route", metavar="ROUTE", help="Only replies of this route: notify_owner, require_approval, spam, ...")
 @click.option("--address", metavar="ADDRESS", help="Only those about this recipient.")
 @click.option("--oldest-first", is_flag=True, help="In the order in which they happened.")
 def events(
@@ -45,6 +47,8 @@ def events(
     kind: str | None,
     type_: str | None,
     cause: str | None,
+    intent: str | None,
+    route: str | None,
     address: str | None,
     oldest_first: bool,
 ) -> None:
@@ -57,6 +61,8 @@ def events(
     and owner.
     """
     from mailback.bounce.taxonomy import Kind, Subcategory, Type
+    from mailback.reply.intent import Intent
+    from mailback.reply.routing import Route
 
     known_word(kind, Kind, "--kind")
     with open_store(config) as store:
@@ -67,6 +73,8 @@ def events(
             key=address_key(address) if address else None,
             type=known_word(type_, Type, "--type"),
             subcategory=known_word(cause, Subcategory, "--cause"),
+            intent=known_word(intent, Intent, "--intent"),
+            route=known_word(route, Route, "--route"),
             newest_first=not oldest_first,
             limit=limit if as_json or limit is not None else SHOWN,
         )

@@ -56,7 +56,10 @@ def _show(found: Stats) -> None:
     ]  # fmt: skip
     table(_COLUMNS, rows)
     say(f"suppressed now: {found.suppressions_active}{_counts(found.suppression_changes, '; changes in the period: ')}")
-    for title, counts in (("provenance: ", found.by_provenance), ("action: ", found.by_action)):
+    for title, counts in (
+        ("provenance: ", found.by_provenance), ("action: ", found.by_action), ("replies: ", found.by_intent),
+        ("route: ", found.by_route),
+    ):  # fmt: skip
         if counts:
             say(_counts(counts, title))
     _show_review(found)

@@ -146,11 +146,13 @@ class Store:
         key: str | None = None,
         type: str | None = None,  # noqa: A002 - the word of the domain
         subcategory: str | None = None,
+        intent: str | None = None,
+        route: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
     ) -> Iterator[Event]:
         """The events that meet every condition given, by time; read page by page, so any number of them fits."""
-        which = EventFilter(since, until, kind, key, type, subcategory)
+        which = EventFilter(since, until, kind, key, type, subcategory, intent, route)
         return self._reads.events(which, newest_first=newest_first, limit=limit)
 
     def suppressions(

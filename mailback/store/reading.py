@@ -55,6 +55,8 @@ class EventFilter:
     """`mailback.address.key` of the recipient."""
     type: str | None = None
     subcategory: str | None = None
+    intent: str | None = None
+    route: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
@@ -62,7 +64,10 @@ class EventFilter:
             found.append(event.c.at >= codec.ticks(self.since))
         if self.until is not None:
             found.append(event.c.at < codec.ticks(self.until))
-        wanted = {"kind": self.kind, "recipient_key": self.key, "type": self.type, "subcategory": self.subcategory}
+        wanted = {
+            "kind": self.kind, "recipient_key": self.key, "type": self.type, "subcategory": self.subcategory,
+            "intent": self.intent, "route": self.route,
+        }  # fmt: skip
         found += [event.c[name] == str(value) for name, value in wanted.items() if value is not None]
         return found
 
@@ -214,6 +219,8 @@ class Reads:
             self._active_count(until or datetime.now(UTC)),
             self._change_counts(since, until),
             reviews.figures(self._readers.fetch, since, until),
+            self._counts(event.c.intent, and_(within, event.c.intent.is_not(None))),
+            self._counts(event.c.route, and_(within, event.c.route.is_not(None))),
         )
 
     def _counts(self, column: ColumnElement[Any], within: ColumnElement[bool]) -> dict[str, int]:

@@ -586,3 +586,6 @@ class Stats:
     """Changes within the period by verb: `added`, `lifted`, ..."""
     review: Reviews
     """Items that wait are those of now, whatever the period."""
+    by_intent: dict[str, int] = field(default_factory=dict)
+    """Replies and automatic answers, by what they ask for."""
+    by_route: dict[str, int] = field(default_factory=dict)

@@ -42,6 +42,22 @@ def test_events_tell_what_was_read_in_a_reply(config: list[str], capsys: pytest.
     assert "objection" in capsys.readouterr().out
 
 
+def test_replies_are_found_by_intent_and_route(config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for option, found in (
+        ("--intent=objection", 1),
+        ("--intent=legal", 0),
+        ("--route=auto_archive", 1),
+        ("--route=spam", 0),
+    ):
+        assert run(["events", "--json", option, *config]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == found, option
+    assert run(["events", "--intent", "objecton", *config]) == 2
+    assert "did you mean objection?" in capsys.readouterr().err
+    assert run(["stats", "--json", "--since", "2020-01-01", *config]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["by_intent"], told["by_route"]) == ({"objection": 1}, {"auto_archive": 1})
+
+
 def test_explain_shows_the_reply_and_what_it_rests_on(config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", *config, "ada@receiver.test"]) == 0
     shown = capsys.readouterr().out
