@@ -47,7 +47,7 @@ class Retrying:
 
     def heard(self, transaction: Transaction, event: Event, recorded: Recorded, handling: Handling | None) -> None:
         """What an event that was just recorded, and is believed, says about a message that failed before or now."""
-        if event.recipient_key is None or handling is None or not (recorded.new or recorded.better):
+        if event.recipient_key is None or handling is None:
             return
         if event.kind is Kind.DELIVERED:
             self._delivered(transaction.retries, event.recipient_key, event)
@@ -70,12 +70,18 @@ class Retrying:
         if known is None and event.campaign:
             known = retries.sent_again(key, event.campaign)
         if known is not None and known.event_id == recorded.event_id:
-            failed = replace(known, failed_at=min(known.failed_at, event.at))  # a better report of the same failure
+            failed = _told_again(known, event)
+        elif not (recorded.new or recorded.better):
+            return
         elif known is not None:
             failed = _once_more(known, event, recorded.event_id)
         else:
             failed = _first(key, event, recorded.event_id, thread)
-        retries.put(self._advised(transaction, failed, handling))
+        if failed == known:
+            return
+        told_again = known is not None and failed.failures == known.failures
+        ended = told_again and failed.state != "open"
+        retries.put(failed if ended else self._advised(transaction, failed, handling))
 
     def _advised(self, transaction: Transaction, failed: Retry, handling: Handling) -> Retry:
         retries, key = transaction.retries, failed.address_key
@@ -100,6 +106,14 @@ def _first(key: str, event: Event, event_id: str, thread: str) -> Retry:
         type=event.type, subcategory=event.subcategory, failures=1, first_at=event.at, failed_at=event.at, due_at=None,
         state="open", because="", closed_at=None,
     )  # fmt: skip
+
+
+def _told_again(known: Retry, event: Event) -> Retry:
+    """Another report of the last failure; the earliest time that any of them tells counts."""
+    only = known.failures == 1
+    return replace(
+        known, failed_at=min(known.failed_at, event.at), first_at=event.at if only else min(known.first_at, event.at)
+    )
 
 
 def _once_more(known: Retry, event: Event, event_id: str) -> Retry:

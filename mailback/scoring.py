@@ -81,9 +81,10 @@ class Scoring:
         entered = recorded.new or recorded.better
         entry = self._entry(event, recorded.event_id, handling) if entered else None
         if entry is not None:
-            transaction.enter(entry)
+            transaction.enter(entry, fresh=recorded.new)
         if not transaction.counted(key):
-            self._tell_subscribers(transaction, key, None)
+            if recorded.better:  # what counted before may count no more
+                self._tell_subscribers(transaction, key, None)
             return decision
         suspect = replace(event, id=recorded.event_id) if entered and entry is not None else None
         settled = self.settle(transaction, key, event.recipient, suspect)
@@ -198,6 +199,10 @@ class Scoring:
         return Decision(action, because)
 
 
+_CLASSES_ALONE = (None, "4.0.0", "5.0.0")
+"""What a table's word says of a bounce at most ("soft", "hard"): no cause (RFC 3463 section 3.1)."""
+
+
 def _untold(event: Event) -> bool:
     """Whether an operator's own table says that a message bounced, and nothing of why.
 
@@ -207,7 +212,8 @@ def _untold(event: Event) -> bool:
         event.kind is Kind.BOUNCE
         and event.source == Source.IMPORT.value
         and event.type == Type.UNKNOWN
-        and not (event.smtp_code or event.status or event.diagnostic)
+        and not (event.smtp_code or event.diagnostic)
+        and event.status in _CLASSES_ALONE
     )
 
 

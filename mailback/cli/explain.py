@@ -176,7 +176,7 @@ def score_to_dict(explanation: Explanation, rules: ScoreRules, now: datetime) ->
     """The score of an address and each line of its ledger."""
     from mailback.policy.score import standing
 
-    told = standing(explanation.score, rules)
+    told = standing(explanation.score, rules, explained=True)
     hold = told.hold
     return {
         "bounce_status": told.status(now).value,
@@ -203,7 +203,7 @@ def score_rows(explanation: Explanation, rules: ScoreRules) -> list[list[object]
     return [
         [when(line.entry.at), None if line.entry.step == "alive" else line.entry.fact, line.entry.cause, line.count,
          line.because]
-        for line in standing(explanation.score, rules).lines
+        for line in standing(explanation.score, rules, explained=True).lines
     ]  # fmt: skip
 
 

@@ -67,6 +67,9 @@ class Hold:
     def active(self, now: datetime) -> bool:
         return self.until is None or self.until > now
 
+    def __str__(self) -> str:
+        return "for ever" if self.until is None else f"until {self.until.astimezone(UTC):%Y-%m-%d %H:%M}"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -83,6 +86,7 @@ class Standing:
     """What a ledger comes to."""
 
     lines: tuple[Line, ...]
+    """Only where they were asked for."""
     run: tuple[ScoreEntry, ...]
     """The bounces in a row that count towards the next hold."""
     hold: Hold | None
@@ -123,9 +127,9 @@ class Standing:
         return _EPOCH + timedelta(days=self.run[-1].day + _window(self.run[-1], self.rules) + 1)
 
 
-def standing(entries: Iterable[ScoreEntry], rules: ScoreRules) -> Standing:
-    """What the facts about one address come to; they may come in any order."""
-    fold = _Fold(rules)
+def standing(entries: Iterable[ScoreEntry], rules: ScoreRules, *, explained: bool = False) -> Standing:
+    """What the facts about one address come to; they may come in any order. `explained`: with its lines."""
+    fold = _Fold(rules, explained=explained)
     for _, of_day in groupby(sorted(entries, key=_place), key=lambda entry: entry.day):
         fold.day(list(of_day))
     return Standing(tuple(fold.lines), tuple(fold.run), fold.hold, fold.gone, rules)
@@ -134,8 +138,9 @@ def standing(entries: Iterable[ScoreEntry], rules: ScoreRules) -> Standing:
 class _Fold:
     """The state between two days."""
 
-    def __init__(self, rules: ScoreRules) -> None:
+    def __init__(self, rules: ScoreRules, *, explained: bool) -> None:
         self.rules = rules
+        self.explained = explained
         self.lines: list[Line] = []
         self.run: list[ScoreEntry] = []
         self.hold: Hold | None = None
@@ -160,13 +165,13 @@ class _Fold:
         spoken = [entry.at for entry in alive if entry.cause in _BY_A_PERSON]
         if spoken:
             self.gone = None
-        self._tell(alive[0], f"{alive[0].cause}: the count begins anew")
+        self._tell(alive[0], "{}: the count begins anew", alive[0].cause)
         for entry in counted:
             if entry.cause == GONE and not (spoken and entry.at <= max(spoken)):
                 self.gone = self.gone or entry
                 self._tell(entry, "suppressed for ever by its handling")
             else:
-                self._tell(entry, f"does not count: {alive[0].cause} on the same day")
+                self._tell(entry, "does not count: {} on the same day", alive[0].cause)
 
     def _step(self, counted: Sequence[ScoreEntry]) -> None:
         gone = next((entry for entry in counted if entry.cause == GONE), None)
@@ -189,11 +194,11 @@ class _Fold:
         self.run = [earlier for earlier in self.run if entry.day - earlier.day <= window] + [entry]
         needed = entry.needed or self.rules.needed
         if len(self.run) < needed:
-            self._tell(entry, f"{len(self.run)} of {needed} in a row within {window} days")
+            self._tell(entry, "{} of {} in a row within {} days", len(self.run), needed, window)
             return
         self.hold = self._held_by(entry)
-        until = "for ever" if self.hold.until is None else f"until {self.hold.until.astimezone(UTC):%Y-%m-%d %H:%M}"
-        self._tell(entry, f"{needed} in a row: held {until}, {self.hold.round} of {self.rules.graduate_after} holds")
+        number, last = self.hold.round, self.rules.graduate_after
+        self._tell(entry, "{} in a row: held {}, {} of {} holds", needed, self.hold, number, last)
         self.run = []
 
     def _held_by(self, entry: ScoreEntry) -> Hold:
@@ -204,8 +209,9 @@ class _Fold:
         until = None if number >= self.rules.graduate_after else entry.at + timedelta(days=days)
         return Hold(entry.at, until, entry, number)
 
-    def _tell(self, entry: ScoreEntry, because: str) -> None:
-        self.lines.append(Line(entry, len(self.run), because))
+    def _tell(self, entry: ScoreEntry, because: str, *told: object) -> None:
+        if self.explained:
+            self.lines.append(Line(entry, len(self.run), because.format(*told)))
 
 
 def _place(entry: ScoreEntry) -> tuple[object, ...]:

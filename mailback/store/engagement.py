@@ -19,6 +19,10 @@ _FIND = (
     "SELECT address_key, sent, opens, clicks, last_sent, last_open, last_click FROM engagement WHERE address_key = ?"
 )
 _SEEN = "INSERT INTO engagement_fact (identity, at) VALUES (?, ?) ON CONFLICT (identity) DO NOTHING"
+_LAST_SENT = (
+    "UPDATE engagement SET last_sent = (SELECT at FROM event WHERE recipient_key = ? AND kind = 'delivered'"
+    " ORDER BY at DESC LIMIT 1) WHERE address_key = ? AND last_sent = ?"
+)
 _COLUMNS = {"sent": "sent", Reading.OPEN: "opens", Reading.CLICK: "clicks"}
 
 
@@ -46,6 +50,11 @@ def find(fetch: Fetch, key: str) -> Engagement | None:
 def arrived(connection: sqlite3.Connection, key: str, at: datetime) -> None:
     """One more message that arrived; called once for each event."""
     connection.execute(_ADD["sent"], (key, codec.ticks(at)))
+
+
+def backdate(connection: sqlite3.Connection, key: str, was: datetime) -> None:
+    """Reckon the last arrival anew: the message that arrived then turns out to have arrived earlier."""
+    connection.execute(_LAST_SENT, (key, key, codec.ticks(was)))
 
 
 def read(connection: sqlite3.Connection, key: str, what: Reading, at: datetime, identity: str) -> bool:

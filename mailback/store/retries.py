@@ -39,9 +39,12 @@ _SENT_AGAIN = (
 _DELIVERED = (
     "SELECT 1 FROM event WHERE recipient_key = ? AND at >= ? AND kind = 'delivered' AND original_message_id = ? LIMIT 1"
 )
-_CLOSE = "UPDATE retry SET state = ?, because = ?, closed_at = ? WHERE id = ? AND state IN ('open', 'sent')"
+_CLOSE = (
+    "UPDATE retry SET state = ?, because = ?, closed_at = ?, due_at = NULL WHERE id = ? AND state IN ('open', 'sent')"
+)
 _CLOSE_ALL = (
-    "UPDATE retry SET state = 'closed', because = ?, closed_at = ? WHERE address_key = ? AND state IN ('open', 'sent')"
+    "UPDATE retry SET state = 'closed', because = ?, closed_at = ?, due_at = NULL"
+    " WHERE address_key = ? AND state IN ('open', 'sent')"
 )
 _READER = (
     "SELECT 1 FROM score WHERE address_key = ? AND step = 'alive' AND day BETWEEN ? AND ?"

@@ -17,12 +17,14 @@ from mailback.store import codec
 from mailback.store.records import ScoreEntry, Step
 
 _KEPT_A_DAY = 8
+_STEPS = {step.value: step for step in Step}
 _DAY_US = 86_400_000_000
 _PUT = (
     "INSERT INTO score (address_key, step, day, fact, at, cause, suppress_days, needed, window_days)"
     " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (address_key, step, day, fact) DO UPDATE SET at = min(at, excluded.at),"
     " cause = excluded.cause, suppress_days = excluded.suppress_days, needed = excluded.needed,"
-    " window_days = excluded.window_days"
+    " window_days = excluded.window_days RETURNING (SELECT count(*) FROM score AS other WHERE"
+    " other.address_key = score.address_key AND other.step = score.step AND other.day = score.day)"
 )
 _MOVE = "UPDATE score SET day = ?, at = ? WHERE address_key = ? AND fact = ? AND at > ?"
 _ELSEWHERE = "DELETE FROM score WHERE address_key = ? AND fact = ? AND NOT (step = ? AND day = ?)"
@@ -38,17 +40,22 @@ LEDGER = (
 )
 
 
-def enter(connection: sqlite3.Connection, entry: ScoreEntry) -> None:
-    """Add a fact; one that is known already stays one, at its earliest time, with what this report tells of it."""
+def enter(connection: sqlite3.Connection, entry: ScoreEntry, *, fresh: bool = False) -> None:
+    """Add a fact; one that is known already stays one, at its earliest time, with what this report tells of it.
+
+    `fresh`: nothing is known of it for certain, so nothing need be looked for.
+    """
     key, step, fact, day = entry.address_key, entry.step, entry.fact, entry.day
-    if connection.execute(_IS_HELD, (key, fact)).fetchone():
-        return
-    if fact != entry.cause:
-        connection.execute(_ELSEWHERE, (key, fact, step, day))
+    if not fresh:
+        if connection.execute(_IS_HELD, (key, fact)).fetchone():
+            return
+        if fact != entry.cause:
+            connection.execute(_ELSEWHERE, (key, fact, step, day))
     at = codec.ticks(entry.at)
     numbers = (entry.suppress_days, entry.needed, entry.window_days)
-    connection.execute(_PUT, (key, step, day, fact, at, entry.cause, *numbers))
-    connection.execute(_SURPLUS, (key, step, day))
+    [(of_day,)] = connection.execute(_PUT, (key, step, day, fact, at, entry.cause, *numbers)).fetchall()
+    if of_day > _KEPT_A_DAY:
+        connection.execute(_SURPLUS, (key, step, day))
 
 
 def backdate(connection: sqlite3.Connection, key: str, fact: str, at: datetime) -> None:
@@ -87,7 +94,7 @@ def counts(connection: sqlite3.Connection, key: str) -> bool:
 def entries_of(rows: Iterable[codec.Row]) -> list[ScoreEntry]:
     """The records behind rows of `LEDGER`."""
     return [
-        ScoreEntry(key, Step(step), codec.moment(at), fact, cause, suppress_days, needed, window_days)
+        ScoreEntry(key, _STEPS[step], codec.moment(at), fact, cause, suppress_days, needed, window_days)
         for key, step, at, fact, cause, suppress_days, needed, window_days in rows
     ]
 

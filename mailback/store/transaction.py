@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailback import address
-from mailback.bounce.taxonomy import Action, Provenance, Subcategory, Type
+from mailback.bounce.taxonomy import (Action, Kind, Provenance, Subcategory, Type)
 from mailback.store import audit as trail
 from mailback.store import (
     breakers,
@@ -94,7 +94,7 @@ class Transaction:
         known, at, *verdict = self._connection.execute(sql.FIND_EVENT, (identity,)).fetchone()
         told.at = min(event.at, codec.moment(at))
         if codec.ticks(told.at) < at:
-            self._backdate(known, event.recipient_key, codec.moment(at), told.at)
+            self._backdate(known, event, codec.moment(at), told.at)
         told_better = _weight(event.provenance, event.confidence, event.permanent, event.subcategory) > _weight(
             *verdict
         )
@@ -151,9 +151,12 @@ class Transaction:
             self._tell(suppression, now, actor, "lifted", reason)
         return lifted
 
-    def enter(self, entry: ScoreEntry) -> None:
-        """Add a fact to the score ledger; what follows from it is for `mailback.scoring` to say."""
-        scores.enter(self._connection, entry)
+    def enter(self, entry: ScoreEntry, *, fresh: bool = False) -> None:
+        """Add a fact to the score ledger; what follows from it is for `mailback.scoring` to say.
+
+        `fresh`: its event was recorded just now, so nothing is known of it.
+        """
+        scores.enter(self._connection, entry, fresh=fresh)
 
     def hold_entry(self, key: str, event_id: str) -> None:
         """Let a bounce in the score ledger count no more."""
@@ -476,11 +479,14 @@ class Transaction:
             by = s.subcategory or s.source
             self.subscribers.opted_out(s.address_key, s.since, by, list_id=name or None, actor=actor, reason=s.reason)
 
-    def _backdate(self, event_id: str, key: str | None, was: datetime, at: datetime) -> None:
+    def _backdate(self, event_id: str, event: Event, was: datetime, at: datetime) -> None:
         """Move an event, and what rests on its time, to the earlier time that another report of it told."""
         self._connection.execute("UPDATE event SET at = ? WHERE id = ?", (codec.ticks(at), event_id))
+        key = event.recipient_key
         if key is None:
             return
+        if event.kind is Kind.DELIVERED:
+            engagement.backdate(self._connection, key, was)
         scores.backdate(self._connection, key, event_id, at)
         for standing in self.active(key):
             if standing.event_id == event_id:

@@ -31,7 +31,7 @@ def after(*entries: ScoreEntry, rules: ScoreRules = RULES) -> Standing:
 
 
 def told(entries: Iterable[ScoreEntry], rules: ScoreRules = RULES, now: datetime = START + 40 * DAY) -> object:
-    found = standing(entries, rules)
+    found = standing(entries, rules, explained=True)
     return found.hold, found.run, found.gone, found.status(now), found.count(now), found.lines
 
 
