@@ -1,6 +1,6 @@
 """Look-ups with a million rows, against bare sqlite3 point queries in the same run: suppressions and the journal.
 
-    python bench/lookup.py [--addresses 1000000] [--seconds 2]
+    python bench/lookup.py [--addresses 1000000] [--events 0] [--seconds 2]
 
 The peer is the least that Python can do: one prepared statement, one connection, one thread, `SELECT reason ... WHERE
 address_key = ?` on the same file. Ours adds what the peer leaves out: scopes, lifted and ended suppressions, a file
@@ -9,6 +9,9 @@ replaced under it, any number of threads, a record instead of a column. The goal
 Everything is asked in random order; hits are addresses of the list, misses are not. The database is built in a
 temporary folder and removed. The row with threads shows that they do not wait for each other; it has no goal, because
 its peer is one thread.
+
+With --events 10000000 the same database holds as many events and their lines of the score ledger, of which look-ups
+must feel nothing; what a row of each table takes is printed then (some 8 GB of temporary disk, ten minutes).
 
 The journal holds as many messages, each to one recipient with 500 octets of text; every tenth bears the one Message-ID
 of a mailing list. The peer reads the message's row by the same column, without its recipients. Asked by Message-ID and
@@ -31,15 +34,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mailback.address import key
+from mailback.engine import Engine
 from mailback.hosting import Hosting
 from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import Check
 from mailback.policy.breaker import ANY, Terms, new, tripped
 from mailback.senders import Senders
+from mailback.settings import Settings
 from mailback.store import Store, SuppressionLookup, Transaction
 from mailback.store.codec import ticks
 from mailback.store.domains import DomainLookup
 from mailback.store.records import MailDomain
+from tests.support.facts import SETTINGS
+from tests.support.feeding import read
 
 GOAL = 3.0
 _BLOCK = 2000
@@ -75,6 +82,58 @@ def build(path: Path, count: int) -> None:
     connection.close()
 
 
+def build_events(path: Path, count: int, addresses: int) -> None:
+    """Fill the events and the ledger behind the store's back: made by the engine once, repeated under other names."""
+    end = datetime(2026, 11, 20, tzinfo=UTC)
+    with tempfile.TemporaryDirectory(prefix="mailback-bench-") as folder:
+        with Store.open(f"sqlite:///{folder}/made.db") as store:
+            store.upgrade()
+            read(Engine(Settings.loads(SETTINGS), store), store, 2000, 1, end, 0)
+        with sqlite3.connect(f"{folder}/made.db") as made:
+            cursor = made.execute("SELECT * FROM event")
+            names = [column[0] for column in cursor.description]
+            events = cursor.fetchall()
+            entries = made.execute("SELECT step, day, fact, at, cause, suppress_days, needed, window_days FROM score")
+            ledger = {entry[2]: entry for entry in entries.fetchall()}
+    place = {name: n for n, name in enumerate(names)}
+
+    def rows() -> Iterator[list[object]]:
+        for number in range(count):
+            row = list(events[number % len(events)])
+            who = address(number % addresses)
+            row[place["id"]] = f"01K{number:023}"
+            row[place["identity"]] = f"{number * 2_654_435_761 % 2**160:040x}"
+            row[place["at"]] -= number * 250_000 % 31_536_000_000_000
+            row[place["recipient"]] = row[place["recipient_key"]] = who
+            row[place["original_message_id"]] = message_id(number)
+            yield row
+
+    def lines() -> Iterator[tuple[object, ...]]:
+        for number in range(count):
+            entry = ledger.get(events[number % len(events)][0])
+            if entry is not None:
+                step, day, _, *rest = entry
+                yield address(number % addresses), step, day, f"01K{number:023}", *rest
+
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA cache_size = -500000")
+    connection.executemany(f"INSERT INTO event VALUES ({','.join('?' * len(names))})", rows())
+    connection.executemany("INSERT INTO score VALUES (?,?,?,?,?,?,?,?,?)", lines())
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def show_sizes(path: Path) -> None:
+    """What a row of each table takes, as `mailback store size` tells it."""
+    print("| table | rows | octets a row, indexes included |\n|---|---:|---:|")
+    with Store.open(f"sqlite:///{path}") as store:
+        for table in store.sizes():
+            if table.rows > 1000:
+                print(f"| `{table.name}` | {table.rows:,} | {table.octets_a_row:,.0f} |")
+    print()
+
+
 def rate(asks: Sequence[Ask], keys: Sequence[str], seconds: float) -> list[float]:
     """Microseconds a question for each of `asks`: the best block of many, in turns, so that noise hits all alike."""
     best = [float("inf")] * len(asks)
@@ -93,13 +152,22 @@ def rate(asks: Sequence[Ask], keys: Sequence[str], seconds: float) -> list[float
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--addresses", type=int, default=1_000_000)
+    options.add_argument("--events", type=int, default=0, help="events in the database beside the list")
     options.add_argument("--seconds", type=float, default=2.0, help="for each line of the table")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="mailback-bench-") as folder:
         path = Path(folder, "mailback.db")
         build(path, chosen.addresses)
-        print(f"## Suppression look-up: {chosen.addresses:,} addresses, {path.stat().st_size / 1e6:.0f} MB\n")
+        beside = ""
+        if chosen.events:
+            build_events(path, chosen.events, chosen.addresses)
+            beside = f" and {chosen.events:,} events"
+        size = path.stat().st_size / 1e6
+        print(f"## Suppression look-up: {chosen.addresses:,} addresses{beside}, {size:,.0f} MB\n")
         measure(path, chosen.addresses, chosen.seconds)
+        if chosen.events:
+            show_sizes(path)
+            return
     with tempfile.TemporaryDirectory(prefix="mailback-bench-") as folder:
         path = Path(folder, "mailback.db")
         build_journal(path, chosen.addresses)
@@ -107,7 +175,7 @@ def main() -> None:
         measure_journal(path, chosen.addresses, chosen.seconds)
 
 
-def measure(path: Path, count: int, seconds: float) -> None:
+def measure(path: Path, count: int, seconds: float) -> None:  # noqa: C901 - one closure a way of asking
     numbers = random.Random(1)  # the same questions in every run
     hits = [address(numbers.randrange(count)) for _ in range(50_000)]
     misses = [f"x{who}" for who in hits]
@@ -133,6 +201,12 @@ def measure(path: Path, count: int, seconds: float) -> None:
             for who in addresses:
                 found.lookup(key(who))
 
+        check = Check(found)
+
+        def whole_check(addresses: Sequence[str]) -> None:
+            for who in addresses:
+                check.answer(who)
+
         def eight_threads(keys: Sequence[str]) -> None:
             list(pool.map(one_scope, [keys[n::8] for n in range(8)]))
 
@@ -142,6 +216,7 @@ def measure(path: Path, count: int, seconds: float) -> None:
         rows = [
             ("not suppressed", misses, one_scope),
             ("not suppressed, three scopes", misses, three_scopes),
+            ("the whole check of a recipient, not suppressed", misses, whole_check),
             ("suppressed", hits, one_scope),
             ("suppressed, three scopes", hits, three_scopes),
             ("suppressed, with the key of the address", hits, with_key),

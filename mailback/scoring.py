@@ -80,9 +80,8 @@ class Scoring:
             return decision
         entered = recorded.new or recorded.better
         entry = self._entry(event, recorded.event_id, handling) if entered else None
-        if entry is not None:
-            transaction.enter(entry, fresh=recorded.new)
-        if not transaction.counted(key):
+        counted = transaction.enter(entry, fresh=recorded.new) if entry is not None else transaction.counted(key)
+        if not counted:
             if recorded.better:  # what counted before may count no more
                 self._tell_subscribers(transaction, key, None)
             return decision

@@ -6,19 +6,27 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mailback.cli.errors import CommandError
 from mailback.cli.options import config_option, json_option, load_settings, open_store
-from mailback.cli.out import complain, json_line, safe, say
+from mailback.cli.out import Column, complain, json_line, safe, say, table
 
+if TYPE_CHECKING:
+    from mailback.store.sizes import TableSize
+
+_SIZE_COLUMNS = (
+    Column("table", wraps=False), Column("rows", right=True, wraps=False), Column("MB", right=True, wraps=False),
+    Column("MB of indexes", right=True, wraps=False), Column("octets a row", right=True, wraps=False),
+)  # fmt: skip
 _PAGES_A_STEP = 256  # of a backup: short read locks, so that mail goes on being recorded meanwhile
 
 
 @click.group()
 def store() -> None:
-    """The database: upgrade, check, maintain, backup."""
+    """The database: upgrade, check, maintain, backup, size."""
 
 
 @store.command()
@@ -94,6 +102,31 @@ def maintain(config: Path | None) -> int:
         return 1
     say("the audit trail is whole")
     return 0
+
+
+@store.command()
+@config_option
+@json_option
+def size(config: Path | None, as_json: bool) -> None:
+    """Tell how much room each table takes, its indexes included, and what a row of it costs. Reads the whole file."""
+    with open_store(config) as database:
+        found = database.sizes()
+    if as_json:
+        for one in found:
+            json_line({
+                "table": one.name, "rows": one.rows, "bytes": one.octets, "index_bytes": one.index_octets,
+                "bytes_a_row": one.octets_a_row and round(one.octets_a_row, 1),
+            })  # fmt: skip
+    else:
+        table(_SIZE_COLUMNS, map(_size_row, found))
+
+
+def _size_row(one: TableSize) -> list[object]:
+    each = one.octets_a_row
+    return [
+        one.name, f"{one.rows:,}", f"{one.octets / 1e6:,.1f}", f"{one.index_octets / 1e6:,.1f}",
+        None if each is None else f"{each:,.0f}",
+    ]  # fmt: skip
 
 
 @store.command()

@@ -28,6 +28,7 @@ from mailback.store import (
     journal,
     places,
     retries,
+    sizes,
     sqlite,
     subscribers,
     waves,
@@ -61,6 +62,7 @@ from mailback.store.records import (
     Suppression,
     Wave,
 )
+from mailback.store.sizes import TableSize
 from mailback.store.transaction import Transaction
 from mailback.store.writer import Writer
 
@@ -340,6 +342,10 @@ class Store:
         Raises StoreUnavailable.
         """
         return sqlite.fold(self.path)
+
+    def sizes(self) -> list[TableSize]:
+        """How much room each table takes, the largest first; reads the whole file."""
+        return sizes.sizes(self._readers.fetch)
 
     def check(self) -> list[Problem]:
         """What is wrong with the database, and what to do; reads all of it. Empty: all is well."""

@@ -24,7 +24,8 @@ _PUT = (
     " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (address_key, step, day, fact) DO UPDATE SET at = min(at, excluded.at),"
     " cause = excluded.cause, suppress_days = excluded.suppress_days, needed = excluded.needed,"
     " window_days = excluded.window_days RETURNING (SELECT count(*) FROM score AS other WHERE"
-    " other.address_key = score.address_key AND other.step = score.step AND other.day = score.day)"
+    " other.address_key = score.address_key AND other.step = score.step AND other.day = score.day),"
+    " EXISTS (SELECT 1 FROM score AS other WHERE other.address_key = score.address_key AND other.step = 'bounce')"
 )
 _MOVE = "UPDATE score SET day = ?, at = ? WHERE address_key = ? AND fact = ? AND at > ?"
 _ELSEWHERE = "DELETE FROM score WHERE address_key = ? AND fact = ? AND NOT (step = ? AND day = ?)"
@@ -40,22 +41,24 @@ LEDGER = (
 )
 
 
-def enter(connection: sqlite3.Connection, entry: ScoreEntry, *, fresh: bool = False) -> None:
+def enter(connection: sqlite3.Connection, entry: ScoreEntry, *, fresh: bool = False) -> bool:
     """Add a fact; one that is known already stays one, at its earliest time, with what this report tells of it.
 
-    `fresh`: nothing is known of it for certain, so nothing need be looked for.
+    `fresh`: nothing is known of it for certain, so nothing need be looked for. Returns whether a bounce of the address
+    stands in the ledger now.
     """
     key, step, fact, day = entry.address_key, entry.step, entry.fact, entry.day
     if not fresh:
         if connection.execute(_IS_HELD, (key, fact)).fetchone():
-            return
+            return counts(connection, key)
         if fact != entry.cause:
             connection.execute(_ELSEWHERE, (key, fact, step, day))
     at = codec.ticks(entry.at)
     numbers = (entry.suppress_days, entry.needed, entry.window_days)
-    [(of_day,)] = connection.execute(_PUT, (key, step, day, fact, at, entry.cause, *numbers)).fetchall()
+    [(of_day, counted)] = connection.execute(_PUT, (key, step, day, fact, at, entry.cause, *numbers)).fetchall()
     if of_day > _KEPT_A_DAY:
         connection.execute(_SURPLUS, (key, step, day))
+    return bool(counted)
 
 
 def backdate(connection: sqlite3.Connection, key: str, fact: str, at: datetime) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailback import address
-from mailback.bounce.taxonomy import (Action, Kind, Provenance, Subcategory, Type)
+from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
 from mailback.store import audit as trail
 from mailback.store import (
     breakers,
@@ -151,12 +151,12 @@ class Transaction:
             self._tell(suppression, now, actor, "lifted", reason)
         return lifted
 
-    def enter(self, entry: ScoreEntry, *, fresh: bool = False) -> None:
+    def enter(self, entry: ScoreEntry, *, fresh: bool = False) -> bool:
         """Add a fact to the score ledger; what follows from it is for `mailback.scoring` to say.
 
-        `fresh`: its event was recorded just now, so nothing is known of it.
+        `fresh`: its event was recorded just now, so nothing is known of it. Returns whether the ledger has a bounce.
         """
-        scores.enter(self._connection, entry, fresh=fresh)
+        return scores.enter(self._connection, entry, fresh=fresh)
 
     def hold_entry(self, key: str, event_id: str) -> None:
         """Let a bounce in the score ledger count no more."""

@@ -24,9 +24,9 @@ _SAID = {
     "down": ("4.3.2", "421 4.3.2 System not accepting network messages"),
     "gone": ("5.1.1", "550 5.1.1 No such user here"),
 }
-_SHARES = {"delivered": 85, "full": 6, "down": 6, "gone": 3}
+_SHARES = {"delivered": 92, "full": 3, "down": 3, "gone": 2}
 _FULL = {"delivered": 4, "full": 92, "down": 4}
-"""Of one address in eight, whose mailbox is full for a while."""
+"""Of one address in sixteen, whose mailbox is full for a while."""
 _MESSAGES_AN_ADDRESS = 8
 DAYS = 30
 
@@ -46,7 +46,7 @@ def facts(count: int, seed: int, end: datetime) -> Iterator[Observation]:
 def _fact(number: int, seed: int, addresses: int, end: datetime, *, late: bool) -> Observation:
     drawn = random.Random(f"{seed}:{number}")
     person = drawn.randrange(addresses)
-    shares = _FULL if person % 8 == 0 else _SHARES
+    shares = _FULL if person % 16 == 0 else _SHARES
     what = drawn.choices(list(shares), list(shares.values()))[0]
     at = end - timedelta(seconds=drawn.randrange((DAYS // 2 if shares is _FULL else DAYS) * 86400))
     who = f"user{person:07}@domain{person % 50}.example"

@@ -130,3 +130,15 @@ def test_an_empty_store_has_figures_too(store: Store) -> None:
     assert list(store.events()) == []
     assert store.explain("bob@example.org").events == []
     assert store.verify_audit().holds
+
+
+def test_the_size_of_each_table_counts_its_indexes(store: Store) -> None:
+    for number in range(200):
+        do(store, lambda t, n=number: t.record(an_event(f"e{n}", recipient_key=f"u{n}@example.org")))  # type: ignore[misc]
+    sizes = {table.name: table for table in store.sizes()}
+    event = sizes["event"]
+    assert event.rows == 200
+    assert event.index_octets > 0
+    assert event.octets_a_row is not None
+    assert 200 < event.octets_a_row < 2000
+    assert sizes["wave"].octets_a_row is None
