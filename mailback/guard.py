@@ -7,8 +7,9 @@ store's transaction, so that no burst slips through between two workers:
   none for loopback, where an MTA of ours stands), and by the domain that claims to report. Past the limit they wait for
   a person.
 - **Wave.** Many permanent failures of one cause about one provider, far beyond its normal rate: its servers are broken
-  (or somebody forges them), and the addresses are fine. New permanent suppressions of that kind freeze, until a person
-  undoes or confirms all of them at once. What is normal has to be known for a day first.
+  (or somebody forges them), and the addresses are fine. New permanent suppressions for that provider freeze, whatever
+  their cause (what is broken says one thing now and another then), until a person undoes or confirms all of them at
+  once. What is normal has to be known for a day first.
 
 Emits no log events: what was held is told in the outcome's notes, by `mailback wave list` and by `mailback doctor`.
 """
@@ -59,13 +60,13 @@ class Guard:
         provider, cause = event.provider or event.domain, event.subcategory
         if not self.wave_minimum or event.kind is not Kind.BOUNCE or suppression.until or not provider or not cause:
             return None
-        number = transaction.wave(provider, cause)
+        number = transaction.wave(provider)
         if number is None:
             number = self._wave_begun(transaction, event, provider, cause)
         if number is None:
             return None
         transaction.freeze(number, suppression)
-        return f"wave {number}: {cause} from {provider} far beyond its normal rate; mailback wave list"
+        return f"wave {number}: failures at {provider} far beyond its normal rate; mailback wave list"
 
     def _wave_begun(self, transaction: Transaction, event: Event, provider: str, cause: str) -> int | None:
         name = f"permanent:{provider}/{cause}"

@@ -125,7 +125,7 @@ class Wave:
     opened_at: datetime
     closed_at: datetime | None
     state: str
-    """`open`: new suppressions of its kind are frozen; `undone`; `confirmed`."""
+    """`open`: new permanent suppressions for its provider are frozen; `undone`; `confirmed`."""
     normal: float
     """Permanent suppressions of its kind an hour, before it."""
     members: int

@@ -333,9 +333,9 @@ class Transaction:
         """A server of this provider answered for a domain: as good as DNS until DNS is asked."""
         domains.learn(self._connection, name, provider, datetime.now(UTC))
 
-    def wave(self, provider: str, subcategory: str) -> int | None:
-        """The open wave of this kind."""
-        return waves.standing(self._connection, provider, subcategory)
+    def wave(self, provider: str) -> int | None:
+        """The open wave about this provider."""
+        return waves.standing(self._connection, provider)
 
     def event(self, event_id: str) -> Event | None:
         """One event by its id."""

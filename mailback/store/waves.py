@@ -68,10 +68,10 @@ def find(connection: sqlite3.Connection, number: int) -> Wave | None:
     return wave_of(row) if row else None
 
 
-def standing(connection: sqlite3.Connection, provider: str, subcategory: str) -> int | None:
-    """The open wave of this kind."""
+def standing(connection: sqlite3.Connection, provider: str) -> int | None:
+    """The open wave about this provider; the first, should there be several."""
     row = connection.execute(
-        "SELECT id FROM wave WHERE state = 'open' AND provider = ? AND subcategory = ?", (provider, subcategory)
+        "SELECT id FROM wave WHERE state = 'open' AND provider = ? ORDER BY id LIMIT 1", (provider,)
     ).fetchone()
     return row[0] if row else None
 

@@ -68,7 +68,10 @@ def stage() -> Iterator[Stage]:
         text = running.config.read_text().replace(
             "[smtpd]\n", "[smtpd]\nproxy_protocol = true\nproxy_clients = ['127.0.0.1']\n"
         )
-        running.config.write_text(f"{text}[signing]\nsecret_file = '{key}'\n[auth]\nnameservers = ['{dns.address}']\n")
+        running.config.write_text(
+            f"{text}[policy]\nwave_minimum = 5\n[signing]\nsecret_file = '{key}'\n"
+            f"[auth]\nnameservers = ['{dns.address}']\n"
+        )
         running.mailback.start()
         yield Stage(running, ReturnPaths(Keys.load(key), DOMAIN, 14))
         running.mailback.stop()
@@ -219,6 +222,42 @@ def test_a_stranger_who_fails_the_spf_of_the_name_he_gives_is_forged(stage: Stag
         SENDER, behind.gone(f"ann{behind.tag}@elsewhere.test", behind.made_up), client=STRANGER, helo=MX_NAME
     )
     assert behind.grades() == ["forged"]
+
+
+# -- a wave ---------------------------------------------------------------------------------------------------
+
+
+def test_a_wave_at_a_broken_provider_freezes_and_one_command_takes_it_back(stage: Stage) -> None:
+    behind = world(stage, "milter")
+    people = [f"p{number}{behind.tag}@wave.test" for number in range(9)]
+    paths = {who: behind.send(f"<{who}>", who) for who in people}
+
+    def refused(who: str) -> None:
+        behind.door = DOORS[people.index(who) % 2]
+        behind.receive(paths[who], behind.gone(who, f"<{who}>"))
+
+    refused(people[0])
+    _give_a_week_of_history(stage.scene, "permanent:wave.test/user_unknown")
+    for who in people[1:]:
+        refused(who)
+    assert len(behind.suppressed()) == 5
+    [wave] = [json.loads(line) for line in stage.scene.command("wave", "list", "--json").stdout.splitlines()]
+    assert (wave["provider"], wave["state"], wave["members"]) == ("wave.test", "open", 9)
+    waiting = stage.scene.command("review", "list", "--json").stdout
+    assert sum(f'"{who}"' in waiting for who in people) == 4
+    for verb, left in (("undo", 0), ("confirm", 9), ("undo", 0)):
+        assert stage.scene.command("wave", verb, str(wave["id"])).returncode == 0
+        assert len(behind.suppressed()) == left
+    assert stage.scene.command("store", "check").returncode == 0  # the audit trail holds
+
+
+def _give_a_week_of_history(scene: Scene, cause: str) -> None:
+    """One failure an hour over the last week, of a cause that was counted before."""
+    path = sqlite_path(scene.store_url)
+    with closing(sqlite3.connect(str(path), timeout=30)) as store, store:
+        [(hour,)] = store.execute("SELECT hour FROM rate WHERE cause = ?", (cause,)).fetchall()
+        earlier = [(cause, hour - back, 1) for back in range(1, 169)]
+        store.executemany("INSERT INTO rate (cause, hour, count) VALUES (?, ?, ?)", earlier)
 
 
 # -- dead DNS -------------------------------------------------------------------------------------------------

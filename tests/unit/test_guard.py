@@ -31,9 +31,18 @@ def engine_of(store: Store, **policy: float) -> Engine:
     return Engine(Settings.model_validate({"policy": policy}), store)
 
 
-def bounce(engine: Engine, who: str, *, client: str = "203.0.113.9", at: datetime = NOON, mta: str = "") -> Action:
+def bounce(
+    engine: Engine,
+    who: str,
+    *,
+    client: str = "203.0.113.9",
+    at: datetime = NOON,
+    mta: str = "",
+    diagnostic: str = "550 5.1.1 No such mailbox here",
+) -> Action:
     envelope = Envelope("", ("news@sender.test",), client_address=client, source=Source.SMTPD, received_at=at)
-    raw = dsn(who, message_id=f"<{who.partition('@')[0]}.{at:%d%H}@sender.test>")
+    status = diagnostic.split()[1]
+    raw = dsn(who, message_id=f"<{who.partition('@')[0]}.{at:%d%H}@sender.test>", status=status, diagnostic=diagnostic)
     if mta:
         raw = raw.replace(b"Reporting-MTA: dns; mx.receiver.test", f"Reporting-MTA: dns; {mta}".encode())
     return engine.inbound(envelope, raw).decisions[0].action
@@ -51,6 +60,7 @@ def test_past_its_budget_a_source_suppresses_nobody_more(store: Store) -> None:
     actions = [bounce(engine, f"u{n}@receiver.test", mta=f"mx{n}.test") for n in range(5)]
     assert actions == [Action.SUPPRESS_PERMANENTLY] * 3 + [Action.MANUAL_REVIEW] * 2
     assert suppressed(store) == {f"u{n}@receiver.test" for n in range(3)}
+    assert [item.recipient for item in store.reviews()] == ["u3@receiver.test", "u4@receiver.test"]
     last = list(store.events())[-1]
     assert last.action is Action.MANUAL_REVIEW
     assert any("203.0.113.0/24" in note for note in last.notes)
@@ -111,6 +121,26 @@ def test_a_burst_far_beyond_the_normal_rate_freezes(flooded: Store) -> None:
     [wave] = flooded.waves(only_open=True)
     assert (wave.subcategory, wave.members, wave.normal) == ("user_unknown", 20, 1.0)
     assert of_burst(flooded) == {f"burst{n}@receiver.test" for n in range(10)}
+
+
+def test_while_a_wave_is_open_the_provider_suppresses_nobody_for_good_whatever_it_says(flooded: Store) -> None:
+    engine = engine_of(flooded, wave_minimum=10)
+    disabled = bounce(engine, "other@receiver.test", diagnostic="550 5.2.1 The email account is disabled")
+    elsewhere = bounce(engine, "ann@elsewhere.test")
+    assert (disabled, elsewhere) == (Action.MANUAL_REVIEW, Action.SUPPRESS_PERMANENTLY)
+    [wave] = flooded.waves(only_open=True)
+    assert wave.members == 21
+    assert "other@receiver.test" not in suppressed(flooded)
+    flooded.submit(lambda transaction: transaction.confirm_wave(1, "operator:ann")).result()
+    assert "other@receiver.test" in suppressed(flooded)
+
+
+def test_what_is_held_back_waits_in_the_review_until_the_wave_is_decided(flooded: Store) -> None:
+    waiting = list(flooded.reviews())
+    assert {item.recipient for item in waiting} == {f"burst{n}@receiver.test" for n in range(10, 20)}
+    assert all("wave 1" in item.reason for item in waiting)
+    flooded.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    assert list(flooded.reviews()) == []
 
 
 def test_the_door_is_told_so_that_the_operator_reads_it_in_the_log(flooded: Store) -> None:
