@@ -5,6 +5,8 @@ As a library:
     import mailback
     print(mailback.classify(open("bounce.eml", "rb").read()).to_dict())
     print(mailback.validate("ann@gmial.com").suggestion)
+
+A program that sends mail asks, signs, remembers and mints what unsubscribes with `mailback.outbox()`.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mailback.application import Outbox
     from mailback.capture import Captured
     from mailback.engine import Classification
     from mailback.envelope import Envelope
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "classify", "validate"]
+__all__ = ["__version__", "classify", "outbox", "validate"]
 
 
 def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
@@ -42,3 +47,14 @@ def validate(address: str, *, dns: bool = True, nameservers: Sequence[str] = ())
     from mailback.capture import shipped_check
 
     return shipped_check(dns, tuple(nameservers))(address)
+
+
+def outbox(config: str | Path | None = None) -> Outbox:
+    """For programs that send: check, sign, remember, and mint what unsubscribes; see `mailback.application`.
+
+    By the configuration in force, or the file named. A context manager; the database is made where there is none.
+    Raises SettingsError, KeyFileError or StoreUnavailable, each with what to do.
+    """
+    from mailback.application import Outbox
+
+    return Outbox.open(config)
