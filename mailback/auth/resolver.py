@@ -111,6 +111,10 @@ class Resolver:
         """The questions of one message; their time starts now. `at_once`: the cache is asked, and nothing else."""
         return Lookups(self, self.budget_s if budget_s is None else budget_s, at_once=at_once)
 
+    def answers(self) -> bool:
+        """Ask now whether any server answers; blocks for at most `timeout_s`."""
+        return _answers(self._wire, self.timeout_s)
+
     def watch(self) -> None:
         """Find out in a thread whether the servers answer, and while they do not, when they do again."""
         with self._lock:
@@ -120,7 +124,7 @@ class Resolver:
         threading.Thread(target=self._watch, name="dns-watch", daemon=True).start()
 
     def _watch(self) -> None:
-        while not _answers(self._wire, self.timeout_s):
+        while not self.answers():
             self._dead.set()
             time.sleep(_PROBE_EVERY_S)
         self._dead.clear()

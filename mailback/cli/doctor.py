@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -389,6 +389,8 @@ def _dns(settings: Settings) -> Iterator[Finding]:
     import dns.exception
     import dns.resolver
 
+    if settings.auth.enabled:
+        yield from _nameservers(settings.auth.nameservers)
     try:
         resolver = dns.resolver.Resolver()
     except dns.exception.DNSException as error:
@@ -413,6 +415,18 @@ def _dns(settings: Settings) -> Iterator[Finding]:
         except dns.exception.DNSException as error:
             advice = "publish an MX record that leads to this host: without one no bounce comes back"
             yield Finding("dns", "warn", f"{domain}: no MX ({_dns_reason(error)})", advice)
+
+
+def _nameservers(named: Sequence[str]) -> Iterator[Finding]:
+    """Those that authentication asks, where it asks others than this host does."""
+    from mailback.auth import Resolver
+
+    for server in named:
+        if Resolver([server], timeout_s=_TIMEOUT_S).answers():
+            yield Finding("dns", "ok", f"auth.nameservers: {server} answers")
+        else:
+            advice = "correct auth.nameservers: until one answers, nobody is authenticated (temperror)"
+            yield Finding("dns", "fail", f"auth.nameservers: {server} does not answer", advice)
 
 
 def _dns_reason(error: Exception) -> str:

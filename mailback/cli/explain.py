@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,8 +144,19 @@ def evidence_rows(explanation: Explanation) -> list[list[object]]:
     return [
         [event.id, *(e.get(name) for name in names), _two_digits(e.get("weight")), Cell(e.get("text"), "dim")]
         for event in explanation.events
-        for e in event.evidence
+        for e in (*event.evidence, *_results(event))
     ]
+
+
+def _results(event: Event) -> Iterator[dict[str, object]]:
+    """Who brought the report, as evidence: a row for each check that had a result."""
+    told = event.authentication or {}
+    for rule in ("spf", "dkim", "dmarc", "arc"):
+        found = told.get(rule)
+        for each in found if isinstance(found, list) else [found]:
+            if isinstance(each, dict) and each.get("result") != "none":
+                who = each.get("domain") or ", ".join(map(str, each.get("sealers") or ()))
+                yield {"layer": "authentication", "rule": rule, "says": each.get("result"), "text": who}
 
 
 def _change_row(change: SuppressionChange) -> list[object]:

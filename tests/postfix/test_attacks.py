@@ -8,6 +8,7 @@ that SPF has more to judge than loopback.
 from __future__ import annotations
 
 import json
+import re
 import smtplib
 import socket
 import sqlite3
@@ -213,6 +214,8 @@ def test_the_event_tells_who_brought_it_and_how_far_it_was_believed(stage: Stage
     [event] = json.loads(done.stdout)["events"]
     assert event["authentication"]["spf"] == {"result": "pass", "domain": MX_NAME, "identity": "helo"}
     assert any(e["layer"] == "provenance" and "speaks for" in e["text"] for e in event["evidence"])
+    shown = stage.scene.command("explain", behind.victim).stdout
+    assert re.search(r"authentication +spf +pass", shown)
 
 
 @pytest.mark.parametrize("door", DOORS)

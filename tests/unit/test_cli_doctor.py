@@ -21,6 +21,7 @@ from mailback.cli.diagnosis import Finding
 from mailback.cli.postfix import Postconf, examine_postfix
 from mailback.settings import Settings, listen_address
 from mailback.store import Store, Transaction, checking
+from tests.support.dns import DnsServer, silent_port
 
 MILTER = "[milter]\nlisten = 'unix:/run/mailback/milter.sock'\n"
 POLICY = "[policyd]\nlisten = '127.0.0.1:8892'\n"
@@ -397,3 +398,11 @@ def test_a_log_that_the_services_user_may_not_read_is_told(tmp_path: Path) -> No
     shutil.chown(log, "nobody")
     log.chmod(0o400)
     assert doctor._unreadable_log(log, "nobody") is None
+
+
+def test_each_dns_server_that_authentication_asks_is_asked() -> None:
+    with DnsServer() as server, silent_port() as dead:
+        silent = f"127.0.0.1:{dead.getsockname()[1]}"
+        alive, gone = doctor._nameservers([server.address, silent])
+    assert (alive.state, gone.state) == ("ok", "fail")
+    assert silent in gone.what
