@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailback.message import Headers, Message, Part, fields
 from mailback.reports import addresses
@@ -144,12 +145,19 @@ def _sender(headers: Headers) -> str | None:
 
 
 def _first(headers: Headers, names: tuple[str, ...]) -> str | None:
-    for name in names:
-        if name in headers:
+    present = headers.names
+    for name in _lower(names):
+        if name in present:
             value = headers.get(name)
             if value:
                 return value
     return None
+
+
+@lru_cache(maxsize=64)
+def _lower(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Twenty names are looked for in every message that goes out or comes back, and few of them are there."""
+    return tuple(name.lower() for name in names)
 
 
 def _list_id(headers: Headers, names: tuple[str, ...]) -> str | None:
