@@ -19,7 +19,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from email.utils import parseaddr
 from typing import TYPE_CHECKING
 
 from mailback import address
@@ -28,7 +27,7 @@ from mailback.bounce.taxonomy import Action, Kind, Type
 from mailback.policy import replies
 from mailback.policy.decision import Decision
 from mailback.policy.owners import Owners
-from mailback.reply import Known, Reply, safety
+from mailback.reply import Known, Reply, contact, safety
 from mailback.reply.intent import Intent
 from mailback.reply.routing import Route
 from mailback.store.errors import StoreUnavailable
@@ -219,7 +218,7 @@ def _identity(event: Event, reply: Reply) -> str:
 
 def _writer(message: Message, envelope: Envelope) -> str | None:
     """Who wrote it: the one address of From, else the envelope sender."""
-    written = parseaddr(message.header("from"))[1]
+    written = contact.author(message.header("from"))[1]
     return next((who for who in (written, envelope.sender) if address.is_address(who)), None)
 
 

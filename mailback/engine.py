@@ -669,6 +669,8 @@ def _reviewed(decision: Decision, classification: Classification) -> Decision:
         return Decision(Action.MANUAL_REVIEW, "the bounce names nobody: somebody has to read it")
     if classification.report.truncated:
         return Decision(Action.MANUAL_REVIEW, "the message was read in part only")
+    if classification.kind in _KINDS_READ and classification.reply is None:
+        return Decision(Action.MANUAL_REVIEW, "what it means could not be read: somebody has to look at it")
     return decision
 
 

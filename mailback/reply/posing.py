@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import getaddresses, parseaddr
 from functools import cached_property
 
 from mailback import address
 from mailback.auth.domains import organizational
 from mailback.message import Message
-from mailback.reply import lookalike
+from mailback.reply import contact, lookalike
 from mailback.reply.lookalike import Alike
 from mailback.reply.signs import Sign, Verdict
 from mailback.reply.words import squeeze
@@ -36,7 +35,7 @@ class Writer:
 
     @cached_property
     def _author(self) -> tuple[str, str]:
-        return parseaddr(self.message.header("from")[:2000])
+        return contact.author(self.message.header("from"))
 
     @property
     def name(self) -> str:
@@ -54,12 +53,12 @@ class Writer:
     def reply_domain(self) -> str:
         """Where answers would go; the writer's own domain where nothing else is said."""
         told = self.message.header("reply-to")[:2000]
-        return (address.domain(parseaddr(told)[1]) if told else "") or self.domain
+        return (address.domain(contact.author(told)[1]) if told else "") or self.domain
 
     @cached_property
     def addressed(self) -> list[tuple[str, str]]:
         """Name and domain of those whom it is to."""
-        told = getaddresses([self.message.header("to")[:4000]])[:_NAMES]
+        told = contact.addressed(self.message.header("to"))[:_NAMES]
         return [(name[:500], domain) for name, who in told if (domain := address.domain(who))]
 
 

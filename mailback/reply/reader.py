@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from email.utils import parseaddr, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -181,7 +181,7 @@ def read(
     own among them: what stands there was not written by the person who answers.
     """
     rules = rules or shipped()
-    name, sender = parseaddr(message.header("from"))
+    name, sender = contact.author(message.header("from"))
     subject = message.header("subject")
     new = body.read(body.visible(message), thread, sender=name, rules=rules.body).text
     tongue = language.detect(new or subject, [subject, *reversed(thread)], rules=rules.language)

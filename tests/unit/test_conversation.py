@@ -131,6 +131,19 @@ def test_an_absence_keeps_its_end_and_the_stand_in(store: Store) -> None:
     assert (event.route, event.due_at) == ("auto_archive", None)
 
 
+def test_a_reply_that_cannot_be_read_is_delivered_and_shown_to_a_person(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("mailback.reply.read", fault)
+    outcome, event = inbound(store, mail("Thank you."))
+    assert (outcome.smtp_code, outcome.machine, outcome.disposition) == (250, False, Disposition.TAG)
+    assert event.action is Action.MANUAL_REVIEW
+    assert tags(outcome)["X-Mailback-Route"] == "require_approval"
+
+
 # -- opt-outs -----------------------------------------------------------------------------------------------------
 
 

@@ -33,3 +33,35 @@ def test_hostile_text_costs_linear_time(text: str) -> None:
     began = time.process_time()
     contact.named(text, _SENDER)
     assert time.process_time() - began < 0.3
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("Ada Example <ada@receiver.test>", ("Ada Example", "ada@receiver.test")),
+        ("ada@receiver.test", ("", "ada@receiver.test")),
+        ("", ("", "")),
+        ("x" * 3000 + " <ada@receiver.test>", ("", "ada@receiver.test")),
+        ("(" * 900 + " <ada@receiver.test>", ("", "ada@receiver.test")),
+        ("(" * 200_000 + "<ada@receiver.test>", ("", "ada@receiver.test")),
+    ],
+)
+def test_the_author_is_found_in_any_from_field(written: str, told: tuple[str, str]) -> None:
+    assert contact.author(written) == told
+
+
+def test_comments_within_comments_hide_no_verdict() -> None:
+    assert contact.addressed("(" * 4000 + "<ada@receiver.test>") == []
+
+
+@pytest.mark.parametrize("piece", ["(", "<", '"', "a@", "<a@b>", "a b ", "["])
+def test_a_from_field_of_any_length_is_read_in_bounded_time(piece: str) -> None:
+    short, long = (min(_cost(piece, size, n) for n in range(3)) for size in (2_000, 500_000))
+    assert long / max(short, 1e-3) < 50
+
+
+def _cost(piece: str, size: int, number: int) -> float:
+    written = f"{number}{piece * (size // len(piece))}"
+    began = time.process_time()
+    contact.author(written)
+    return time.process_time() - began
