@@ -20,6 +20,7 @@ SCRIPTS = (
     "milter.py",
     "lookup.py",
     "commit.py",
+    "events.py",
     "policyd.py",
     "classify.py",
     "auth.py",

@@ -14,7 +14,7 @@ Emits no log events: holds stand in the history of the address, and `mailback ex
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailback import address
@@ -104,6 +104,8 @@ class Scoring:
         One line a day and cause where it is no event of its own.
         """
         key = address.key(recipient)
+        if _from_the_future(at):
+            return
         transaction.enter(ScoreEntry(key, Step.ALIVE, at, event_id or cause, cause))
         if transaction.counted(key):
             self.settle(transaction, key, recipient)
@@ -160,7 +162,7 @@ class Scoring:
     def _entry(self, event: Event, event_id: str, handling: Handling) -> ScoreEntry | None:
         """What an event adds to the ledger of its recipient."""
         key = event.recipient_key
-        if key is None or not self.believes(event):
+        if key is None or not self.believes(event) or _from_the_future(event.at):
             return None
         if event.kind is Kind.DELIVERED:
             return ScoreEntry(key, Step.ALIVE, event.at, event_id, "delivered")
@@ -200,6 +202,11 @@ class Scoring:
 
 _CLASSES_ALONE = (None, "4.0.0", "5.0.0")
 """What a table's word says of a bounce at most ("soft", "hard"): no cause (RFC 3463 section 3.1)."""
+
+
+def _from_the_future(at: datetime) -> bool:
+    """Whether something is dated after any clock that is merely wrong: it would outlast all that is yet to come."""
+    return at > datetime.now(UTC) + timedelta(days=1)
 
 
 def _untold(event: Event) -> bool:

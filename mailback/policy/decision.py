@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 from mailback.bounce.taxonomy import Action, Kind, Provenance
 from mailback.policy.handling import Handling
@@ -80,11 +80,12 @@ def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: S
         return Decision(Action.MANUAL_REVIEW, doubt)
     if event.kind is Kind.BOUNCE and event.permanent:
         days = _days_of_permanent_failure(event, history)
-        if days < rules.hard_bounces_needed:
+        if len(days) < rules.hard_bounces_needed:
             return Decision(
                 Action.MANUAL_REVIEW,
-                f"permanent failure on {days} of the {rules.hard_bounces_needed} different days that it takes",
+                f"permanent failure on {len(days)} of the {rules.hard_bounces_needed} different days that it takes",
             )
+        event = days[rules.hard_bounces_needed - 1]
     days_held = None if handling.action is Action.SUPPRESS_PERMANENTLY else handling.suppress_days
     by_list = rules.opt_out_by_list and event.kind is Kind.UNSUBSCRIBE
     held = _suppression(event, days_held, scope=opt_out_scope(event) if by_list else "all")
@@ -100,10 +101,13 @@ def _doubt(event: Event, rules: DecisionRules) -> str | None:
     return None
 
 
-def _days_of_permanent_failure(event: Event, history: Sequence[Event]) -> int:
-    days = {event.at.date()}
-    days.update(e.at.date() for e in history if e.permanent and e.provenance is not Provenance.FORGED)
-    return len(days)
+def _days_of_permanent_failure(event: Event, history: Sequence[Event]) -> list[Event]:
+    """The first failure of each day, by day: which one comes in last must not decide since when it is suppressed."""
+    days: dict[date, Event] = {}
+    failures = [event, *(e for e in history if e.permanent and e.provenance is not Provenance.FORGED)]
+    for failure in sorted(failures, key=lambda e: e.at):
+        days.setdefault(failure.at.date(), failure)
+    return list(days.values())
 
 
 _LONGEST_SCOPE = 200  # as the store keeps it: a longer one could not be looked up

@@ -185,6 +185,37 @@ def test_too_many_unproven_bounces_at_once_are_set_aside_for_a_person(store: Sto
     assert [e.step for e in store.explain("two@receiver.test").score] == [Step.BOUNCE, Step.BOUNCE, Step.HELD]
 
 
+def test_a_delivery_dated_in_years_to_come_makes_nobody_immune(engine: Engine, store: Store) -> None:
+    engine.inbound(at(-400), delivered())
+    three(engine)
+    assert held(store) is not None
+
+
+def test_a_provider_may_have_numbers_of_its_own(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "handling.toml").write_text(
+        '[[override]]\nprovider = "google"\ntype = "soft_bounce"\nsubcategories = ["mailbox_temporarily_full"]\n'
+        "escalate_after = 2\nwindow_days = 3\nsuppress_days = 30\n"
+    )
+    engine = Engine(Settings.loads(f'[rules]\ndirectory = "{tmp_path}"'), store)
+    for who in ("ada@gmail.com", WHO):
+        for days in (3, 2):
+            engine.inbound(at(days), bounce(who=who))
+    assert held(store) is None
+    found = held(store, "ada@gmail.com")
+    assert found is not None
+    assert found.until == NOW + timedelta(days=28)
+
+
+def test_it_does_not_matter_which_permanent_failure_comes_in_last(store: Store) -> None:
+    engine = Engine(Settings.loads("[policy]\nhard_bounces_needed = 2"), store)
+    hard = ("5.1.1", "550 5.1.1 No such mailbox here")
+    engine.inbound(at(1), bounce(hard))
+    engine.inbound(at(3), bounce(hard))
+    found = held(store)
+    assert found is not None
+    assert found.since == NOW - timedelta(days=1), "the second of them in time"
+
+
 def test_a_flood_about_one_address_fills_no_ledger(engine: Engine, store: Store) -> None:
     for _ in range(40):
         last = engine.commit(engine.assess(at(3), bounce()))
