@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 FILE = "tables.toml"
 FIELD_LIMIT = 1024 * 1024
 """Characters of one field."""
+WHOLE_LIMIT = 256 * 1024 * 1024
+"""Octets of a table whose lines end with CR alone."""
 PLACE = "table:"
 """How the names of places begin that tell how far a table was read."""
 _TAIL = 256
@@ -331,7 +334,7 @@ class _Lines:
             self.at += len(data)
             self.number += 1
             self.tail = (self.tail + data)[-_TAIL:]
-            text = data.decode("utf-8", "replace")
+            text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", " ")
             yield text.removeprefix("\ufeff") if self.number == 1 else text
 
 
@@ -354,6 +357,8 @@ class Table:
     def rows(self, place: Mapping[str, Any] | None = None) -> Iterator[Row]:
         """The rows behind a place, or all. Raises OSError, Damaged."""
         head = self._stream.readline(FIELD_LIMIT)
+        if b"\r" in head.removesuffix(b"\n").removesuffix(b"\r") and b"\r\n" not in head:
+            head = self._end_lines_with_line_feeds(head)
         if place is not None and place.get("offset"):
             at = logfiles.resume(self._stream, place)
         else:
@@ -367,6 +372,12 @@ class Table:
             yield from self._json_rows()
         else:
             yield from self._csv_rows(_header(head, self._delimiter), skip_header=at == 0)
+
+    def _end_lines_with_line_feeds(self, head: bytes) -> bytes:
+        """Old spreadsheets of the Macintosh end lines with CR alone; octets stay where they are. The first line."""
+        whole = (head + self._stream.read(WHOLE_LIMIT)).replace(b"\r", b"\n")
+        self._stream = self._lines._stream = io.BytesIO(whole)
+        return self._stream.readline(FIELD_LIMIT)
 
     def _seek_back(self, head: bytes) -> None:
         if self._stream.seekable():
@@ -432,9 +443,12 @@ class _Again:
 
 def _header(head: bytes, delimiter: str | None) -> tuple[list[str], str]:
     """The names of the columns, and what stands between them."""
-    text = head.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n")
+    text = head.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n").replace("\r", " ")
     chosen = delimiter or max(",;\t|", key=text.count)
-    return next(csv.reader([text], delimiter=chosen), []), chosen
+    try:
+        return next(csv.reader([text], delimiter=chosen), []), chosen
+    except csv.Error:  # no header at all; each row tells that nothing is found in it
+        return [], chosen
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

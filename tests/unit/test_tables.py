@@ -72,6 +72,8 @@ LIST_OVER_LINES = """[
         ('{"recipient": "a@b.example", "event": "unsubscribed", "ts": 1795600801123}\n', Kind.UNSUBSCRIBE),
         ('[{"rcpt_to": "a@b.example", "type": "delivery", "timestamp": "1795600801"}]\n', Kind.DELIVERED),
         (LIST_OVER_LINES, Kind.BOUNCE),
+        ("email,event,date\ra@b.example,bounce,2026-11-25\rb@b.example,open,2026-11-25\r", Kind.BOUNCE),
+        ("email,event,date\r\na@b.example,bounce,2026-11-25\r\n", Kind.BOUNCE),
     ],
 )  # fmt: skip
 def test_columns_are_found_by_the_names_that_platforms_give_them(text: str, kind: Kind) -> None:
