@@ -68,7 +68,12 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
     rules = rules or ScoreRules()
     for line in states(address, explanation):
         say(line)
-    if not (explanation.events or explanation.changes):
+    if explanation.engagement is not None:
+        known = explanation.engagement
+        say(
+            f"engagement: {known.sent} arrived, {known.opens} opens, {known.clicks} clicks, last read {when(known.last)}"
+        )
+    if not (explanation.events or explanation.changes or explanation.engagement):
         say("nothing is known about it")
         return
     if explanation.events:
@@ -180,6 +185,7 @@ def to_dict(address: str, explanation: Explanation, rules: ScoreRules | None = N
         "suppressions": [_record(s) | {"active": s.active(now)} for s in explanation.suppressions],
         "changes": [_record(change) for change in explanation.changes],
         "events": [_record(event) for event in explanation.events],
+        "engagement": explanation.engagement.to_dict() if explanation.engagement is not None else None,
         "score": score_to_dict(explanation, rules or ScoreRules(), now),
     }
 

@@ -528,6 +528,8 @@ class Explanation:
     events: list[Event]
     score: list[ScoreEntry]
     """What counts for and against it."""
+    engagement: Engagement | None = None
+    """What the recipient did with our mail, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,10 @@ def test_a_bounce_in_a_table_suppresses_and_a_delivery_counts(run: Run, tmp_path
         known = store.engagement("fine@b.example")
     assert known is not None
     assert known.sent == 1
+    [explained] = run("explain", "--json", "fine@b.example").lines
+    assert explained["engagement"] == {"sent": 1, "opens": 0, "clicks": 0, "last": None}
+    assert "engagement: 1 arrived, 0 opens, 0 clicks, last read -" in run("explain", "fine@b.example").out
+    assert run("explain", "--json", "gone@b.example").lines[0]["engagement"] is None
 
 
 def test_an_operators_own_words_add_to_those_that_ship(tmp_path: Path) -> None:
