@@ -70,9 +70,8 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
         say(line)
     if explanation.engagement is not None:
         known = explanation.engagement
-        say(
-            f"engagement: {known.sent} arrived, {known.opens} opens, {known.clicks} clicks, last read {when(known.last)}"
-        )
+        told = f"{known.sent} arrived, {known.opens} opens, {known.clicks} clicks"
+        say(f"engagement: {told}, last read {when(known.last)}")
     if not (explanation.events or explanation.changes or explanation.engagement):
         say("nothing is known about it")
         return
