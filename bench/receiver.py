@@ -55,7 +55,7 @@ def serve_null(listener: socket.socket) -> None:
     logging.getLogger("mail.log").setLevel(logging.WARNING)
 
     class Null:
-        async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802, ARG002
+        async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
             return "250 OK"
 
     async def serve() -> None:
@@ -177,7 +177,7 @@ class Peer(asyncio.Protocol):
             if step is not None:
                 self._transport.write(step)
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
             self.done.set_result(None)
 
