@@ -27,7 +27,8 @@ What is an outcome:
 
 - the next hop put it into a queue whose log we read as well (`queued as QUEUEID` of an id that came in here): a content
   filter gave it back, or an inner instance handed it to an outer one. That queue tells what becomes of it;
-- the next hop is this host and says `queued as`, or answers as our own receiver does;
+- the next hop is this host and says `queued as`, or that it kept the message (our own receiver; a filter that drops or
+  quarantines spam), or it answers for the MTA behind it as amavis does;
 - the operator named the next hop as a relay (`follow.relays`): a smart host, a filter;
 - it was `forwarded as QUEUEID` (an alias or .forward), or discarded;
 - pipe(8) gave it to a program that does not deliver to mailboxes as far as we know.
@@ -94,8 +95,10 @@ _RELAY = re.compile(r"([^\[\s]*)(?:\[([^\]]*)\])?(?::\d+)?")
 _QUEUED = re.compile(r"queued (?:mail for delivery )?as ([0-9A-Za-z]{5,20})\b")
 _FORWARDED = re.compile(r"forwarded as [0-9A-Za-z]{5,20}")
 _VIA = re.compile(r"delivered via (\S+) service")
-_RECORDED = re.compile(r"250 2\.6\.0 recorded as ")
-"""How our own receiver answers."""
+_FILTERED = re.compile(r"\bfrom MTA\(")
+"""How amavis passes on what the MTA behind it said."""
+_KEPT_HERE = re.compile(r"250 2\.6\.0 recorded as |\bdiscarded?\b|\bquarantined?\b", re.IGNORECASE)
+"""How programs of this host say that they kept a message: our own receiver, filters that drop or quarantine spam."""
 _REFUSED_HERE = re.compile(r"suppressed since \d{4}-\d\d-\d\d.*\(mailback explain ")
 
 _DELIVERS = frozenset({"smtp", "lmtp", "local", "virtual", "pipe", "error", "retry", "discard"})
@@ -492,11 +495,12 @@ class DeliveryLog:
         name, ip = (relay[1].lower(), relay[2] or "") if relay is not None else (told.relay, "")
         if name in self._rules.relays or ip in self._rules.relays:
             return True
+        if _FILTERED.search(told.words):
+            return True
         queued = _QUEUED.search(told.words)
-        here = _is_here(name, ip)
-        return (queued is not None and (here or queued[1] in self._recent)) or (
-            here and _RECORDED.match(told.words) is not None
-        )
+        if _is_here(name, ip):
+            return queued is not None or _KEPT_HERE.search(told.words) is not None
+        return queued is not None and queued[1] in self._recent
 
 
 def delivery(said: str) -> Delivery | None:

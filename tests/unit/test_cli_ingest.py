@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
+import json
 import lzma
 import os
 from collections.abc import Callable
@@ -119,3 +121,55 @@ def test_a_zone_that_there_is_not_is_a_wrong_call(run: Run, log: Path) -> None:
 def test_the_year_of_an_old_log_can_be_told(run: Run, log: Path) -> None:
     run("ingest", "postfix-log", "--year", "2019", "--timezone", "UTC", str(log))
     assert {event["at"][:13] for event in run("events", "--json").lines} == {"2019-11-25T10"}
+
+
+def as_journal(form: str) -> bytes:
+    """The log as `journalctl -o json` or `-o export` writes it."""
+    entries = []
+    for number, line in enumerate(LOG.splitlines()):
+        program, _, text = line[len("Nov 25 10:00:00 mx ") :].partition(": ")
+        entries.append({
+            "__CURSOR": f"s={number}", "__REALTIME_TIMESTAMP": str(1795600800_000000 + number), "_HOSTNAME": "mx",
+            "SYSLOG_IDENTIFIER": program.partition("[")[0], "MESSAGE": text,
+        })  # fmt: skip
+    if form == "json":
+        return "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+    return "".join("".join(f"{name}={value}\n" for name, value in entry.items()) + "\n" for entry in entries).encode()
+
+
+@pytest.mark.parametrize("form", ["json", "export"])
+def test_an_exported_journal_tells_the_same_outcomes_as_the_log(run: Run, log: Path, tmp_path: Path, form: str) -> None:
+    path = tmp_path / form
+    path.write_bytes(as_journal(form))
+    [told] = run("ingest", "postfix-log", "--json", str(path)).lines
+    assert (told["lines"], told["new"]) == (5, {"bounce": 1, "delivered": 1})
+    [told] = run("ingest", "postfix-log", "--json", str(log)).lines
+    assert told["new"] == {"bounce": 0, "delivered": 0}
+    path.write_bytes(as_journal(form) + as_journal(form)[: as_journal(form).index(b"SYSLOG")])
+    [told] = run("ingest", "postfix-log", "--json", str(path)).lines
+    assert told["new"] == {}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input_is_read_packed_or_not(
+    run: Run, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    class Input:
+        buffer = io.BufferedReader(Pipe(pack(LOG.encode())))  # type: ignore[type-var]  # a raw stream
+
+    monkeypatch.setattr("sys.stdin", Input())
+    [told] = run("ingest", "postfix-log", "--json", "-").lines
+    assert told["new"] == {"bounce": 1, "delivered": 1}
+
+
+class Pipe(io.RawIOBase):
+    """What cannot be positioned."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: bytearray, /) -> int:  # type: ignore[override]
+        return self._data.readinto(into)

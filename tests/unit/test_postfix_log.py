@@ -220,6 +220,8 @@ def test_what_arrives_in_a_mailbox_or_at_another_host_is_delivered(agent: str, r
     [
         ("smtp", "127.0.0.1[127.0.0.1]:10024",
          "250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as 4YxZZp2Qz3z9rT"),
+        ("smtp", "amavis.internal[172.18.0.4]:10024", "250 2.0.0 from MTA(smtp:[172.18.0.2]:10025): 250 2.0.0 Ok"),
+        ("smtp", "127.0.0.1[127.0.0.1]:10024", "250 2.7.0 Ok, discarded, id=08014-10 - spam"),
         ("lmtp", "::1[::1]:10024", "250 2.0.0 Ok: queued as 4YxZZp2Qz3z9rT"),
         ("smtp", "127.0.0.1[127.0.0.1]:8025", "250 2.6.0 recorded as reply 01K892BR6GY9ZXNF852Y2TDK3M"),
         ("smtp", "out.example.com[192.0.2.80]:25", "250 2.0.0 Ok: queued as 4YxOUTp2Qz3z9rT"),
