@@ -15,7 +15,7 @@ from mailback.cli.out import Cell, Column, iso, json_line, safe, say, table, whe
 
 if TYPE_CHECKING:
     from mailback.policy.score import ScoreRules, Standing
-    from mailback.store.records import Event, Explanation, Suppression, SuppressionChange
+    from mailback.store.records import Capture, Event, Explanation, Suppression, SuppressionChange
 
 _EVENT_COLUMNS = (
     Column("when (UTC)", wraps=False), Column("event", "dim", wraps=False), Column("kind", wraps=False),
@@ -35,6 +35,10 @@ _CHANGE_COLUMNS = (
     Column("by", wraps=False), Column("reason"), Column("until (UTC)", wraps=False),
 )  # fmt: skip
 
+_CAPTURE_COLUMNS = (
+    Column("when (UTC)", wraps=False), Column("verdict", wraps=False), Column("reasons"), Column("meant", wraps=False),
+    Column("where"), Column("by", wraps=False),
+)  # fmt: skip
 
 _REPLY_COLUMNS = (
     Column("event", "dim", wraps=False), Column("intent", "bold", wraps=False), Column("or", wraps=False),
@@ -72,7 +76,9 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
         known = explanation.engagement
         told = f"{known.sent} arrived, {known.opens} opens, {known.clicks} clicks"
         say(f"engagement: {told}, last read {when(known.last)}")
-    if not (explanation.events or explanation.changes or explanation.engagement):
+    if explanation.captures:
+        table(_CAPTURE_COLUMNS, map(_capture_row, explanation.captures), title="how it was entered")
+    if not (explanation.events or explanation.changes or explanation.captures or explanation.engagement):
         say("nothing is known about it")
         return
     if explanation.events:
@@ -117,6 +123,11 @@ def _event_row(event: Event) -> list[object]:
         when(event.at), event.id, event.kind, cause, _two_digits(event.confidence), event.provenance, event.action,
         _said(event),
     ]  # fmt: skip
+
+
+def _capture_row(attempt: Capture) -> list[object]:
+    reasons = ", ".join(attempt.reasons)
+    return [when(attempt.at), attempt.verdict, reasons, attempt.suggestion, attempt.source, attempt.actor]
 
 
 def _reply_row(event: Event) -> list[object]:
@@ -185,6 +196,7 @@ def to_dict(address: str, explanation: Explanation, rules: ScoreRules | None = N
         "changes": [_record(change) for change in explanation.changes],
         "events": [_record(event) for event in explanation.events],
         "engagement": explanation.engagement.to_dict() if explanation.engagement is not None else None,
+        "captures": [_record(attempt) for attempt in explanation.captures],
         "score": score_to_dict(explanation, rules or ScoreRules(), now),
     }
 

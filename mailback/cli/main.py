@@ -40,6 +40,7 @@ COMMANDS: dict[str, Place] = {
     "web": Place("serve", "web", "Run the HTTP interface alone."),
     "policyd": Place("serve", "policyd", "Run the policy service and the socketmap alone."),
     "follow": Place("serve", "follow", "Follow Postfix's log as it is written, alone."),
+    "watch": Place("serve", "watch", "Watch breakers and ask DNS who runs the mail of recipients' domains, alone."),
     "classify": Place("classify", "classify", "Tell what messages are, whom a delivery failed for and why."),
     "check": Place("check", "check", "May I mail this address? Exit code 0 yes, 1 no."),
     "validate": Place(

@@ -94,6 +94,8 @@ def _wanted(settings: Settings) -> list[str]:
 
 def _build(settings: Settings, only: str | None) -> list[Part]:
     wanted = _wanted(settings)
+    if only == "watch":
+        return [_watch(settings)]
     if only is not None:
         if only not in wanted:
             raise CommandError(
@@ -290,8 +292,8 @@ def serve(config: Path | None) -> int:
     """Run every door and server that the configuration switches on.
 
     A part is on when its section has a `listen`: [smtpd], [milter], [policyd], [web]; [follow] when it has `files` or
-    `journal`; the clock of the review always is. Says `ready` on the log (and to systemd) once every socket listens.
-    SIGTERM finishes what was begun and exits 0; SIGHUP reads settings and rules anew.
+    `journal`; the clock of the review and the watch always are. Says `ready` on the log (and to systemd) once every
+    socket listens. SIGTERM finishes what was begun and exits 0; SIGHUP reads settings and rules anew.
     """
     return _run(config)
 
@@ -315,6 +317,16 @@ def smtpd(config: Path | None) -> int:
 def follow(config: Path | None) -> int:
     """Follow Postfix's log as it is written, alone."""
     return _run(config, "follow")
+
+
+@click.command()
+@config_option
+def watch(config: Path | None) -> int:
+    """Watch breakers and ask DNS who runs the mail of recipients' domains, alone.
+
+    For hosts where the parts are started one by one; `mailback serve` does it beside whatever else it does.
+    """
+    return _run(config, "watch")
 
 
 @click.command()

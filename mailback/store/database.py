@@ -303,7 +303,11 @@ class Store:
 
     def histories(self, keys: Sequence[str]) -> dict[str, History]:
         """What is known of each of up to `history.MOST` addresses; who is not known is not in it."""
-        return history.of(self._readers.fetch, keys)
+        found = history.of(self._readers.fetch, keys)
+        hashes = {hashed: key for key in keys if (hashed := self._lookup.hashed(key)) is not None}
+        for hashed, erased in history.of(self._readers.fetch, list(hashes)).items() if hashes else ():
+            found.setdefault(hashes[hashed], erased).suppressions = erased.suppressions
+        return found
 
     def last_journalled(self) -> int:
         """The number of the latest entry of the journal; 0 where there is none."""

@@ -26,7 +26,7 @@ WISHED = "SELECT name FROM domain WHERE expires_at = 0 LIMIT ?"
 _WISH = (
     "INSERT INTO domain (name, mail, hosts, provider, source, at, expires_at)"
     " VALUES (?, 'unknown', '[]', NULL, 'dns', 0, 0)"
-    " ON CONFLICT (name) DO UPDATE SET expires_at = 0 WHERE domain.expires_at <= ?"
+    " ON CONFLICT (name) DO UPDATE SET expires_at = 0 WHERE domain.expires_at BETWEEN 1 AND ?"
 )
 _PUT = (
     "INSERT OR REPLACE INTO domain (name, mail, hosts, provider, source, at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)"

@@ -59,6 +59,10 @@ class SuppressionLookup:
             rows = self._readers.fetch(_QUERIES[len(scopes)], (hashed, *scopes, at))
         return _longest([codec.suppression_of(row) for row in rows]) if rows else None
 
+    def hashed(self, key: str) -> str | None:
+        """What stands in the place of an erased address; None where nothing was erased yet."""
+        return self._erased.hashed(key)
+
     def close(self) -> None:
         """Close the idle connections. A look-up after that opens a new one."""
         self._readers.close()

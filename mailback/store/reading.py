@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from mailback.bounce.taxonomy import Kind
 from mailback.store import audit as trail
-from mailback.store import codec, engagement, reviews, scores, suggestions
+from mailback.store import captures, codec, engagement, reviews, scores, suggestions
 from mailback.store import statements as sql
 from mailback.store.readers import ReaderPool
 from mailback.store.records import (
@@ -194,6 +194,7 @@ class Reads:
             list(self.events(EventFilter(key=key), newest_first=False, limit=None)),
             scores.entries_of(fetch(scores.LEDGER, (key,))),
             engagement.find(fetch, key),
+            [captures.capture_of(row) for row in fetch(captures.OF_ADDRESS, (key,))],
         )
 
     def audit_trail(self, *, subject: str | None, after: int) -> Iterator[AuditEntry]:

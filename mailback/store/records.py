@@ -530,6 +530,8 @@ class Explanation:
     """What counts for and against it."""
     engagement: Engagement | None = None
     """What the recipient did with our mail, where that is known."""
+    captures: list[Capture] = field(default_factory=list)
+    """How often it was entered, and what the check thought of it."""
 
 
 @dataclass(frozen=True, slots=True)

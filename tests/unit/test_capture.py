@@ -209,6 +209,9 @@ def test_every_attempt_is_kept_with_who_and_where_from_the_refused_too(told: Run
     told("validate", "Ann@gmial.com", "--dry-run")
     [attempt] = store.captures("ann@gmial.com")
     assert (attempt.address, attempt.verdict, attempt.reasons[0]) == ("Ann@gmial.com", "blocked", "misspelt")
+    explained = told("explain", "ann@gmial.com", "--json").lines[0]
+    assert [one["verdict"] for one in explained["captures"]] == ["blocked"]
+    assert "newsletter form" in told("explain", "ann@gmial.com").out
     assert (attempt.source, attempt.actor, attempt.suggestion) == ("newsletter form", "203.0.113.9", "Ann@gmail.com")
 
 

@@ -242,6 +242,14 @@ def test_what_passes_for_an_address_beyond_doubt_passes_the_library_too(text: st
             raise AssertionError(text) from error
 
 
+def test_an_erased_address_is_dropped_though_nothing_is_known_of_it(told: Run, store: Store, tmp_path: Path) -> None:
+    fill(store)
+    assert told("forget", "asleep@x.test", "--reason", "asked by letter").code == 0
+    (tmp_path / "list.csv").write_text("asleep@x.test\nzoe@x.test\n")
+    lines = told("hygiene", str(tmp_path / "list.csv"), "--json").lines
+    assert [line["action"] for line in lines] == ["drop", "keep"]
+
+
 def test_json_lines_are_one_an_address(told: Run, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("".join(f"u{n}@x.test\n" for n in range(1201)))
     answer = told("hygiene", str(tmp_path / "list.csv"), "--json")
