@@ -119,4 +119,8 @@ def _values(settings: Settings, *, everything: bool) -> Iterator[tuple[str, str,
         if everything or value != field.get_default(call_default_factory=True):
             if isinstance(value, tuple):
                 value = list(value)
-            yield section, key, masked(value) if is_secret(field) else str(value) if isinstance(value, Path) else value
+            yield (
+                section,
+                key,
+                masked(value) if is_secret(field) and value else str(value) if isinstance(value, Path) else value,
+            )
