@@ -21,7 +21,7 @@ from functools import cached_property
 
 from mailback import address
 from tests.support.dns import DnsServer, long_txt, txt
-from tests.support.mail import dsn
+from tests.support.mail import dsn, reply
 from tests.support.signing import SigningKey, ed25519_key, rsa_key, signed
 
 SENDER, SENDING, DOMAIN = "news@sender.test", "sender.test", "bounce.sender.test"
@@ -186,6 +186,14 @@ def unsubscribe(who: str) -> bytes:
         f"From: <{who}>\r\nTo: unsubscribe@{DOMAIN}\r\nSubject: unsubscribe\r\nMessage-ID: <u-{who}>\r\n"
         "Date: Fri, 20 Nov 2026 09:30:00 +0000\r\n\r\nunsubscribe\r\n"
     ).encode()
+
+
+def leave_me(w: World, answers: str | None = None) -> bytes:
+    """A person's reply in the victim's name, perhaps to a message of ours."""
+    raw = reply(
+        w.victim, message_id=f"<r{w.tag}@receiver.test>", text="Please unsubscribe me, I do not want these mails."
+    )
+    return raw if answers is None else f"In-Reply-To: {answers}\r\nReferences: {answers}\r\n".encode() + raw
 
 
 def letter(to: str, message_id: str, key: SigningKey, selector: str = "s1") -> bytes:
@@ -409,6 +417,16 @@ ATTACKS = [
         "the victim's return path in the place of its unsubscribe address",
         lambda w: w.receive(f"unsubscribe-{w.victims_path}", unsubscribe(w.victim), sender=w.mallory),
         lambda w: w.receive(w.unsubscribe_address(w.victim), unsubscribe(w.victim), sender=w.victim),
+    ),
+    Attack(
+        "a reply in the victim's name that asks to be left alone",
+        lambda w: w.receive(SENDER, leave_me(w), sender=w.victim),
+        lambda w: w.from_mx(SENDER, leave_me(w), sender=w.victim),
+    ),
+    Attack(
+        "a reply in the victim's name to mail of the list",
+        lambda w: (w.victims_batch_path, w.receive(SENDER, leave_me(w, answers=w.to_list), sender=w.victim)),
+        lambda w: (w.victims_batch_path, w.from_mx(SENDER, leave_me(w, answers=w.to_list), sender=w.victim)),
     ),
     # -- who brings it
     Attack(
