@@ -86,6 +86,7 @@ def maintain(config: Path | None) -> int:
         forgotten = database.forget_journal(now - kept)
         database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
         database.submit(lambda transaction: transaction.forget_scores(now - counted)).result()
+        database.submit(lambda transaction: transaction.forget_reading(now - counted)).result()
         database.submit(lambda transaction: transaction.retries.forget(now - kept)).result()
         database.submit(lambda transaction: transaction.forget_domains(now - timedelta(days=90))).result()
         database.forget_captures(now - timedelta(days=settings.capture.retention_days))

@@ -43,6 +43,11 @@ def forget(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("DELETE FROM place WHERE name = ?", (name,))
 
 
+def forget_before(connection: sqlite3.Connection, before: datetime) -> int:
+    """Remove places that were last put before that time; how many there were."""
+    return connection.execute("DELETE FROM place WHERE at < ?", (codec.ticks(before),)).rowcount
+
+
 def _place(row: codec.Row) -> Place:
     name, position, at = row
     return Place(name, json.loads(position), codec.moment(at))

@@ -503,6 +503,13 @@ class Transaction:
             "UPDATE event SET action = ?, notes = ? WHERE id = ?", (action, json.dumps(notes), event_id)
         )
 
+    def forget_reading(self, before: datetime) -> int:
+        """Remove places that were not come to since that time, and hashes of opens and clicks from before it.
+
+        What is read again after that is the same events; of opens and clicks it would be counted anew.
+        """
+        return places.forget_before(self._connection, before) + engagement.forget_facts(self._connection, before)
+
     def forget_rates(self, before: datetime) -> int:
         """Remove counts from before that time."""
         return waves.forget_rates(self._connection, before)

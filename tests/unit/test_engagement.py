@@ -113,3 +113,17 @@ def test_an_open_is_counted_once_though_the_batch_is_handed_in_again(engine: Eng
     known = store.engagement(WHO)
     assert known is not None
     assert known.opens == 1
+
+
+def test_maintenance_forgets_which_opens_were_counted_long_ago_and_keeps_the_counts(
+    engine: Engine, store: Store
+) -> None:
+    engine.observe([opened(1, WHEN - timedelta(days=900)), opened(2)]).result()
+    store.submit(lambda transaction: transaction.put_place("table:old", {"offset": 1})).result()
+    assert store.submit(lambda transaction: transaction.forget_reading(WHEN - timedelta(days=400))).result() == 1
+    assert store.place("table:old") is not None, "it was put there just now"
+    assert store.submit(lambda transaction: transaction.forget_reading(datetime.now(UTC) + timedelta(days=1))).result()
+    assert store.place("table:old") is None
+    known = store.engagement(WHO)
+    assert known is not None
+    assert known.opens == 2
