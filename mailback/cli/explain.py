@@ -15,7 +15,7 @@ from mailback.cli.out import Cell, Column, iso, json_line, safe, say, table, whe
 
 if TYPE_CHECKING:
     from mailback.policy.score import ScoreRules, Standing
-    from mailback.store.records import Capture, Event, Explanation, Suppression, SuppressionChange
+    from mailback.store.records import Capture, Event, Explanation, Subscriber, Suppression, SuppressionChange
 
 _EVENT_COLUMNS = (
     Column("when (UTC)", wraps=False), Column("event", "dim", wraps=False), Column("kind", wraps=False),
@@ -59,10 +59,23 @@ def explain(config: Path | None, address: str, as_json: bool) -> None:
     rules = rules_of(load_settings(config))
     with open_store(config) as store:
         explanation = store.explain(key)
+        lists, _ = store.subscriptions(key)
+        again = [one for one in store.retries(key) if one.state in ("open", "sent")]
     if as_json:
-        json_line(to_dict(address, explanation, rules))
-    else:
-        show(address, explanation, rules)
+        from mailback.cli.retry import to_dict as retry_dict
+        from mailback.cli.subscriber import to_dict as subscriber_dict
+
+        now = datetime.now(UTC)
+        json_line(
+            to_dict(address, explanation, rules)
+            | {"lists": [subscriber_dict(one, now) for one in lists], "retries": [retry_dict(one) for one in again]}
+        )
+        return
+    show(address, explanation, rules)
+    for person in lists:
+        say(_on_list(person))
+    for one in again:
+        say(f"to be sent again: {safe(one.message_id)}, due {when(one.due_at)} UTC, {one.because} (retry {one.id})")
 
 
 def show(address: str, explanation: Explanation, rules: ScoreRules | None = None) -> None:
@@ -78,7 +91,14 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
         say(f"engagement: {told}, last read {when(known.last)}")
     if explanation.captures:
         table(_CAPTURE_COLUMNS, map(_capture_row, explanation.captures), title="how it was entered")
-    if not (explanation.events or explanation.changes or explanation.captures or explanation.engagement):
+    known_by = (
+        explanation.events,
+        explanation.changes,
+        explanation.captures,
+        explanation.engagement,
+        explanation.score,
+    )
+    if not any(known_by):
         say("nothing is known about it")
         return
     if explanation.events:
@@ -87,16 +107,23 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
         if replies:
             table(_REPLY_COLUMNS, map(_reply_row, replies), title="what was answered")
         table(EVIDENCE_COLUMNS, evidence_rows(explanation), title="why it was told so")
-        if explanation.score:
-            table(SCORE_COLUMNS, score_rows(explanation, rules), title="what counts against it")
-            say(_score_told(standing(explanation.score, rules)))
         for event in explanation.events:
             for note in event.notes:
                 say(f"note on {safe(event.id)}: {safe(note)}")
+    if explanation.score:
+        table(SCORE_COLUMNS, score_rows(explanation, rules), title="what counts against it")
+        say(_score_told(standing(explanation.score, rules)))
     if explanation.changes:
         table(_CHANGE_COLUMNS, map(_change_row, explanation.changes), title="what was done")
     if _active(explanation):
         say(f"to undo: mailback suppress remove {safe(address)} --reason TEXT")
+
+
+def _on_list(person: Subscriber) -> str:
+    name = f"the list {safe(person.list_id)}" if person.list_id else "the list"
+    if person.status == "in":
+        return f"on {name}: in since {when(person.opt_in_at, never='a day that is not known')}"
+    return f"on {name}: out since {when(person.opt_out_at)} UTC by {safe(person.out_by)}"
 
 
 def states(address: str, explanation: Explanation) -> list[str]:
@@ -238,8 +265,11 @@ def score_rows(explanation: Explanation, rules: ScoreRules) -> list[list[object]
 
 def _score_told(told: Standing) -> str:
     now = datetime.now(UTC)
+    if told.hard_since is not None:
+        until = "a person lifts that" if told.gone is not None else "something shows that the mailbox lives"
+        return f"bounce status: hard since {when(told.hard_since)} UTC, until {until}"
     count = told.count(now)
-    after = f", which decay at {when(told.decays_at)} UTC" if count else ""
+    after = f", until {when(told.decays_at)} UTC" if count else ""
     return f"bounce status: {told.status(now)}; {count} soft bounces in a row count{after}"
 
 

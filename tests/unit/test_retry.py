@@ -248,3 +248,22 @@ def test_watch_tells_what_becomes_due_and_what_ends(engine: Engine, store: Store
         watching.send_signal(signal.SIGINT)
         assert watching.wait(20) == 130
     assert store.retries_due(NOW) == []
+
+
+def test_explain_tells_the_score_the_list_and_what_to_send_again(
+    engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["subscriber", "opt-in", "--reason", "asked", "--at", "9d", WHO, *config]) == 0
+    fail(engine, 30, FULL)
+    capsys.readouterr()
+    assert run(["explain", WHO, *config]) == 0
+    told = capsys.readouterr().out
+    assert "1 of 3 in a row within 7 days" in told
+    assert "bounce status: soft; 1 soft bounces in a row count, until" in told
+    assert "on the list: in since" in told
+    assert "to be sent again: <1@s.test>, due" in told
+    assert run(["explain", "--json", WHO, *config]) == 0
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["score"]["bounce_status"], line["score"]["count"]) == ("soft", 1)
+    assert line["score"]["lines"][-1]["because"] == "1 of 3 in a row within 7 days"
+    assert (line["lists"][0]["status"], line["retries"][0]["state"]) == ("in", "open")
