@@ -970,7 +970,7 @@ class LlmSettings(Section):
         repr=False,
         description="The key itself, best given by the environment. `key_file` outranks it.",
         examples=["sk-..."],
-        json_schema_extra={"secret": True},
+        json_schema_extra={"secret": True, "hidden": True},
     )
     below: float = Field(
         0.6, gt=0, le=1, description="Only replies that were read with less confidence are asked about."
@@ -1413,6 +1413,11 @@ def is_fixed(field: FieldInfo) -> bool:
 def is_secret(field: FieldInfo) -> bool:
     """True for a key whose value may hold a password."""
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("secret"))
+
+
+def is_hidden(field: FieldInfo) -> bool:
+    """True for a key whose whole value is a secret, where others hold one within (a URL with its password)."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("hidden"))
 
 
 def variable(section: str, key: str) -> str:

@@ -12,6 +12,8 @@ from mailback.cli.options import config_option, json_option, load_settings
 from mailback.cli.out import complain, json_line, safe, say
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from mailback.settings import Settings
 
 
@@ -111,16 +113,23 @@ def _say_toml(shown: list[tuple[str, str, object]]) -> None:
 
 
 def _values(settings: Settings, *, everything: bool) -> Iterator[tuple[str, str, object]]:
-    from mailback.locations import masked
-    from mailback.settings import all_keys, is_secret
+    from mailback.settings import all_keys
 
     for section, key, field in all_keys():
         value = getattr(getattr(settings, section), key)
         if everything or value != field.get_default(call_default_factory=True):
             if isinstance(value, tuple):
                 value = list(value)
-            yield (
-                section,
-                key,
-                masked(value) if is_secret(field) and value else str(value) if isinstance(value, Path) else value,
-            )
+            yield section, key, _fit_to_be_shown(value, field)
+
+
+def _fit_to_be_shown(value: object, field: FieldInfo) -> object:
+    """A value without the secret that it is, or holds."""
+    from mailback.locations import masked
+    from mailback.settings import is_hidden, is_secret
+
+    if value is None:
+        return None
+    if is_hidden(field):
+        return "***"
+    return masked(str(value)) if is_secret(field) else str(value) if isinstance(value, Path) else value

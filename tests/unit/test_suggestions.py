@@ -353,3 +353,16 @@ def test_the_key_of_the_environment_is_used_and_never_shown() -> None:
     )
     assert settings.llm.key == "sk-hidden"
     assert "sk-hidden" not in repr(settings)
+
+
+def test_no_command_shows_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "mailback.toml"
+    config.write_text('[llm]\nurl = "http://127.0.0.1/v1"\nmodel = "m"\nkey = "sk-hidden"\n')
+    for more in ([], ["--all"], ["--json"]):
+        assert run(["config", "show", *more, "--config", str(config)]) == 0
+    assert run(["config", "check", "--config", str(config)]) == 0
+    config.write_text('[llm]\nurl = "http://127.0.0.1/v1"\nmodel = "m"\nkey = ["sk-hidden"]\n')
+    assert run(["config", "check", "--config", str(config)]) == 2
+    said = capsys.readouterr()
+    assert "sk-hidden" not in said.out + said.err
+    assert "***" in said.out
