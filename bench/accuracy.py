@@ -23,8 +23,16 @@ from mailback.bounce import rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.model import Model, load_shipped
 from mailback.bounce.taxonomy import Kind, Subcategory
-from mailback.learn.evaluation import Bin, calibration, evaluate, expected_error
+from mailback.learn import reply_samples
+from mailback.learn.evaluation import Bin, CauseScore, by_label, calibration, evaluate, expected_error
+from mailback.learn.reply_evaluation import SURE
+from mailback.learn.reply_samples import ReplySample
 from mailback.learn.samples import HELD_BACK, SEED, Sample, read, seed_directory
+from mailback.reply import concepts, intent, meaning
+from mailback.reply import model as reply_model
+from mailback.reply.intent import Intent, Reading
+from mailback.reply.model import Model as ReplyModel
+from mailback.reply.routing import conflicts
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 
@@ -167,6 +175,7 @@ def page(labels: Sequence[dict[str, Any]], found: Score) -> Iterator[str]:
     yield "|---|---|---|---|"
     for file, figure, wanted, told in sorted(set(found.misses)):
         yield f"| {Path(file).name} | {figure} | {wanted} | {told} |"
+    yield from replies_section()
 
 
 def _figures(found: Score) -> Iterator[str]:
@@ -219,6 +228,85 @@ def _model() -> Iterator[str]:
     yield "|---|---:|---:|---:|"
     for b in measured.calibration:
         yield f"| {b.least:.1f} to {b.least + 0.1:.1f} | {b.count} | {b.told:.2f} | {b.right:.2f} |"
+
+
+@dataclass
+class Readings:
+    """How replies were read."""
+
+    replies: list[ReplySample]
+    told: list[Reading]
+
+    @property
+    def right(self) -> list[bool]:
+        """Whether each reading can be defended."""
+        return [told.intent in sample.acceptable for sample, told in zip(self.replies, self.told, strict=True)]
+
+    @property
+    def sure(self) -> list[bool]:
+        """Of those that are acted on without a flag, whether they can be defended."""
+        pairs = zip(self.told, self.right, strict=True)
+        return [right for told, right in pairs if told.confidence >= SURE and not conflicts(told)]
+
+    def scores(self) -> list[CauseScore]:
+        """By intent."""
+        pairs = zip(self.replies, self.told, strict=True)
+        return by_label(Intent, [(sample.says, told.intent) for sample, told in pairs])
+
+
+def readings(replies: list[ReplySample], served: ReplyModel | None) -> Readings:
+    """Read replies as a running server does, with the model or by the phrases alone."""
+    known = meaning.Knowledge(intent.shipped(), concepts.shipped(), served)
+    return Readings(replies, [meaning.read(one.text, "Re: our mail", one.thread, known) for one in replies])
+
+
+def replies_section() -> Iterator[str]:
+    """How well intents are read."""
+    served = reply_model.load_serving()
+    assert served is not None, "the checkout has no model of intents"
+    directory = reply_samples.seed_directory()
+    held_back = [sample for sample in reply_samples.read(directory) if sample.held_back]
+    hard = reply_samples.read(directory / "independent")
+    found = {
+        "held back, phrases alone": readings(held_back, None),
+        "held back": readings(held_back, served),
+        "independent, phrases alone": readings(hard, None),
+        "independent": readings(hard, served),
+    }
+    yield REPLIES
+    yield f"Learnt from {served.trained_on} replies.\n"
+    yield "| replies | of | acceptable | strict | macro F1 | other languages | told at 0.85 | of these wrong |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for name, told in found.items():
+        yield f"| {name} | {len(told.replies)} | {' | '.join(_reply_shares(told))} |"
+    yield "\n| intent, held back and independent | replies | told | precision | recall |"
+    yield "|---|---:|---:|---:|---:|"
+    both = Readings(held_back + hard, found["held back"].told + found["independent"].told)
+    for one in both.scores():
+        shares = " | ".join("-" if share is None else f"{share:.0%}" for share in (one.precision, one.recall))
+        yield f"| {one.cause} | {one.there} | {one.told} | {shares} |"
+    yield "\n| language | replies | acceptable |"
+    yield "|---|---:|---:|"
+    for language in sorted({sample.language for sample in both.replies}):
+        right = [good for sample, good in zip(both.replies, both.right, strict=True) if sample.language == language]
+        yield f"| {language} | {len(right)} | {sum(right) / len(right):.0%} |"
+    yield "\n| confidence | readings | told on average | right |"
+    yield "|---|---:|---:|---:|"
+    for b in calibration([(told.confidence, good) for told, good in zip(both.told, both.right, strict=True)]):
+        yield f"| {b.least:.1f} to {b.least + 0.1:.1f} | {b.count} | {b.told:.2f} | {b.right:.2f} |"
+
+
+def _reply_shares(told: Readings) -> Iterator[str]:
+    count = len(told.replies)
+    scores = told.scores()
+    other = [good for sample, good in zip(told.replies, told.right, strict=True) if sample.language != "en"]
+    sure = told.sure
+    yield f"{sum(told.right) / count:.1%}"
+    yield f"{sum(one.right for one in scores) / count:.1%}"
+    yield f"{sum(2 * one.right / (one.there + one.told) for one in scores) / len(scores):.2f}"
+    yield f"{sum(other) / len(other):.1%}"
+    yield f"{len(sure) / count:.1%}"
+    yield f"{1 - sum(sure) / len(sure):.1%}" if sure else "-"
 
 
 HEAD = """\
@@ -274,6 +362,17 @@ mail and rules, so that these figures, too, are kinder than the mail of others.
 | 4: rarer wordings | 181 | 90% | 83% | 97% |
 | 5: small hosts, several languages | 132 | 92% | 87% | 99% |
 | 6: the same, and providers' shorter words | 79 | 96% | 95% | 98% |
+"""
+REPLIES = """
+## Intents of replies
+
+How replies are read, on records of `data/replies/` that nothing was trained on: whole families held back, and an
+independent set that is meant to be hard (see the datasheet there). Both hold far fewer telling words than mail does, so
+real mail should do better; neither has seen a mailbox. `mailback model evaluate --replies` measures the model alone.
+
+"Other languages" is the acceptable share of replies that are not English; "told at 0.85" the share that is acted on
+without a flag. The goals on mail that nobody here has seen: acceptable 85 %, strict 75 %, macro F1 0.72, other
+languages 78 %, at least 45 % told at 0.85 and at most 3 % of these wrong.
 """
 MISSED = """
 ## What is still missed

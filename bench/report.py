@@ -23,6 +23,7 @@ SCRIPTS = (
     "events.py",
     "policyd.py",
     "classify.py",
+    "replies.py",
     "auth.py",
     "returnpath.py",
     "ingest.py",

@@ -104,12 +104,7 @@ def _fit(samples: Sequence[Sample]) -> dict[str, Any]:
     columns = {feature: n for n, feature in enumerate(sorted({f for sample in samples for f in sample.features}))}
     regression = LogisticRegression(C=STRENGTH, max_iter=_MAX_ITERATIONS)
     regression.fit(_matrix(samples, columns), [sample.target.value for sample in samples])
-    weights, biases = regression.coef_, regression.intercept_ - regression.intercept_.mean()
-    if len(regression.classes_) == 2:  # scikit-learn then keeps one row, that of the second cause against the first
-        weights, biases = (
-            [-weights[0] / 2, weights[0] / 2],
-            [-regression.intercept_[0] / 2, regression.intercept_[0] / 2],
-        )
+    weights, biases = by_class(regression)
     return {
         "format": model.FORMAT,
         "causes": [str(cause) for cause in regression.classes_],
@@ -119,6 +114,14 @@ def _fit(samples: Sequence[Sample]) -> dict[str, Any]:
             feature: flat for feature, column in columns.items() if (flat := _kept([row[column] for row in weights]))
         },
     }
+
+
+def by_class(regression: Any) -> tuple[Any, Any]:
+    """A row of weights and a bias for each class; of two, scikit-learn keeps only the second against the first."""
+    weights, biases = regression.coef_, regression.intercept_
+    if len(regression.classes_) == 2:
+        weights, biases = weights[[0, 0]] * [[-0.5], [0.5]], biases[[0, 0]] * [-0.5, 0.5]
+    return weights, biases - biases.mean()
 
 
 def _matrix(samples: Sequence[Sample], columns: dict[str, int]) -> Any:
@@ -148,7 +151,7 @@ def _kept(weights: Sequence[float]) -> list[int]:
 
 def _scale(samples: Sequence[Sample], families: Counter[str]) -> float:
     """The scale at which what is told of families not seen in training is likeliest."""
-    folds = folded(families)
+    folds = _folds(families)
     told: list[tuple[list[float], int]] = []
     for fold in range(FOLDS):
         trained = model.from_document(_UNMEASURED | _fit([s for s in samples if folds[s.family] != fold]))
@@ -162,7 +165,7 @@ def _scale(samples: Sequence[Sample], families: Counter[str]) -> float:
     return min(SCALES, key=lambda scale: loss(told, scale))
 
 
-def folded(families: Counter[str]) -> dict[str, int]:
+def _folds(families: Counter[str]) -> dict[str, int]:
     """Each family in one fold, the folds about as large."""
     sizes = [0] * FOLDS
     placed: dict[str, int] = {}

@@ -6,7 +6,8 @@ words are about, the same in every language (`mailback.reply.concepts`); `signs`
 the rules have found, how long it is, whether it asks, and for a short answer what had been asked. Each known feature
 adds its weights to the intents. A set is brought to one length, so that a long reply is not surer than a short one only
 because it is long; the sums, brought to one scale, become probabilities. The probability of the likeliest intent is
-then corrected by what share of such verdicts was right, for each intent by itself: that is the confidence that is told.
+then corrected by what share of such verdicts was right, for each intent by itself, and by how much of the words is new
+to the model: that is the confidence that is told.
 
 A model is a JSON file. A row of `words`, `letters` and `concepts` is a string with one character an intent, `P` for
 nought and each further character one unit of its set more or less; a row of `signs` lists hundredths. A file whose
@@ -53,6 +54,7 @@ _READ_LETTERS = 600  # characters whose runs are read
 _RUNS = (2, 3, 4, 5)
 _SHORT = 6  # words of an answer that needs its question
 _LONGEST = 6  # doublings of the length that are told apart
+_NEW_IN = "words"  # the set by which it is told how much is new
 _CAP = 0.98
 """Nothing that is learnt is surer than this."""
 _SPACES = re.compile(r"\s+")
@@ -111,16 +113,21 @@ class Model:
     signs: Mapping[str, tuple[int, ...]]
     correction: Mapping[Intent, tuple[float, float]]
     """Slope and offset that turn the log-odds of an intent that is told into those of its being right."""
+    doubt: float
+    """What is added to them where all words are new; the share of it that is new, else."""
 
     def read(self, features: Features) -> Verdict:
         """The likeliest intents."""
-        return self.verdict(self.scores(features))
+        return self.verdict(*self.weighed(features))
 
-    def scores(self, features: Features) -> list[float]:
-        """Logits by intent, calibrated, up to what all have in common."""
+    def weighed(self, features: Features) -> tuple[list[float], float]:
+        """Logits by intent, calibrated, up to what all have in common; and the share of the words that is new."""
         total = list(self.biases)
+        new = 0.0
         for name in SETS:
             known, sums = self.weights[name].sums(features.of(name))
+            if name == _NEW_IN:
+                new = 1 - known / max(len(features.of(name)), 1)
             if known:
                 share = self.units[name] / math.sqrt(known)
                 total = [one + share * other for one, other in zip(total, sums, strict=True)]
@@ -128,25 +135,25 @@ class Model:
             if (row := self.signs.get(sign)) is not None:
                 share = value / SIGN_UNIT
                 total = [one + share * other for one, other in zip(total, row, strict=True)]
-        return [self.scale * one for one in total]
+        return [self.scale * one for one in total], new
 
-    def verdict(self, scores: Sequence[float]) -> Verdict:
-        """The likeliest intents by their logits."""
+    def verdict(self, scores: Sequence[float], new: float = 0.0) -> Verdict:
+        """The likeliest intents by their logits, of a reply of whose words that share is new."""
         top = max(scores)
         shares = [math.exp(score - top) for score in scores]
         whole = sum(shares)
         first, second = sorted(range(len(scores)), key=lambda at: -scores[at])[:2]
         return Verdict(
             self.intents[first],
-            self.confidence(self.intents[first], shares[first] / whole),
+            self.confidence(self.intents[first], shares[first] / whole, new),
             self.intents[second],
             shares[second] / whole,
         )
 
-    def confidence(self, intent: Intent, probability: float) -> float:
-        """The share of right verdicts among those of this intent and probability."""
+    def confidence(self, intent: Intent, probability: float, new: float = 0.0) -> float:
+        """The share of right verdicts among those of this intent and probability, and with so much that is new."""
         slope, offset = self.correction.get(intent, (1.0, 0.0))
-        return min(_CAP, 1 / (1 + math.exp(-(slope * log_odds(probability) + offset))))
+        return min(_CAP, 1 / (1 + math.exp(-(slope * log_odds(probability) + offset + self.doubt * new))))
 
 
 def log_odds(probability: float) -> float:
@@ -254,6 +261,7 @@ def from_document(document: dict[str, Any]) -> Model:
         units={name: finite(document["units"][name]) for name in SETS},
         weights={name: Weights(_checked(document[name], len(intents)), len(intents), _packed) for name in SETS},
         signs={name: _sign(row, len(intents)) for name, row in document["signs"].items()},
+        doubt=finite(document["doubt"]),
         correction={Intent(name): _pair(row) for name, row in document["correction"].items()},
     )
 

@@ -28,7 +28,7 @@ def bench() -> ModuleType:
 
 
 def test_the_words_of_the_page_are_those_of_the_command(bench: ModuleType) -> None:
-    for part in (bench.HEAD, bench.MODEL, bench.ROUNDS, bench.MISSED):
+    for part in (bench.HEAD, bench.MODEL, bench.ROUNDS, bench.MISSED, bench.REPLIES):
         assert part in PAGE, "docs/accuracy.md is out of date: run bench/accuracy.py"
 
 
@@ -38,6 +38,15 @@ def test_the_page_tells_of_the_model_that_ships(bench: ModuleType) -> None:
     shipped = load_shipped()
     assert shipped is not None
     assert f"{shipped.accuracy:.1%} are told rightly" in PAGE
+
+
+def test_the_page_tells_of_the_model_of_intents_that_ships(bench: ModuleType) -> None:
+    from mailback.reply.model import load_serving
+
+    shipped = load_serving()
+    assert shipped is not None
+    assert f"Learnt from {shipped.trained_on} replies." in PAGE
+    assert any(line.startswith("| independent |") for line in bench.replies_section())
 
 
 def test_counts_what_is_right_and_lists_what_is_missed(bench: ModuleType, tmp_path: Path) -> None:

@@ -211,3 +211,53 @@ def test_wrong_lines_of_the_seed_are_told_all(told: Run, tmp_path: Path) -> None
     answer = told("model", "evaluate", "--seed", str(directory))
     assert answer.code == 2
     assert answer.err.count("held_back.jsonl:") == 2
+
+
+class TestReplies:
+    """The same commands about the model of intents."""
+
+    @pytest.fixture
+    def intents(self, state: Path) -> Path:
+        from mailback.reply import model as replies
+
+        directory = replies.directory_of(state)
+        directory.mkdir(parents=True)
+        path = directory / "mine.json"
+        document = json.loads(replies.shipped_path().read_text("utf-8"))
+        path.write_text(json.dumps(document | {"name": "mine"}), "utf-8")
+        return path
+
+    def test_a_promoted_model_serves_and_is_not_that_of_diagnostics(self, told: Run, intents: Path) -> None:
+        assert told("model", "promote", "--replies", "mine").code == 0
+        listed = [json.loads(line) for line in told("model", "list", "--replies", "--json").out.splitlines()]
+        assert {row["name"]: row["state"] for row in listed} == {"shipped": "candidate", "mine": "serving"}
+        diagnostics = [json.loads(line) for line in told("model", "list", "--json").out.splitlines()]
+        assert [(row["name"], row["state"]) for row in diagnostics] == [("shipped", "serving")]
+
+    def test_one_below_the_gate_is_not_promoted(self, told: Run, intents: Path) -> None:
+        lower(intents, 0.2)
+        refused = told("model", "promote", "--replies", "mine")
+        assert refused.code != 0
+        assert "held-back replies" in refused.err
+
+    def test_evaluation_tells_shares_by_intent_and_language(self, told: Run) -> None:
+        measured = json.loads(told("model", "evaluate", "--replies", "--json").out)
+        assert {row["intent"] for row in measured["intents"]} >= {"interested", "unsubscribe", "legal"}
+        assert len(measured["languages"]) >= 10
+        assert "held back are read acceptably" in told("model", "evaluate", "--replies").out
+
+    def test_training_writes_a_candidate(self, told: Run, tmp_path: Path, state: Path) -> None:
+        pytest.importorskip("sklearn")
+        words = {"interested": "tell me more about it", "unsubscribe": "take my name off that list"}
+        folder = tmp_path / "labelled"
+        folder.mkdir()
+        rows = [
+            {"id": f"{says}-{n}", "text": f"{text} {chr(97 + n) * 3}", "intent": says, "language": "en"}
+            for says, text in words.items()
+            for n in range(9)
+        ]
+        (folder / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        done = told("model", "train", "--replies", "--seed-only", "--seed", str(folder), "--name", "new", "--json")
+        assert done.code == 0, done.err
+        assert (json.loads(done.out)["held_back"], json.loads(done.out)["may_serve"]) == (2, True)
+        assert (state / "models" / "replies" / "new.json").is_file()

@@ -77,9 +77,24 @@ class TestTraining:
         assert (measured.acceptable, measured.strict, measured.macro_f1) == (24, 24, 1.0)
         assert reply_evaluation.to_dict(trained, measured)["misses"] == []
 
-    def test_too_few_families_are_told(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="families"):
-            reply_training.train(samples(2), [], tmp_path, name="one")
+    def test_one_intent_alone_teaches_nothing(self, tmp_path: Path) -> None:
+        alone = [sample for sample in samples() if sample.says is Intent.BILLING]
+        with pytest.raises(ValueError, match="two intents"):
+            reply_training.train(alone, [], tmp_path, name="one")
+
+    def test_a_model_that_errs_on_what_was_held_back_is_less_sure(self, tmp_path: Path) -> None:
+        pytest.importorskip("sklearn")
+        mislabelled = [
+            replace(sample, id=f"{sample.id}-{n}", says=Intent.LEGAL, acceptable=frozenset({Intent.LEGAL}))
+            if n % 2
+            else replace(sample, id=f"{sample.id}-{n}")
+            for n in range(6)
+            for sample in samples()
+        ]
+        honest = model.from_document(reply_training.train(samples(), mislabelled, tmp_path, name="one"))
+        proud = model.from_document(reply_training.train(samples(), samples(), tmp_path, name="two"))
+        seen = samples()[0].features
+        assert honest.read(seen).confidence < 0.7 < proud.read(seen).confidence
 
 
 def test_of_two_corrections_the_later_counts() -> None:

@@ -26,7 +26,7 @@ def document(**changed: Any) -> dict[str, Any]:
         "held_back": 10, "trained_on": 90, "intents": ["interested", "unsubscribe"], "biases": [0.0, 0.0],
         "scale": 1.0, "units": {"words": 0.1, "letters": 0.1, "concepts": 0.1}, "words": {"stop": "Fd"},
         "letters": {"st": "PQ"}, "concepts": {"stop": "Fd"}, "signs": {"cries": [0, 100]},
-        "correction": {"unsubscribe": [1.0, 0.0]},
+        "correction": {"unsubscribe": [1.0, 0.0]}, "doubt": 0.0,
     } | changed  # fmt: skip
 
 
@@ -80,20 +80,26 @@ class TestFiles:
 class TestReading:
     def test_weights_of_all_sets_and_signs_add_up(self) -> None:
         small = model.from_document(document())
-        calm = small.scores(seen("stop"))
+        calm, _ = small.weighed(seen("stop"))
         # words and concepts: 20 steps against 10 back; letters: one step; each of one known feature
         assert calm[1] - calm[0] == pytest.approx((30 + 30 + 1) * 0.1)
-        loud = small.scores(seen("stop!"))
+        loud, _ = small.weighed(seen("stop!"))
         assert loud[1] - loud[0] == pytest.approx((30 + 30 + 1) * 0.1 + 1.0)
 
     def test_a_repeated_word_counts_once(self) -> None:
         small = model.from_document(document())
-        assert small.scores(seen("stop"))[1] == small.scores(seen("stop stop stop"))[1]
+        assert small.weighed(seen("stop"))[0] == small.weighed(seen("stop stop stop"))[0]
 
     def test_the_correction_makes_the_confidence(self) -> None:
         doubted = model.from_document(document(correction={"unsubscribe": [1.0, -3.0]}))
         plain = model.from_document(document())
         assert doubted.read(seen("stop")).confidence < plain.read(seen("stop")).confidence <= 0.98
+
+    def test_what_is_mostly_new_is_told_with_less_confidence(self) -> None:
+        doubting = model.from_document(document(doubt=-2.0, scale=0.1))
+        assert doubting.read(seen("stop")).confidence > doubting.read(seen("stop zebra quagga okapi")).confidence
+        plain = model.from_document(document())
+        assert plain.weighed(seen("stop"))[1] < plain.weighed(seen("stop zebra quagga okapi"))[1] < 1
 
     def test_a_short_answer_is_seen_with_its_question(self) -> None:
         asked = ("Hello Tom. Shall we meet on Tuesday? Best, Ada",)
