@@ -24,9 +24,8 @@ from mailback.guard import Guard
 from mailback.policy.decision import Decision, DecisionRules
 from mailback.policy.handling import Handling
 from mailback.policy.score import Hold, ScoreRules, Standing, standing
-from mailback.store.records import Event, ScoreEntry, Step, Subscriber, Suppression
+from mailback.store.records import SCORE, Event, ScoreEntry, Step, Subscriber, Suppression
 from mailback.store.subscribers import NO_BOUNCES, Bounces
-from mailback.store.transaction import SCORE
 
 if TYPE_CHECKING:
     from mailback.settings import Settings

@@ -143,6 +143,8 @@ class Step(StrEnum):
     """Shows that the address lives: the score begins anew."""
 
 
+SCORE = "score"
+"""The source of suppressions that the score ledger makes and takes back."""
 GONE = "gone"
 """The cause of a bounce by which the address was suppressed for ever, so that nothing more need be counted."""
 

@@ -12,11 +12,13 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailback.store import codec
-from mailback.store.journal import Fetch
 from mailback.store.records import Subscriber, SubscriberChange
+
+if TYPE_CHECKING:
+    from mailback.store.journal import Fetch
 
 _NAMES = (
     "address_key", "list_id", "address", "external_id", "source", "status", "opt_in_at", "opt_out_at", "out_by",

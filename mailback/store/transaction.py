@@ -37,6 +37,7 @@ from mailback.store import statements as sql
 from mailback.store.ids import new_id
 from mailback.store.records import (
     GONE,
+    SCORE,
     Breaker,
     Capture,
     Engagement,
@@ -53,10 +54,6 @@ from mailback.store.records import (
 
 _LONGEST_IDENTITY = 200
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
-
-
-SCORE = "score"
-"""The source of suppressions that the score ledger makes and takes back."""
 
 
 class Recorded(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,9 @@ def test_all_wrong_rule_files_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(RulesError) as caught:
         replies.ReplyRules.load([rules_dir(), tmp_path])
     assert len(caught.value.problems) == 2
+
+
+def test_classifying_waits_for_no_database_library() -> None:
+    """SQLAlchemy takes half a second to import, and classifying asks no database."""
+    code = "import sys, mailback; mailback.classify(b'From: a@b.test\\n\\nyes'); sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
