@@ -28,6 +28,7 @@ SCRIPTS = (
     "returnpath.py",
     "ingest.py",
     "startup.py",
+    "simulate.py",
 )
 
 PREFACE = """# Performance

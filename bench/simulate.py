@@ -64,6 +64,9 @@ UNKNOWN: tuple[Reply, ...] = (
     ("5.2.1", "550 5.2.1 The email account that you tried to reach is disabled"),
     ("5.0.0", "550 No such user here"),
 )
+UNKNOWN_FOR_NOW: Reply = ("4.1.1", "450 4.1.1 <{}>: Recipient address rejected: User unknown in local recipient table")
+"""Servers set up to call nothing permanent: the message is tried for days, and comes back with this."""
+TIMID = 0.04
 MOVED: Reply = ("5.1.6", "551 5.1.6 User not local; please try <new-{}>")
 FULL: tuple[Reply, ...] = (
     ("5.2.2", "552 5.2.2 <{}>: mailbox is full: user is over quota"),
@@ -138,6 +141,8 @@ def people(count: int, chance: random.Random) -> Iterator[Person]:
             person.ends = person.begins + chance.randrange(5, 40)
         replies = {"moved": (MOVED,), "full": FULL}.get(fate, UNKNOWN)
         person.reply = chance.choice(replies)
+        if fate in {"dead", "dying"} and chance.random() < TIMID:
+            person.reply = UNKNOWN_FOR_NOW
         yield person
 
 
