@@ -49,7 +49,7 @@ class Parent:
         config = folder / "mailback.toml"
         config.write_text(
             f'[store]\nurl = "sqlite:///{folder}/mailback.db"\n[mail]\nsending_domains = ["sender.test"]\n'
-            f'[smtpd]\nnext_hop = "maildir:{folder}/inbox"\nworkers = {workers}\n{smtpd}'
+            f'[auth]\nenabled = false\n[smtpd]\nnext_hop = "maildir:{folder}/inbox"\nworkers = {workers}\n{smtpd}'
         )
         path = os.pathsep.join(str(ROOT / root) for root in (".", "smtpd"))
         self.process = subprocess.Popen(

@@ -277,6 +277,7 @@ def test_service_runs_inside_what_the_unit_allows(folder: Path) -> None:
         f'[store]\nurl = "sqlite:///{folder}/db/mailback.db"\n[mail]\nsending_domains = ["ours.example"]\n'
         f'[smtpd]\nlisten = "fd:smtpd"\nnext_hop = "maildir:{folder}/inbox"\n'
         f'[policyd]\nlisten = "unix:{folder}/policy"\n{milter}'
+        '[auth]\nnameservers = ["127.0.0.1:9"]\ntimeout_s = 0.2\nbudget_s = 0.5\n'
     )
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
