@@ -3,8 +3,8 @@
 Both run on uvloop and get the same 6 kB bounces over loopback; Mailback reads, classifies and durably commits each of
 them before it answers. Every bounce is about another address: one that was sent twice would be recorded once, which
 costs less, so a generator that repeats one message (smtp-source of Postfix does) would flatter. Rounds of the two are
-interleaved and the median is taken. The store lies on disk, in `--folder`. Authentication is off: the peers are this host
-itself, for which there is nothing to ask; `auth.py` and `milter.py` measure it.
+interleaved and the median is taken. The store lies on disk, in `--folder`. Authentication is off, since the peers are
+this host itself, of which there is nothing to ask; `auth.py` and `milter.py` measure it.
 """
 
 from __future__ import annotations
