@@ -95,7 +95,7 @@ class Breakers:
 
     def _count(self, transaction: Transaction, event: Event, provider: str) -> float:
         """One more outcome of mail to a provider; how many there were within the hour."""
-        transaction.count(f"{_PREFIX}{provider}", event.at)
+        transaction.one_more(f"{_PREFIX}{provider}", event.at)
         return 0.0 if event.kind is Kind.DELIVERED else transaction.recent(f"{_PREFIX}{provider}", self.clock())
 
     def _deliver(self, transaction: Transaction, event: Event, provider: str, now: datetime) -> None:
@@ -112,7 +112,7 @@ class Breakers:
         before = transaction.breaker(refusal.provider, side, sender)
         standing = before or machine.new(refusal.provider, side, sender, _LONG_AGO)
         cause = f"{_prefix(standing)}{rule.id}"
-        transaction.count(cause, event.at)
+        transaction.one_more(cause, event.at)
         refusals = transaction.recent(cause, now)
         told = f"{event.type}/{event.subcategory}: {refusals:.0f} of {refusal.outcomes:.0f} within the hour"
         after = machine.refused(standing, refusal.terms, rule.id, told, now, refused_at=event.at)

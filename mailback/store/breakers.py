@@ -59,6 +59,13 @@ def standing(connection: sqlite3.Connection, provider: str) -> list[Breaker]:
     return [breaker_of(row) for row in connection.execute(_STANDING_OF, (provider,)).fetchall()]
 
 
+def any_standing(connection: sqlite3.Connection) -> bool:
+    """Whether any is not written as closed."""
+    return (
+        connection.execute("SELECT 1 FROM breaker WHERE state IN ('open', 'half_open') LIMIT 1").fetchone() is not None
+    )
+
+
 def put(connection: sqlite3.Connection, breaker: Breaker) -> None:
     connection.execute(_PUT, row_of(breaker))
 

@@ -69,11 +69,13 @@ class Recorded(NamedTuple):
 class Transaction:
     """The store as one unit of work sees it."""
 
-    __slots__ = ("_connection", "_tail")
+    __slots__ = ("_calm", "_connection", "_tail")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._tail: trail.Tail | None = None
+        self._calm: bool | None = None
+        """Whether no breaker stands at all, which is asked once for all deliveries of a batch."""
 
     def record(self, event: Event) -> Recorded:
         """Add the event, unless its identity is known; a known one is raised when this report is better.
@@ -277,6 +279,10 @@ class Transaction:
         """One more of `cause` in the hour of `at`; how many there are now."""
         return waves.count(self._connection, cause, at)
 
+    def one_more(self, cause: str, at: datetime) -> None:
+        """One more of `cause` in the hour of `at`, where nobody asks how many there are."""
+        waves.one_more(self._connection, cause, at)
+
     def past_rate(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
         """How many of `cause` an hour there were in the hours before; and since how many hours it is known."""
         return waves.past_rate(self._connection, cause, at, hours)
@@ -295,10 +301,13 @@ class Transaction:
 
     def standing_breakers(self, provider: str) -> list[Breaker]:
         """Those of a provider that are not written as closed; time may have closed one (`mailback.policy.breaker`)."""
-        return breakers.standing(self._connection, provider)
+        if self._calm is None:
+            self._calm = not breakers.any_standing(self._connection)
+        return [] if self._calm else breakers.standing(self._connection, provider)
 
     def put_breaker(self, breaker: Breaker, actor: str) -> None:
         """Keep a breaker as it is now, with a line in the trail."""
+        self._calm = None
         breakers.put(self._connection, breaker)
         detail = {
             "state": breaker.state, "rule": breaker.rule, "reason": codec.text(breaker.reason), "trips": breaker.trips,
@@ -517,6 +526,7 @@ class Transaction:
 
     def rewind(self, mark: trail.Tail | None) -> None:
         self._tail = mark
+        self._calm = None
 
     def _tell(self, s: Suppression, now: datetime, actor: str, verb: str, reason: str) -> None:
         at = codec.ticks(now)

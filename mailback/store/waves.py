@@ -15,10 +15,11 @@ from mailback.store import codec
 from mailback.store.records import Suppression, SuppressionChange, Wave
 
 _HOUR_US = 3_600_000_000
-_COUNT = (
+_ONE_MORE = (
     "INSERT INTO rate (cause, hour, count) VALUES (?, ?, 1)"
-    " ON CONFLICT (cause, hour) DO UPDATE SET count = rate.count + 1 RETURNING count"
+    " ON CONFLICT (cause, hour) DO UPDATE SET count = rate.count + 1"
 )
+_COUNT = f"{_ONE_MORE} RETURNING count"
 _PAST = "SELECT min(hour), coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour >= ? AND hour < ?"
 _WAVE = (
     "SELECT id, provider, subcategory, opened_at, closed_at, state, normal,"
@@ -42,6 +43,11 @@ def hour_of(at: datetime) -> int:
 def count(connection: sqlite3.Connection, cause: str, at: datetime) -> int:
     """One more in the hour of `at`; how many there are now."""
     return int(connection.execute(_COUNT, (cause, hour_of(at))).fetchone()[0])
+
+
+def one_more(connection: sqlite3.Connection, cause: str, at: datetime) -> None:
+    """One more in the hour of `at`, where nobody asks how many there are."""
+    connection.execute(_ONE_MORE, (cause, hour_of(at)))
 
 
 def past_rate(connection: sqlite3.Connection, cause: str, at: datetime, hours: int) -> tuple[float, int]:
