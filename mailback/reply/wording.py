@@ -19,7 +19,7 @@ from mailback.reply.rulefiles import Lists
 from mailback.reply.signs import Sign, Verdict
 
 TABLES = {
-    "phishing": ("credentials", "threats", "lures", "reported", "pretext"),
+    "phishing": ("credentials", "calls", "threats", "lures", "reported", "pretext"),
     "spam": ("strong", "weak"),
     "abuse": ("threats", "insults", "rude"),
 }
@@ -28,11 +28,11 @@ TABLES = {
 _READ = 20_000  # characters
 _THREAD_READ = 20_000
 _COUNTED = 4  # phrases of one list
-_CREDENTIALS, _THREAT, _LURE, _LINK = 0.4, 0.3, 0.35, 0.15
+_CREDENTIALS, _CALL, _THREAT, _LURE, _LINK = 0.4, 0.25, 0.3, 0.35, 0.15
 _WORDS_ALONE = 0.55  # of the chance that is left where there is nothing to act on: all three stay below a verdict
 _REPORTED = 0.4  # of the chance that is left where somebody tells of such a letter
 _PRETEXT = 0.27
-_STRONG, _WEAK, _UNASKED = 0.6, 0.27, 0.1
+_STRONG, _WEAK, _UNASKED = 0.6, 0.3, 0.1
 _THREATENS, _INSULTS, _RUDE = 0.85, 0.4, 0.2
 _RUDE_COUNTED = 2
 _URL = re.compile(r"https?://|www\.[a-z0-9]", re.IGNORECASE)
@@ -99,6 +99,7 @@ def pretext(found: Found) -> Iterator[Sign]:
 
 _BAIT = (
     ("phishing.credentials", _CREDENTIALS, "asks_for_credentials"),
+    ("phishing.calls", _CALL, "call_to_click"),
     ("phishing.threats", _THREAT, "threatens_with_loss"),
     ("phishing.lures", _LURE, "lure"),
 )

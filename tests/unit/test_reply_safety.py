@@ -131,11 +131,11 @@ def test_what_the_thread_is_about_is_no_spam() -> None:
     assert _told(text, thread=thread).verdict is Verdict.CLEAN
 
 
-def test_a_mail_that_answers_nothing_needs_less_to_be_spam() -> None:
-    text = "We offer SEO services and backlinks."
+def test_one_word_of_advertising_is_no_spam_and_a_mail_that_answers_nothing_is_told() -> None:
+    text = "We offer SEO services."
     assert _told(text).verdict is Verdict.CLEAN
     unasked = parse(f"From: jo@far.example\r\nTo: a@milltown.example\r\nSubject: Offer\r\n\r\n{text}\r\n".encode())
-    assert safety.assess(unasked, said=Said(text)).verdict is Verdict.SPAM
+    assert safety.assess(unasked, said=Said(text)).signals == ("advertising", "answers_nothing")
 
 
 def test_words_alone_phish_nobody_but_failed_authentication_makes_them_likelier() -> None:
@@ -295,3 +295,18 @@ def test_the_words_of_an_operator_extend_those_that_ship(tmp_path: Path) -> None
 def test_a_text_of_nothing_but_beginnings_is_read_to_its_end(piece: str) -> None:
     text = piece * (200_000 // len(piece))
     assert safety.assess(_reply(text), said=Said(text)).verdict in Verdict
+
+
+def test_nothing_that_people_answer_to_mail_is_taken_for_a_danger() -> None:
+    """The replies that intents are learnt from: angry, legal, about invoices, passwords, suspicious mail."""
+    replies = Path(__file__).parents[2] / "data" / "replies"
+    told = [
+        json.loads(line) for file in sorted(replies.glob("*.jsonl")) for line in file.read_text("utf-8").splitlines()
+    ]
+    assert len(told) > 4000
+    wrong = [
+        (item["id"], answer)
+        for item in told
+        if not (answer := safety.assess(_reply(item["text"], item["subject"] or ""), said=Said(item["text"]))).clean
+    ]
+    assert wrong == []
