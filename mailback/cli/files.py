@@ -1,4 +1,4 @@
-"""Writing a file so that whoever reads it sees the old one or the new one, never half of it. Emits no log events."""
+"""Files: written so that whoever reads one sees the old or the new, never half of it; counted. Emits no log events."""
 
 from __future__ import annotations
 
@@ -43,3 +43,11 @@ def _take_after(path: Path, descriptor: int) -> None:
     os.fchmod(descriptor, before.st_mode & 0o777)
     if os.geteuid() == 0:
         os.fchown(descriptor, before.st_uid, before.st_gid)
+
+
+def lines_in(file: Path) -> int | None:
+    """How many lines a file has, for the progress bar; None for what can be read only once."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as raw:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: raw.read(1 << 20), b""))

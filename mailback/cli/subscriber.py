@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mailback.cli.errors import CommandError
+from mailback.cli.files import lines_in, replacing
 from mailback.cli.options import Moment, actor, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, iso, json_line, progress, safe, say, table, when
 
@@ -116,7 +119,11 @@ def import_(
 
     counts = _Counts()
     scoring = _scoring(config)
-    with open_store(config, create=True) as store, _opened(file) as stream, progress("importing", None) as bar:
+    with (
+        open_store(config, create=True) as store,
+        _opened(file) as stream,
+        progress("importing", lines_in(file)) as bar,
+    ):
         rows = _rows(stream, delimiter)
         names = next(rows, (0, {}))[1]
         reading = _Reading(
@@ -433,17 +440,23 @@ def export(
     titles = _titles(columns)
     said = _words(words)
     now = datetime.now(UTC)
-    from contextlib import nullcontext
+    with open_store(config) as store, progress("exporting", None) as bar, _target(output) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(titles.values())
+        for one in _wanted(store, list_id, status, bounces, now):
+            told = _exported(one, now, date_format, said)
+            writer.writerow([told[name] for name in titles])
+            bar.step()
 
-    with open_store(config) as store, progress("exporting", None) as bar:
-        target: Any = output.open("w", encoding="utf-8", newline="") if output else nullcontext(sys.stdout)
-        with target as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(titles.values())
-            for one in _wanted(store, list_id, status, bounces, now):
-                told = _exported(one, now, date_format, said)
-                writer.writerow([told[name] for name in titles])
-                bar.step()
+
+@contextmanager
+def _target(output: Path | None) -> Iterator[TextIO]:
+    """Where an export goes; a file is replaced at the end, whole."""
+    if output is None:
+        yield sys.stdout
+        return
+    with replacing(output) as file, TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) as text:
+        yield text
 
 
 def _titles(columns: str) -> dict[str, str]:

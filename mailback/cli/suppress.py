@@ -22,6 +22,7 @@ import click
 
 from mailback.cli.errors import CommandError
 from mailback.cli.export import FORMATS, POSTFIX_FORMATS, SERVICE_FORMATS, export, to_dict
+from mailback.cli.files import lines_in
 from mailback.cli.options import (
     Moment,
     actor,
@@ -298,7 +299,7 @@ def import_(
     defaults = replace(defaults, source="import")
     counts = _Counts()
     with open_store(config, create=True) as store, _reading(file) as stream:
-        total = _lines_in(file)
+        total = lines_in(file)
         with progress("importing", total) as bar:
             lines = (
                 _of_service(stream, told, kind, defaults, counts)
@@ -328,14 +329,6 @@ def _reading(file: Path) -> Any:
             sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape", newline="")
         return nullcontext(sys.stdin)
     return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _lines_in(file: Path) -> int | None:
-    """How many lines a file has, for the progress bar; None for what can be read only once."""
-    if not file.is_file():
-        return None
-    with file.open("rb") as raw:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: raw.read(1 << 20), b""))
 
 
 def _parsed(stream: TextIO, format_: str, defaults: Suppression) -> Iterator[Line]:

@@ -410,6 +410,7 @@ def test_an_export_imports_again_to_the_same(
     (tmp_path / "people.csv").write_text(SUBSCRIBERS)
     assert run(["subscriber", "import", str(tmp_path / "people.csv"), *config]) == 0
     assert run(["subscriber", "export", "-o", str(tmp_path / "out.csv"), *config]) == 0
+    assert (tmp_path / "out.csv").stat().st_mode & 0o007 == 0, "it holds addresses"
     before = list(store.subscribers())
     capsys.readouterr()
     assert run(["subscriber", "import", str(tmp_path / "out.csv"), *config]) == 0
