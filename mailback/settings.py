@@ -1359,7 +1359,9 @@ class Settings(Section):
     @property
     def authserv_id(self) -> str:
         """The name that results of authentication are written under."""
-        return self.auth.authserv_id or self.mail.host_name
+        name = self.auth.authserv_id or self.mail.host_name
+        # A host without a name has an address for one, which would have to be quoted (RFC 8601 section 2.2).
+        return name if re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name) else "localhost"
 
     @property
     def quarantine_route(self) -> str:

@@ -298,6 +298,27 @@ def test_a_reply_whose_author_fails_dmarc_is_told_so(court: Court, server: DnsSe
     assert not replace(told, dmarc=replace(told.dmarc, result="pass")).failed  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "host", "expected"),
+    [
+        ("auth.authserv_id = 'auth.sender.test'\nmail.hostname = 'mx.sender.test'\n", "h", "auth.sender.test"),
+        ("mail.hostname = 'mx.sender.test'\n", "h", "mx.sender.test"),
+        ("", "host.sender.test", "host.sender.test"),
+        ("", "::1", "localhost"),
+        ("", "a host", "localhost"),
+    ],
+)
+def test_a_host_of_any_name_can_write_results(
+    monkeypatch: pytest.MonkeyPatch, text: str, host: str, expected: str
+) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: host)
+    settings = Settings.loads(text + "auth.nameservers = ['127.0.0.1:9']\n")
+    assert settings.authserv_id == expected
+    checks = Checks.of(settings, Speakers())
+    assert checks is not None
+    assert checks.authenticator.authserv_id == expected
+
+
 # -- dead DNS -------------------------------------------------------------------------------------------------
 
 
