@@ -57,16 +57,19 @@ def check(config: Path | None, as_json: bool) -> int:
 
 
 def _rule_problems(settings: Settings) -> list[Any]:
+    from mailback.cli.validate import capture_rules
     from mailback.engine import Knowledge
 
-    try:
-        Knowledge.load(settings)
-    except Exception as error:
-        problems = getattr(error, "problems", None)
-        if not problems:
-            raise
-        return list(problems)
-    return []
+    told: list[Any] = []
+    for load in (Knowledge.load, capture_rules):
+        try:
+            load(settings)
+        except Exception as error:
+            problems = getattr(error, "problems", None)
+            if not problems:
+                raise
+            told += [problem for problem in problems if problem not in told]
+    return told
 
 
 def _told(problem: Any) -> dict[str, object]:

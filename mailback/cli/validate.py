@@ -16,6 +16,7 @@ from mailback.cli.options import actor, config_option, json_option, load_setting
 from mailback.cli.out import Column, json_line, progress, table
 
 if TYPE_CHECKING:
+    from mailback.bounce.rules import Rules
     from mailback.capture import Captured, CaptureRules
     from mailback.mailhosts import MailHosts
     from mailback.settings import Settings
@@ -141,18 +142,28 @@ class Checker:
         self._store.submit(work).result()
 
 
+def capture_rules(settings: Settings, rules: Rules | None = None) -> CaptureRules:
+    """The lists in force. Raises RulesError with every problem."""
+    from mailback.capture import CaptureRules
+
+    return CaptureRules.load(_directories(settings), rules)
+
+
+def _directories(settings: Settings) -> list[Path]:
+    from mailback.resources import rules_dir
+
+    own = settings.rules.directory
+    return [rules_dir(), *([Path(own)] if own is not None else [])]
+
+
 def load(settings: Settings, *, dns: bool, store: Store | None = None) -> tuple[CaptureRules, MailHosts]:
     """The lists in force, and what tells of domains. Raises RulesError."""
     from mailback.bounce import rules as rule_files
     from mailback.bounce.providers import ProviderNames
-    from mailback.capture import CaptureRules
     from mailback.mailhosts import MailHosts
     from mailback.outbound.watch import resolver_of
-    from mailback.resources import rules_dir
 
-    own = settings.rules.directory
-    directories = [rules_dir(), *([Path(own)] if own is not None else [])]
-    rules = rule_files.load(directories)
+    rules = rule_files.load(_directories(settings))
     resolver = None
     if dns:
         try:
@@ -160,4 +171,4 @@ def load(settings: Settings, *, dns: bool, store: Store | None = None) -> tuple[
         except ValueError:
             resolver = None  # no DNS server at all: domains are `unknown`, and `mailback doctor` says why
     hosts = MailHosts(resolver, ProviderNames(rules).of_mx, store.mail_domain if store is not None else None)
-    return CaptureRules.load(directories, rules), hosts
+    return capture_rules(settings, rules), hosts

@@ -254,3 +254,15 @@ def test_a_dead_dns_server_costs_its_budget_and_no_more() -> None:
     dead.close()
     assert found.verdict == "unknown"
     assert time.process_time() - began < 5
+
+
+def test_config_check_tells_what_is_wrong_with_all_rule_files_at_once(told: Run, tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "capture.toml").write_text("[roles]\nfoo = 1\n")
+    (tmp_path / "rules" / "breakers.toml").write_text('[[breaker]]\nid = "x"\ncount = 1\n')
+    with (tmp_path / "mailback.toml").open("a") as file:
+        file.write(f'[rules]\ndirectory = "{tmp_path}/rules"\n')
+    answer = told("config", "check")
+    assert answer.code == 2
+    assert "capture.toml:2: unknown key 'foo'" in answer.err
+    assert "breakers.toml:3: count is below 2" in answer.err
