@@ -135,7 +135,8 @@ class Inquiry:
         upstream = checker.upstream(message)
         if upstream is not None:
             return replace(upstream, authserv_id=checker.authserv_id)
-        return checker.check(replace(envelope, client_address=None), raw, message, self._lookups)
+        told = checker.check(replace(envelope, client_address=None), raw, message, self._lookups)
+        return replace(told, spf=replace(told.spf, reason="passed on by a host of ours"))
 
     def shown(self, envelope: Envelope, message: Message, report: Report, told: Authentication) -> Shown:
         """What the authentication means for what a report claims of its recipients. Never raises on mail."""
