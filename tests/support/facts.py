@@ -37,19 +37,28 @@ SETTINGS = "[policy]\nwave_minimum = 0\nunproven_per_hour = 0"
 def facts(count: int, seed: int, end: datetime) -> Iterator[Observation]:
     """`count` observations of the `DAYS` before `end`, in no order; one in twenty is a second report of another."""
     drawn = random.Random(seed)
-    addresses = max(1, count // _MESSAGES_AN_ADDRESS)
+    people = max(1, count // _MESSAGES_AN_ADDRESS)
     for number in range(count):
         told = drawn.randrange(number) if number and drawn.random() < 0.05 else number
-        yield _fact(told, seed, addresses, end, late=told != number)
+        yield _fact(told, seed, people, end, late=told != number)
 
 
-def _fact(number: int, seed: int, addresses: int, end: datetime, *, late: bool) -> Observation:
+def addresses(count: int) -> Iterator[str]:
+    """Whom `count` facts are about."""
+    return map(_address, range(max(1, count // _MESSAGES_AN_ADDRESS)))
+
+
+def _address(person: int) -> str:
+    return f"user{person:07}@domain{person % 50}.example"
+
+
+def _fact(number: int, seed: int, people: int, end: datetime, *, late: bool) -> Observation:
     drawn = random.Random(f"{seed}:{number}")
-    person = drawn.randrange(addresses)
+    person = drawn.randrange(people)
     shares = _FULL if person % 16 == 0 else _SHARES
     what = drawn.choices(list(shares), list(shares.values()))[0]
     at = end - timedelta(seconds=drawn.randrange((DAYS // 2 if shares is _FULL else DAYS) * 86400))
-    who = f"user{person:07}@domain{person % 50}.example"
+    who = _address(person)
     status, words = _SAID.get(what, ("2.0.0", "250 2.0.0 OK"))
     if late:
         at += timedelta(seconds=drawn.choice((-7200, -5, 5, 7200)))  # another clock, another report

@@ -13,13 +13,16 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import islice
 
 from mailback.engine import Engine
 from mailback.observation import Observation, Observed
+from mailback.scoring import Scoring
 from mailback.settings import Settings
 from mailback.store import Store
-from tests.support.facts import SETTINGS, facts
+from mailback.store.records import Subscriber
+from tests.support.facts import SETTINGS, addresses, facts
 
 BATCH = 500
 _UNDER_WAY = 2
@@ -29,6 +32,8 @@ def read(engine: Engine, store: Store, count: int, seed: int, end: datetime, ord
     """Read what is not read yet, in the order drawn from `order` (0: as it comes); the seconds of processor time."""
     place = store.place("facts")
     done = int(place.position["done"]) if place else 0
+    if not done:
+        _subscribe(store, count, end)
     wanted: Sequence[Observation] = list(facts(count, seed, end))
     if order:
         random.Random(order).shuffle(wanted)  # type: ignore[arg-type]
@@ -45,6 +50,19 @@ def read(engine: Engine, store: Store, count: int, seed: int, end: datetime, ord
     for future in waiting:
         future.result()
     return time.process_time() - began
+
+
+def _subscribe(store: Store, count: int, end: datetime) -> None:
+    """Put a part of the addresses on a list; as often as it is asked for."""
+    scoring = Scoring.of(Settings())
+    people = [
+        Subscriber(who, "", who, opt_in_at=end - timedelta(days=90)) for who in islice(addresses(count), 0, None, 3)
+    ]
+    for start in range(0, len(people), BATCH):
+        some = people[start : start + BATCH]
+        store.submit(
+            lambda tx, some=some: [scoring.opted_in(tx, one, actor="test", reason="import") for one in some]  # type: ignore[misc]
+        ).result()
 
 
 def main() -> None:
