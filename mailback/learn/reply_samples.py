@@ -50,6 +50,17 @@ class ReplySample:
     def features(self) -> Features:
         return features(self.text, self.thread, intent.shipped(), concepts.shipped())
 
+    @property
+    def told_by_question(self) -> bool:
+        """Whether what it answers decides, and not its words: the rules read it, and nothing is learnt from it, or a
+        "go ahead" to "shall I stop writing?" would make every "go ahead" a refusal."""
+        rules = intent.shipped()
+        if not self.thread:
+            return False
+        return intent.bare_answer(self.text, self.thread, rules) is not None or intent.asks_to_end(
+            self.thread[-1], rules
+        )
+
 
 def seed_directory() -> Path:
     """Where the seed set lies: `data/` beside the packages in a checkout, inside the wheel else."""

@@ -1,6 +1,7 @@
 """Training the model of intents: multinomial logistic regression on four sets of features, calibrated, as plain data.
 
-1. Every feature that occurs often enough is a column; each set of features is brought to unit length, signs aside
+1. Answers that only their question explains are left out: the rules read them. Every feature that occurs often enough
+   is a column; each set of features is brought to unit length, signs aside
    (`mailback.reply.model`).
 2. L2-regularised multinomial logistic regression (scikit-learn, L-BFGS), on the samples and on the same in frames.
 3. Features whose weights matter least are dropped, and weights become whole units of their set, one character each.
@@ -61,7 +62,8 @@ def train(
     document = _UNMEASURED | {
         "name": name, "made": stamp(made), "held_back": len(held_back), "trained_on": len(samples),
     }  # fmt: skip
-    learnt = [*samples, *framed(samples, directory)]
+    taught = [sample for sample in samples if not sample.told_by_question]
+    learnt = [*taught, *framed(taught, directory)]
     document |= _fit(learnt)
     trained = model.from_document(document)
     document["accuracy"] = round(accuracy(trained, held_back), 4)

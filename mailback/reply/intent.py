@@ -198,7 +198,7 @@ def bare_answer(text: str, thread: Sequence[str], rules: IntentRules) -> Reading
     said = next((key for key in ("no", "yes", "ok") if bare in rules.short[key]), None)
     if said is None:
         return None
-    ends = bool(thread) and _asks_to_end(thread[-1], rules)
+    ends = bool(thread) and asks_to_end(thread[-1], rules)
     intent, confidence = _SHORT_ANSWERS[said, ends]
     return Reading(intent, confidence, None, 0.0, (Evidence(intent, bare, confidence),))
 
@@ -214,7 +214,8 @@ _SHORT_ANSWERS = {
 """Intent and confidence by the answer, and by whether we had asked for leave to stop."""
 
 
-def _asks_to_end(text: str, rules: IntentRules) -> bool:
+def asks_to_end(text: str, rules: IntentRules) -> bool:
+    """Whether a mail of ours asks for leave to stop: a yes to it is a no to the offer."""
     folded = fold(text[:_READ])
     said = tokens(folded)
     if any(phrase.words[0] in folded for phrase in rules.ending if _PICTURED.search(phrase.words[0])):

@@ -108,3 +108,19 @@ def test_of_two_corrections_the_later_counts() -> None:
     unread = replace(first, id=3, text=None)
     [learnt] = reply_samples.of_corrections([later, first, unread])
     assert (learnt.text, learnt.says, learnt.held_back) == ("maybe", Intent.OBJECTION, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "thread", "left_out"),
+    [
+        ("Go ahead", ("Shall I close your file?",), True),
+        ("Yes", ("Can I send you the price list?",), True),
+        ("Yes", (), False),
+        ("In about eleven pieces.", ("Did the parcel arrive?",), False),
+    ],
+)
+def test_an_answer_that_only_its_question_explains_teaches_nothing(
+    text: str, thread: tuple[str, ...], left_out: bool
+) -> None:
+    sample = replace(samples()[0], text=text, thread=thread)
+    assert sample.told_by_question is left_out
