@@ -9,19 +9,22 @@ import sys
 import time
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mailback.cli.options import actor, address_key, config_option, json_option, open_store
+from mailback.cli.options import actor, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mailback.retrying import Passing
+    from mailback.senders import Senders
     from mailback.store import Store, Transaction
-    from mailback.store.records import Retry
+    from mailback.store.records import Breaker, Retry
 
 _COLUMNS = (
     Column("retry", right=True, wraps=False), Column("recipient", "cyan"), Column("due (UTC)", wraps=False),
@@ -44,11 +47,16 @@ def retry() -> None:
 def due(config: Path | None, as_json: bool, limit: int) -> None:
     """Tell what should be sent again now, the longest due first.
 
-    Never what failed for good, and nobody who is suppressed. Send it under a new Message-ID and say so with
-    `mailback retry done`: a further failure then goes on with the schedule, a delivery ends it.
+    Never what failed for good, nobody who is suppressed, and nothing for a provider whose breaker holds your mail. Send
+    it under a new Message-ID and say so with `mailback retry done`: a further failure then goes on with the schedule, a
+    delivery ends it.
     """
+    senders = _senders(config)
     with open_store(config) as store:
-        _show(store.retries_due(limit=limit), as_json=as_json, empty="nothing is due")
+        passing = _passing(store, senders)
+        _show(islice(_due(store, passing), limit), as_json=as_json, empty="nothing is due")
+    if passing is not None and passing.held and not as_json:
+        complain(_why(passing.held))
 
 
 @retry.command(name="list")
@@ -71,18 +79,45 @@ def watch(config: Path | None, as_json: bool, interval: float) -> None:
     """Tell each message as it becomes due, and what ends before it was sent again, until interrupted.
 
     Begins with all that is due now: whatever an application missed while it was away comes again, until it says `done`
-    or `skip`. With --json each line has the key `event`: `due` or `ended`.
+    or `skip`. With --json each line has the key `event`: `due`, `ended`, or `held` for what was told as due and now
+    waits for the breaker of its provider; it is told as due again once that lets it pass.
     """
     told: dict[int, datetime | None] = {}
+    senders = _senders(config)
     with open_store(config) as store:
         while True:
-            _look(store, told, as_json=as_json)
+            _look(store, senders, told, as_json=as_json)
             time.sleep(interval)
 
 
-def _look(store: Store, told: dict[int, datetime | None], *, as_json: bool) -> None:
+def _senders(config: Path | None) -> Senders | None:
+    """Ours, as breakers name them; None where breakers are not acted on."""
+    from mailback.senders import Senders
+
+    settings = load_settings(config)
+    return Senders.of(settings.mail) if settings.breakers.act else None
+
+
+def _passing(store: Store, senders: Senders | None) -> Passing | None:
+    from mailback.retrying import Passing
+
+    return Passing(store, senders, datetime.now(UTC)) if senders is not None else None
+
+
+def _due(store: Store, passing: Passing | None) -> Iterable[Retry]:
+    due = store.retries_due(limit=_ALL)
+    return passing.of(due) if passing is not None else due
+
+
+def _why(held: dict[int, Breaker]) -> str:
+    providers = ", ".join(sorted({safe(breaker.provider) for breaker in held.values()}))
+    return f"{len(held)} more wait for the breakers of {providers}: mailback breaker list"
+
+
+def _look(store: Store, senders: Senders | None, told: dict[int, datetime | None], *, as_json: bool) -> None:
     """One look: what is due and was not told as due at that time, and what was told and is due no more."""
-    found = {one.id: one for one in store.retries_due(limit=_ALL)}
+    passing = _passing(store, senders)
+    found = {one.id: one for one in _due(store, passing)}
     for number, one in found.items():
         if number not in told or told[number] != one.due_at:
             told[number] = one.due_at
@@ -91,7 +126,8 @@ def _look(store: Store, told: dict[int, datetime | None], *, as_json: bool) -> N
         del told[number]
         ended = store.retry(number)
         if ended is not None and ended.state != "sent":
-            _tell("ended", ended, as_json=as_json)
+            held = passing is not None and number in passing.held
+            _tell("held" if held else "ended", ended, as_json=as_json)
 
 
 def _tell(event: str, one: Retry, *, as_json: bool) -> None:

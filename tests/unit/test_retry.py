@@ -20,6 +20,7 @@ from mailback.bounce.taxonomy import Action
 from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
+from mailback.policy import breaker
 from mailback.policy.handling import Handling
 from mailback.policy.retry import RetryRules, advise
 from mailback.settings import Settings
@@ -233,6 +234,80 @@ def test_due_done_and_skip(engine: Engine, store: Store, config: list[str], caps
     listed = capsys.readouterr().out
     assert "sent" in listed
     assert "u3@receiver.test" in listed
+
+
+def told_due(config: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert run(["retry", "due", "--json", *config]) == 0
+    return sorted(json.loads(line)["message_id"] for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_provider_that_refuses_us_is_not_tried_again_by_the_application(
+    engine: Engine, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(engine, 30, number=1)
+    fail(engine, 30, number=2, who="b@elsewhere.test")
+    held = ["breaker", "open", "receiver.test", "--reason", "refuses us", *config]
+    assert run(held) == 0
+    assert told_due(config, capsys) == ["<2@s.test>"]
+    assert run(["retry", "due", "--limit", "2", *config]) == 0
+    assert "1 more wait for the breakers of receiver.test" in capsys.readouterr().err
+    assert run(["breaker", "close", "receiver.test", "--reason", "they said sorry", *config]) == 0
+    assert told_due(config, capsys) == ["<1@s.test>", "<2@s.test>"]
+    with Path(config[1]).open("a") as file:
+        file.write("[breakers]\nact = false\n")
+    assert run(held) == 0
+    assert told_due(config, capsys) == ["<1@s.test>", "<2@s.test>"], "told, and not acted on"
+
+
+def test_a_half_open_breaker_is_tried_by_one_message_and_by_none_while_that_is_out(
+    engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2, 3):
+        fail(engine, 30 + number, number=number, who=f"u{number}@receiver.test")
+    half_open = breaker.opened_by_hand(
+        breaker.new("receiver.test", "ip", breaker.ANY, NOW - HOUR), NOW - HOUR, "refuses us", NOW - 2 * HOUR
+    )
+    store.submit(lambda transaction: transaction.put_breaker(half_open, "test")).result()
+    assert told_due(config, capsys) == ["<3@s.test>"]
+    assert told_due(config, capsys) == ["<3@s.test>"], "asking claims nothing"
+    out = breaker.claimed(half_open, "somebody@receiver.test", datetime.now(UTC))
+    assert out is not None
+    store.submit(lambda transaction: transaction.put_breaker(out, "test")).result()
+    assert told_due(config, capsys) == []
+
+
+def test_only_the_sender_that_is_refused_waits(
+    engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path(config[1]).open("a") as file:
+        file.write("[mail]\nsending_domains = ['sender.test', 'other.test']\n")
+    fail(engine, 30)
+    [one] = store.retries_due(NOW)
+    failed = store.event(one.event_id)
+    assert failed is not None
+    assert failed.original_sender == "news@sender.test"
+    for refused, due_then in (("other.test", ["<1@s.test>"]), ("sender.test", [])):
+        assert (
+            run(["breaker", "open", "receiver.test", "--side", "domain", "--sender", refused, "--reason", "x", *config])
+            == 0
+        )
+        assert told_due(config, capsys) == due_then
+
+
+def test_watch_takes_back_what_a_breaker_holds_and_tells_it_again(engine: Engine, config: list[str]) -> None:
+    fail(engine, 30)
+    command = [sys.executable, "-m", "mailback.cli.main", "retry", "watch", "--json", "--interval", "0.1", *config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        told = [json.loads(watching.stdout.readline())["event"]]
+        assert run(["breaker", "open", "receiver.test", "--reason", "refuses us", *config]) == 0
+        told.append(json.loads(watching.stdout.readline())["event"])
+        assert run(["breaker", "close", "receiver.test", "--reason", "over", *config]) == 0
+        told.append(json.loads(watching.stdout.readline())["event"])
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
+    assert told == ["due", "held", "due"]
 
 
 def test_watch_tells_what_becomes_due_and_what_ends(engine: Engine, store: Store, config: list[str]) -> None:
