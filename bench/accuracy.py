@@ -337,11 +337,20 @@ kinder than real mail would be. Its probabilities are calibrated on families tha
 ROUNDS = """
 ## Mail written before the rules knew it
 
-Eight times new mail was written in the layouts of servers, providers, gateways and list servers (354 messages, 19
+Nine times new mail was written in the layouts of servers, providers, gateways and list servers (504 messages, 19
 languages), and 926 replies as servers give them, each labelled by the taxonomy before it was read for the first
 time. What the first reading got right is nearest to what unseen mail will fare; the misses were then mended as
-phenomena, and the mail became tests (`tests/data/whole_bounces.txt`, `tests/data/bounce_wordings.txt`). One hand wrote
-mail and rules, so that these figures, too, are kinder than the mail of others.
+phenomena, and the mail became tests (`tests/data/whole_bounces.txt`, `tests/data/bounce_wordings.txt`).
+
+In rounds 1 to 8 one hand wrote mail and rules, so that these figures are kinder than the mail of others. Some of their
+labels were widened after the reading, where the words allowed a second answer; and what became a test is read rightly
+since then. Neither those rounds nor the test files are an independent measure. Round 9 is the nearest to one: whoever
+wrote and labelled it had read the taxonomy and neither rules nor readers nor earlier test mail, and its figures stand
+as they were first counted, wrong labels included; but it was written too, not received. "Never mail again" was told
+with a precision of 100% and a recall of 93%, and of the verdicts told at 0.9 or more 97% were right. Of its 15 messages
+with a miss, 7 were the reader's fault: postings that a list refuses (3), a report in Chinese, a moderator's hold in
+German, a server's own line taken for the cause, a provider's words taken for a block. In the other 8 the label was too
+narrow, or the message one that no server sends.
 
 | round | messages | kind | recipients | status | type | subcategory |
 |---|---:|---:|---:|---:|---:|---:|
@@ -353,6 +362,7 @@ mail and rules, so that these figures, too, are kinder than the mail of others.
 | 6: delays in five languages, tables, further providers | 39 | 100% | 97% | 100% | 96% | 96% |
 | 7: further causes of the servers of round 1 | 30 | 100% | 100% | 92% | 100% | 89% |
 | 8: people and machines who write of bounces, refusals and viruses | 25 | 92% | 100% | - | - | - |
+| 9: everything that rounds 1 to 8 have, by another hand | 150 | 96% | 97% | 99% | 95% | 92% |
 
 | round of bare replies, no report or host around them | replies | type | subcategory | at 0.9 or more, right |
 |---|---:|---:|---:|---:|

@@ -43,6 +43,8 @@ GENERAL = 0.5
 _TEXTS = frozenset({"text", "provider"})
 _MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stands at its beginning
 _MAX_REPORT = 8192  # of the explanation for people, which has a preamble
+_EMPTY_SUMMARY = re.compile(r"\n55\d 5\.0\.0 Service unavailable(?=\r?\n|$)")
+"""Sendmail's own line under a reply it was given: exit code 69 in words (sysexits.h), whatever the cause was."""
 _REPORT_DISCOUNT = 0.75  # the explanation is written for everybody: it names causes that were not this one
 _OUTRANKED = 0.5
 _NEAR = 0.03  # strengths that differ by less are alike
@@ -244,7 +246,7 @@ class Classifier:
         """What the explanation for people says; scanned once a report, however many recipients it names."""
         last = self._last
         if getattr(last, "text", None) is not report.text:
-            last.data = prepare(report.text[:_MAX_REPORT])
+            last.data = prepare(_EMPTY_SUMMARY.sub("", report.text[:_MAX_REPORT]))
             last.found = self._patterns.found(last.data)
             last.text = report.text
         alone = len(report.failures) <= 1

@@ -18,6 +18,7 @@ from mailback.reports import addresses, diagnostic, dsn, legacy, reasons
 from mailback.reports import original as originals
 from mailback.reports.facts import Facts
 from mailback.reports.legacy import Reading, Standing
+from mailback.reports.phrases import says
 from mailback.reports.reasons import Reasons
 from mailback.reports.report import DeliveryFailure, Original, Report
 
@@ -191,6 +192,25 @@ def read_text(facts: Facts) -> Report | None:
     return report if report.failures or facts.daemon or listed else None
 
 
+def read_list_refusal(facts: Facts) -> Report | None:
+    """A posting that a mailing-list server refuses in the list's name; what the list itself distributes is none."""
+    if not _list_that_wrote(facts) or "list-post" in facts.message.headers.names:
+        return None
+    reading = legacy.read(explanation(facts), facts.dialects, facts.ours)
+    if not says(reading.text[:_REFUSAL_CAP].lower(), facts.dialects.list_refusal_texts):
+        return None
+    report = Report(
+        kind=Kind.BOUNCE,
+        dialect="list",
+        explanation=lambda: reading.text,
+        returned=lambda: _original(facts, reading),
+        reporting_mta=facts.sender.rpartition("@")[2] or None,
+    )
+    _add_failures(report, facts, reading)
+    return report if report.failures else None
+
+
+_REFUSAL_CAP = 2000  # characters; a list server says at once that it refuses, and quotes the posting after that
 _WORDS_CAP = 8000  # characters of the explanation in which words are looked for that tell a kind
 
 

@@ -68,6 +68,8 @@ class Dialects:
     """Phrases that say outright that a server has given up."""
     delayed_texts: tuple[str, ...]
     delivered_texts: tuple[str, ...]
+    list_refusal_texts: tuple[str, ...]
+    """Phrases by which a mailing-list server refuses a posting; they tell nothing where anybody else writes them."""
     servers: tuple[Server, ...]
 
     def label(self, text: str) -> str | None:
@@ -170,6 +172,7 @@ def _build(data: dict[str, Any]) -> Dialects:
         permanent_texts=_lower(data["failed"]["permanent"]),
         delayed_texts=_lower(data["delayed"]["texts"]),
         delivered_texts=_lower(data["delivered"]["texts"]),
+        list_refusal_texts=_lower(data["refused_by_list"]["texts"]),
         servers=tuple(
             Server(
                 name=server["name"],

@@ -143,6 +143,7 @@ _READERS: tuple[Callable[[Facts], Report | None], ...] = (
     notices.read_report,
     notices.read_event,
     challenge.read,
+    bounces.read_list_refusal,
     _bounce_before_answer,
     _unsubscribe,
     autoreply.read,
