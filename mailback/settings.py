@@ -450,6 +450,17 @@ class StoreSettings(Section):
             "is then answered 451 and keeps the mail."
         ),
     )
+    retention_days: int = Field(
+        730,
+        ge=30,
+        le=36_500,
+        description=(
+            "Days that an event is kept; `mailback store maintain` removes older ones, except those behind a "
+            "suppression that stands, an open review or a message still to be sent again. Statistics, `explain` and "
+            "`hygiene` know nothing older; suppressions, their history and the audit trail stay. A report or log that "
+            "is older than that and read again is an event again."
+        ),
+    )
 
 
 class MailSettings(Section):

@@ -84,6 +84,7 @@ def maintain(config: Path | None) -> int:
         path = database.path
         now = datetime.now(UTC)
         forgotten = database.forget_journal(now - kept)
+        events_forgotten = database.forget_events(now - timedelta(days=settings.store.retention_days))
         database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
         database.submit(lambda transaction: transaction.forget_scores(now - counted)).result()
         database.submit(lambda transaction: transaction.forget_reading(now - counted)).result()
@@ -95,6 +96,8 @@ def maintain(config: Path | None) -> int:
         verified = database.verify_audit()
     if forgotten:
         say(f"{path}: {forgotten} entries of the journal were older than {kept.days} days and are removed")
+    if events_forgotten:
+        say(f"{path}: {events_forgotten} events were older than {settings.store.retention_days} days and are removed")
     say(f"{path}: " + ("the write-ahead log is folded back" if folded else "in use, the log is folded back in part"))
     if not verified.holds:
         complain(

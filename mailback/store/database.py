@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from mailback.store import (
     checking,
     domains,
     engagement,
+    expiry,
     history,
     journal,
     places,
@@ -259,6 +261,16 @@ class Store:
         """One message that is or was worth sending again."""
         return retries.find(self._readers.fetch, number)
 
+    def forget_events(self, before: datetime) -> int:
+        """Remove events from before that time, some hundreds a transaction; those that something stands on stay."""
+        total = 0
+        place: tuple[int, str] | None = expiry.START
+        while place is not None:
+            page = self.submit(partial(_forget_events, before, place)).result()
+            total += page.removed
+            place = page.last
+        return total
+
     def forget_captures(self, before: datetime) -> int:
         """Remove attempts to enter an address from before that time, some hundreds a transaction."""
         total = 0
@@ -354,3 +366,7 @@ class Store:
     def check(self) -> list[Problem]:
         """What is wrong with the database, and what to do; reads all of it. Empty: all is well."""
         return checking.problems(self.path, self._readers, self.verify_audit)
+
+
+def _forget_events(before: datetime, after: tuple[int, str], transaction: Transaction) -> expiry.Page:
+    return transaction.forget_events(before, after, _FORGOTTEN_AT_ONCE)

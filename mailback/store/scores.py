@@ -35,6 +35,10 @@ _SURPLUS = (
     f" WHERE address_key = ?1 AND step = ?2 AND day = ?3 ORDER BY at, cause, fact LIMIT -1 OFFSET {_KEPT_A_DAY})"
 )
 _COUNTS = "SELECT 1 FROM score WHERE address_key = ? AND step = 'bounce' LIMIT 1"
+_FORGET = (
+    "DELETE FROM score WHERE at < ? AND NOT EXISTS (SELECT 1 FROM suppression AS s"
+    " WHERE s.address_key = score.address_key AND s.lifted_at IS NULL AND s.until IS NULL)"
+)
 LEDGER = (
     "SELECT address_key, step, at, fact, cause, suppress_days, needed, window_days FROM score"
     " WHERE address_key = ? ORDER BY at, step, fact"
@@ -108,5 +112,5 @@ def ledger(connection: sqlite3.Connection, key: str) -> list[ScoreEntry]:
 
 
 def forget(connection: sqlite3.Connection, before: datetime) -> int:
-    """Remove lines from before that time; how many there were."""
-    return connection.execute("DELETE FROM score WHERE at < ?", (codec.ticks(before),)).rowcount
+    """Remove lines from before that time, but for addresses that are suppressed for ever; how many there were."""
+    return connection.execute(_FORGET, (codec.ticks(before),)).rowcount

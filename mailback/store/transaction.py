@@ -23,6 +23,7 @@ from mailback.store import (
     domains,
     engagement,
     erasure,
+    expiry,
     journal,
     places,
     precedence,
@@ -173,8 +174,15 @@ class Transaction:
         """The score ledger of an address, oldest first."""
         return scores.ledger(self._connection, key)
 
+    def forget_events(self, before: datetime, after: tuple[int, str], most: int) -> expiry.Page:
+        """Remove old events that nothing stands on any more, up to `most` that come after that place."""
+        return expiry.forget(self._connection, before, datetime.now(UTC), after, most)
+
     def forget_scores(self, before: datetime) -> int:
-        """Remove the lines of all score ledgers from before that time; how many there were."""
+        """Remove the lines of score ledgers from before that time; how many there were.
+
+        Those of an address that is suppressed for ever stay: the next bounce would else find nothing that it stands on.
+        """
         return scores.forget(self._connection, before)
 
     def active(self, key: str, now: datetime | None = None) -> list[Suppression]:

@@ -329,3 +329,16 @@ def test_the_ledger_reads_back_as_it_was_written(engine: Engine, store: Store) -
     entries = store.explain(WHO).score
     assert entries == sorted(entries, key=lambda entry: entry.at)
     assert entries_of([]) == []
+
+
+def test_a_hold_for_ever_outlasts_the_ledger_that_it_came_from(engine: Engine, store: Store) -> None:
+    for days in (60, 59, 58, 50, 49, 48, 40, 39, 38):
+        engine.inbound(at(days), bounce())
+    before = held(store)
+    assert before is not None
+    assert before.until is None
+    three(engine, "twice@receiver.test")
+    store.submit(lambda t: t.forget_scores(NOW - timedelta(days=1))).result()
+    assert store.explain("twice@receiver.test").score == []
+    engine.inbound(at(0.5), bounce())
+    assert held(store) == before
