@@ -263,6 +263,56 @@ def _give_a_week_of_history(scene: Scene, cause: str) -> None:
         store.executemany("INSERT INTO rate (cause, hour, count) VALUES (?, ?, ?)", earlier)
 
 
+# -- the budget of the unproven -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unsigned() -> Iterator[Stage]:
+    """A stage where nothing proves a report, and three an hour are believed without."""
+    smtpds = {"mx": Smtpd({"smtpd_authorized_xclient_hosts": "127.0.0.1"})}
+    parameters = {"smtpd_milters": MILTER, "milter_default_action": "tempfail"}
+    with DnsServer() as dns, scene(smtpds, lambda _: parameters, started=False) as running:
+        records(dns)
+        text = running.config.read_text().replace(
+            "[smtpd]\n", "[smtpd]\nproxy_protocol = true\nproxy_clients = ['127.0.0.1']\n"
+        )
+        running.config.write_text(f"{text}[policy]\nunproven_per_hour = 3\n[auth]\nnameservers = ['{dns.address}']\n")
+        running.mailback.start()
+        yield Stage(running, ReturnPaths(Keys((Key(1, date(2026, 1, 1), b"k" * 32),)), DOMAIN, 14))
+        running.mailback.stop()
+
+
+def _poison(behind: Behind, name: str, *, networks: bool) -> tuple[list[str], str]:
+    """Six reports from one network in the names of six domains, or from six networks in the name of one; and one more
+    from elsewhere about somebody else."""
+    place = DOORS.index(behind.door)
+    people = [f"{name}{number}{behind.tag}@receiver.test" for number in range(7)]
+    for number, who in enumerate(people):
+        last = number == len(people) - 1
+        network = 100 + number if networks or last else 50
+        domain = number if last or not networks else 0
+        claimed = f"mx.{name}{behind.tag}{domain}.test".encode()
+        report = behind.gone(who, f"<{who}>").replace(b"mx.receiver.test", claimed)
+        client = f"198.{18 + place}.{network}.{number + 1}"
+        assert behind.receive(f"answers{behind.tag}@sender.test", report, client=client, helo=f"h{number}.nowhere.test")
+    return people[:-1], people[-1]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("networks", [False, True], ids=["one network, many names", "many networks, one name"])
+def test_a_flood_of_unproven_bounces_switches_off_no_more_than_its_budget(
+    unsigned: Stage, door: str, networks: bool
+) -> None:
+    behind = world(unsigned, door)
+    # Budgets are counted by the hour: a flood around its end would have two.
+    wait_for(lambda: f"{datetime.now(UTC):%M:%S}" < "59:40", what="the next hour")
+    flooded, elsewhere = _poison(behind, "n" if networks else "d", networks=networks)
+    assert set(behind.grades()) == {"unproven"}
+    assert behind.suppressed() == {*flooded[:3], elsewhere}, "others' reports are believed on"
+    waiting = unsigned.scene.command("review", "list", "--json").stdout
+    assert [who for who in flooded if f'"{who}"' in waiting] == flooded[3:]
+
+
 # -- dead DNS -------------------------------------------------------------------------------------------------
 
 
