@@ -42,6 +42,8 @@ def rules_of(settings: Settings) -> ScoreRules:
         graduate_after=told.graduate_after,
         memory_days=told.memory_days,
         delivery_resets=told.delivery_resets,
+        growth=told.growth,
+        probe=told.probe,
     )
 
 
@@ -189,11 +191,12 @@ class Scoring:
 
     def _told(self, transaction: Transaction, hold: Hold, event_id: str) -> Decision:
         action = Action.SUPPRESS_PERMANENTLY if hold.until is None else Action.SUPPRESS_TEMPORARILY
-        needed = hold.entry.needed or self.rules.needed
         window = hold.entry.window_days or self.rules.window_days
-        because = (
-            f"{needed} soft bounces in a row within {window} days: hold {hold.round} of {self.rules.graduate_after}, "
-            + ("for ever" if hold.until is None else f"until {hold.until:%Y-%m-%d %H:%M} UTC")
+        counted = f"{hold.strikes} soft bounces in a row within {window} days"
+        if hold.strikes == 1 and hold.round > 1 and self.rules.probe:
+            counted = "the first message after a hold bounced"
+        because = f"{counted}: hold {hold.round} of {self.rules.graduate_after}, " + (
+            "for ever" if hold.until is None else f"until {hold.until:%Y-%m-%d %H:%M} UTC"
         )
         transaction.amend(event_id, action, because)
         return Decision(action, because)

@@ -1146,6 +1146,22 @@ class ScoreSettings(Section):
             "lifts the suppression does, as with a plain count of bounces."
         ),
     )
+    growth: float = Field(
+        1.0,
+        ge=1,
+        le=10,
+        description=(
+            "How many times as long as the one before each further hold is, of an address that nothing arrived at in "
+            "between: with 2, a hold of 7 days is followed by one of 14. 1: all are alike."
+        ),
+    )
+    probe: bool = Field(
+        False,
+        description=(
+            "Whether the first message after a hold is a probe: if it bounces softly, the next hold follows at once "
+            "instead of after `bounces_needed` more; if it arrives, the count begins anew."
+        ),
+    )
 
 
 class BreakerSettings(Section):

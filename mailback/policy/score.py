@@ -9,8 +9,9 @@ The ledger counts in days of UTC, one step a day at most:
 - what bounces while the address is held back counts nothing: it answers mail from before.
 
 The third in a row within the window holds the address back for some days; the third such hold since the mailbox was
-last seen alive, for ever. A bounce by which the address was suppressed for ever stands until a person lifts that or
-opts in.
+last seen alive, for ever. Each hold may be longer than the one before (`growth`), and the first message after one may
+be taken for a probe (`probe`): if it bounces, the next hold follows at once; if it arrives, all is well. A bounce by
+which the address was suppressed for ever stands until a person lifts that or opts in.
 
 Facts are merged by the store (`store/scores.py`), so that two reports of one failure are one fact. State is a fold over
 all of them, never a counter that is moved: a report that comes late, twice, or before its time changes nothing else.
@@ -42,6 +43,14 @@ class ScoreRules:
     memory_days: int = 365
     """Days after which an earlier hold is no longer one in a row."""
     delivery_resets: bool = True
+    growth: float = 1.0
+    """How many times as long as the one before each further hold is."""
+    probe: bool = False
+    """Whether a single bounce is enough for the next hold, with nothing seen of the mailbox since the last one."""
+
+
+_LONGEST_DAYS = 3650
+"""What grows ends there."""
 
 
 class BounceStatus(StrEnum):
@@ -63,6 +72,8 @@ class Hold:
     """The bounce that made it."""
     round: int
     """1 for the first since the mailbox was last seen alive."""
+    strikes: int = 3
+    """Bounces in a row that it took."""
 
     def active(self, now: datetime) -> bool:
         return self.until is None or self.until > now
@@ -104,7 +115,7 @@ class Standing:
     def strikes(self) -> int:
         """The soft bounces that made the hold that stands, else those in a row towards one, decayed or not."""
         if self.hold is not None:
-            return self.hold.entry.needed or self.rules.needed
+            return self.hold.strikes
         return len(self.run)
 
     def status(self, now: datetime) -> BounceStatus:
@@ -192,22 +203,37 @@ class _Fold:
     def _count(self, entry: ScoreEntry) -> None:
         window = _window(entry, self.rules)
         self.run = [earlier for earlier in self.run if entry.day - earlier.day <= window] + [entry]
-        needed = entry.needed or self.rules.needed
+        probing = self.rules.probe and self._remembered(entry) is not None
+        needed = 1 if probing else entry.needed or self.rules.needed
         if len(self.run) < needed:
             self._tell(entry, "{} of {} in a row within {} days", len(self.run), needed, window)
             return
-        self.hold = self._held_by(entry)
+        self.hold = self._held_by(entry, needed)
         number, last = self.hold.round, self.rules.graduate_after
-        self._tell(entry, "{} in a row: held {}, {} of {} holds", needed, self.hold, number, last)
+        counted = "the probe after a hold bounced" if probing else f"{needed} in a row"
+        self._tell(entry, "{}: held {}, {} of {} holds", counted, self.hold, number, last)
         self.run = []
 
-    def _held_by(self, entry: ScoreEntry) -> Hold:
+    def _held_by(self, entry: ScoreEntry, strikes: int) -> Hold:
+        earlier = self._remembered(entry)
+        number = earlier.round + 1 if earlier is not None else 1
+        until = None if number >= self.rules.graduate_after else entry.at + timedelta(days=self._days(entry, number))
+        return Hold(entry.at, until, entry, number, strikes)
+
+    def _remembered(self, entry: ScoreEntry) -> Hold | None:
+        """The hold before this bounce, unless that is too long ago to be one in a row with the next."""
         earlier = self.hold
-        remembered = earlier is not None and entry.day - earlier.entry.day <= self.rules.memory_days
-        number = earlier.round + 1 if earlier is not None and remembered else 1
-        days = entry.suppress_days or self.rules.suppress_days
-        until = None if number >= self.rules.graduate_after else entry.at + timedelta(days=days)
-        return Hold(entry.at, until, entry, number)
+        return earlier if earlier and entry.day - earlier.entry.day <= self.rules.memory_days else None
+
+    def _days(self, entry: ScoreEntry, number: int) -> float:
+        first = entry.suppress_days or self.rules.suppress_days
+        longest = max(_LONGEST_DAYS, first)
+        days = float(first)
+        for _ in range(number - 1):
+            if days >= longest:
+                break
+            days *= self.rules.growth
+        return min(days, longest)
 
     def _tell(self, entry: ScoreEntry, because: str, *told: object) -> None:
         if self.explained:

@@ -127,6 +127,55 @@ def test_a_plain_count_of_bounces_is_a_setting() -> None:
     assert after(bounce(0), alive(5), bounce(15), bounce(31), rules=plain).status(START) is BounceStatus.HARD
 
 
+def test_holds_grow_where_that_is_set_and_are_alike_where_it_is_not() -> None:
+    rounds = [bounce(day) for start in (0, 20, 50, 100) for day in (start, start + 1, start + 2)]
+    for growth, days in ((1.0, [7, 7, 7]), (2.0, [7, 14, 28]), (1.5, [7, 10.5, 15.75])):
+        rules = ScoreRules(growth=growth, graduate_after=4)
+        holds = [after(*rounds[: 3 * n], rules=rules).hold for n in (1, 2, 3)]
+        assert [h.until - h.since for h in holds if h is not None and h.until is not None] == [d * DAY for d in days]
+        last = after(*rounds, rules=rules).hold
+        assert last is not None
+        assert last.until is None
+
+
+def test_growth_ends_before_the_calendar_does() -> None:
+    entries = [bounce(4000 * number + day) for number in range(30) for day in range(3)]
+    hold = after(*entries, rules=ScoreRules(growth=10, graduate_after=1000, memory_days=10_000)).hold
+    assert hold is not None
+    assert hold.until == hold.since + 3650 * DAY
+    assert hold.round == 30
+
+
+def test_what_arrives_after_a_grown_hold_begins_with_the_shortest_again() -> None:
+    rules = ScoreRules(growth=3, graduate_after=9)
+    before = [bounce(day) for start in (0, 20) for day in (start, start + 1, start + 2)]
+    hold = after(*before, alive(60), bounce(61), bounce(62), bounce(63), rules=rules).hold
+    assert hold is not None
+    assert (hold.round, hold.until) == (1, START + 70 * DAY)
+
+
+def test_a_probe_that_bounces_is_the_next_hold_at_once_and_one_that_arrives_ends_them() -> None:
+    rules = ScoreRules(probe=True)
+    three = [bounce(0), bounce(1), bounce(2)]
+    assert after(*three, bounce(8.9), rules=rules).hold == after(*three, rules=rules).hold, "mail from before"
+    second = after(*three, bounce(10), rules=rules)
+    assert second.hold is not None
+    assert (second.hold.round, second.hold.until, second.strikes) == (2, START + 17 * DAY, 1)
+    third = after(*three, bounce(10), bounce(18), rules=rules).hold
+    assert third is not None
+    assert third.until is None
+    well = after(*three, alive(10), bounce(11), rules=rules)
+    assert (well.hold, well.count(START + 11 * DAY)) == (None, 1)
+    assert after(*three, bounce(10)).hold == after(*three).hold, "off by default"
+
+
+def test_a_hold_of_long_ago_makes_no_probe() -> None:
+    rules = ScoreRules(probe=True, memory_days=30)
+    late = after(bounce(0), bounce(1), bounce(2), bounce(40), rules=rules)
+    assert late.hold is not None
+    assert (late.hold.round, len(late.run)) == (1, 1)
+
+
 def test_a_bounce_that_was_set_aside_does_not_count() -> None:
     aside = replace(bounce(1), step=Step.HELD)
     assert after(bounce(0), aside, bounce(2)).hold is None
@@ -142,10 +191,12 @@ _ENTRIES = st.lists(
 
 
 @settings(deadline=None, max_examples=300)
-@given(entries=_ENTRIES, data=st.data())
-def test_no_order_of_arrival_changes_the_answer(entries: list[ScoreEntry], data: st.DataObject) -> None:
+@given(entries=_ENTRIES, rules=st.sampled_from([RULES, ScoreRules(growth=2, probe=True)]), data=st.data())
+def test_no_order_of_arrival_changes_the_answer(
+    entries: list[ScoreEntry], rules: ScoreRules, data: st.DataObject
+) -> None:
     shuffled = data.draw(st.permutations(entries))
-    assert told(shuffled) == told(entries)
+    assert told(shuffled, rules) == told(entries, rules)
 
 
 @settings(deadline=None, max_examples=200)

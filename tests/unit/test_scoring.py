@@ -342,3 +342,16 @@ def test_a_hold_for_ever_outlasts_the_ledger_that_it_came_from(engine: Engine, s
     assert store.explain("twice@receiver.test").score == []
     engine.inbound(at(0.5), bounce())
     assert held(store) == before
+
+
+def test_a_probe_after_a_hold_is_told_as_one(store: Store) -> None:
+    engine = Engine(Settings.loads("[score]\nprobe = true\ngrowth = 2"), store)
+    for days in (12, 11, 10):
+        engine.inbound(at(days), bounce())
+    assert held(store) is None, "over since three days"
+    outcome = engine.inbound(at(1), bounce())
+    assert outcome.decisions[0].action is Action.SUPPRESS_TEMPORARILY
+    assert "the first message after a hold bounced: hold 2 of 3" in outcome.decisions[0].because
+    found = held(store)
+    assert found is not None
+    assert found.until == NOW + timedelta(days=13)
