@@ -16,10 +16,11 @@ import re
 
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.message import Headers, Part
-from mailback.reports import addresses, dsn
+from mailback.reports import addresses, dsn, legacy
 from mailback.reports import original as originals
 from mailback.reports.bounces import explanation
 from mailback.reports.facts import Facts
+from mailback.reports.legacy import Standing
 from mailback.reports.report import CAUSE_STATED, DeliveryFailure, Original, Report
 
 _PART = "message/feedback-report"
@@ -152,8 +153,13 @@ def _of_provider(facts: Facts, text: str) -> Report | None:
     original = originals.of_part(part, facts.names) if part else None
     headers = part.message.headers if part is not None and part.message is not None else None
     whom = _of_original_fields(headers) if headers is not None else []
+    if part is None:
+        reading = legacy.read(text, facts.dialects, facts.ours)
+        named = (mention.address for mention in reading.mentions if mention.standing is Standing.LABELLED)
+        whom = list(dict.fromkeys(named))
+        original = originals.of_block(reading.returned.encode("utf-8", "surrogateescape"), facts.names)
     if not whom and original is not None and len(original.recipients) == 1:
-        whom = list(original.recipients)
+        whom = [address for address in original.recipients if addresses.is_full(address)]
     if facts.answers or (part is None and "complaint_subjects" not in facts.subject_says):
         return None
     report = Report(kind=Kind.COMPLAINT, dialect="abuse-notice", explanation=lambda: text, returned=lambda: original)

@@ -45,6 +45,13 @@ _UNATTENDED = (
     "news@",
     "mailing",
     "marketing",
+    "nagios",
+    "icinga",
+    "zabbix",
+    "monitoring@",
+    "alerts@",
+    "alertmanager",
+    "notification",
 )
 
 
