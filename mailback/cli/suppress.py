@@ -162,20 +162,37 @@ def _lifted(key: str, scope: str | None, transaction: Transaction, *, opt_in: bo
 @click.option("--scope", callback=scope, metavar="SCOPE", help=f"Only this scope: {_SCOPE_HELP}")
 @click.option("--type", "type_", metavar="TYPE", help="Only this type: hard_bounce, complaint, ...")
 @click.option("--all", "everything", is_flag=True, help="Those lifted or over as well.")
+@click.option(
+    "--over",
+    is_flag=True,
+    help="Instead those that ran out, of addresses that nothing else holds and nothing has arrived at since: one "
+    "message to each shows whether it is well.",
+)
 @click.option("--limit", "-n", type=click.IntRange(min=0), help="At most so many.")
 def list_(
-    *, config: Path | None, as_json: bool, scope: str | None, type_: str | None, everything: bool, limit: int | None
+    *,
+    config: Path | None,
+    as_json: bool,
+    scope: str | None,
+    type_: str | None,
+    everything: bool,
+    over: bool,
+    limit: int | None,
 ) -> None:
     """List what is suppressed, by address."""
+    if everything and over:
+        raise click.UsageError("--all and --over exclude each other")
     now = datetime.now(UTC)
     with open_store(config) as store:
-        found = store.suppressions(scope=scope, type=type_, active_at=None if everything else now)
+        found = store.suppressions(
+            scope=scope, type=type_, active_at=None if everything or over else now, over_at=now if over else None
+        )
         found = islice(found, limit)
         if as_json:
             for suppression in found:
                 json_line(to_dict(suppression) | {"active": suppression.active(now)})
         else:
-            table(_COLUMNS, (_row(s, now) for s in found), empty="nothing is suppressed")
+            table(_COLUMNS, (_row(s, now) for s in found), empty="none is over" if over else "nothing is suppressed")
 
 
 def _row(suppression: Suppression, now: datetime) -> list[object]:

@@ -165,9 +165,14 @@ class Store:
         scope: str | None = None,
         active_at: datetime | None = None,
         type: str | None = None,  # noqa: A002
+        over_at: datetime | None = None,
     ) -> Iterator[Suppression]:
-        """The suppression list by address, page by page; with `active_at` only what holds mail back at that time."""
-        return self._reads.suppressions(scope=scope, active_at=active_at, type=type)
+        """The suppression list by address, page by page; with `active_at` only what holds mail back at that time.
+
+        With `over_at` what ran out by then, of addresses that nothing else holds and nothing was seen of since: no
+        delivery, no open, no click.
+        """
+        return self._reads.suppressions(scope=scope, active_at=active_at, type=type, over_at=over_at)
 
     def find_journal(
         self,

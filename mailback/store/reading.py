@@ -34,6 +34,7 @@ from mailback.store.records import (
     Tally,
 )
 from mailback.store.schema import audit, event, journal_recipient, review, suppression, suppression_change
+from mailback.store.schema import engagement as engagement_table
 from mailback.store.schema import journal as journal_table
 
 _PAGE = 500
@@ -121,7 +122,14 @@ class Reads:
 
         return map(codec.event_of, islice(self._pages(page), limit))
 
-    def suppressions(self, *, scope: str | None, active_at: datetime | None, type: str | None) -> Iterator[Suppression]:  # noqa: A002
+    def suppressions(
+        self,
+        *,
+        scope: str | None,
+        active_at: datetime | None,
+        type: str | None,  # noqa: A002
+        over_at: datetime | None = None,
+    ) -> Iterator[Suppression]:
         key = tuple_(suppression.c.address_key, suppression.c.scope)
         conditions: list[ColumnElement[bool]] = []
         if scope is not None:
@@ -130,6 +138,8 @@ class Reads:
             conditions.append(suppression.c.type == type)
         if active_at is not None:
             conditions.append(_active(codec.ticks(active_at)))
+        if over_at is not None:
+            conditions.append(_over_and_silent(codec.ticks(over_at)))
 
         def page(last: Row | None) -> Select[Any]:
             query = select(suppression).where(*conditions)
@@ -281,6 +291,26 @@ def _recipients_of(number: int) -> Select[Any]:
 
 def _active(at: int) -> ColumnElement[bool]:
     return and_(suppression.c.lifted_at.is_(None), or_(suppression.c.until.is_(None), suppression.c.until > at))
+
+
+def _over_and_silent(at: int) -> ColumnElement[bool]:
+    """What ran out by its date, of addresses that nothing else holds and nothing was seen of since."""
+    row, other = suppression.c, suppression.alias("other")
+    read = engagement_table.c
+    seen = select(read.address_key).where(
+        read.address_key == row.address_key,
+        or_(read.last_sent > row.until, read.last_open > row.until, read.last_click > row.until),
+    )
+    held = select(other.c.scope).where(
+        other.c.address_key == row.address_key,
+        or_(other.c.scope == "all", other.c.scope == row.scope),
+        other.c.lifted_at.is_(None),
+        or_(other.c.until.is_(None), other.c.until > at),
+    )
+    return and_(
+        row.lifted_at.is_(None), row.until <= at, func.coalesce(row.type, "") != "complaint", ~seen.exists(),
+        ~held.exists(),
+    )  # fmt: skip
 
 
 def _tenths(confidence: ColumnElement[float]) -> ColumnElement[int]:

@@ -676,6 +676,35 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         Moment(1).convert(text, None, None)
 
 
+def test_who_may_be_tried_again_is_over_unheld_and_unseen_since(told: Run, store: Store, database: Path) -> None:
+    now = datetime.now(UTC)
+    soft = {"type": "soft_bounce", "subcategory": "mailbox_full", "source": "score", "until": now + timedelta(days=1)}
+    for name in ("over", "standing", "arrived", "read", "lifted", "held", "other-list"):
+        hold(store, f"{name}@b.test", **soft)
+    hold(store, "complained@b.test", type="complaint", until=now + timedelta(days=1))
+    hold(store, "hard@b.test")
+    hold(store, "held@b.test", scope="list:l.test")
+    store.submit(lambda t: t.lift("lifted@b.test", actor="me", reason="well")).result()
+    for who in ("over", "arrived", "read", "held", "other-list", "complained"):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(
+                "UPDATE suppression SET since = 1, until = 2 WHERE address_key = ? AND scope = 'all'",
+                (f"{who}@b.test",),
+            )
+    hold(store, "other-list@b.test", scope="list:l.test")
+    hold(store, "twice@b.test", **soft, scope="list:l.test")
+    hold(store, "twice@b.test")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE suppression SET until = 2 WHERE address_key = 'twice@b.test' AND scope <> 'all'")
+        connection.executemany(
+            "INSERT INTO engagement (address_key, sent, opens, clicks, last_sent, last_click) VALUES (?, 1, 0, 0, ?,?)",
+            [("arrived@b.test", 3, None), ("read@b.test", 1, 3), ("over@b.test", 1, 1)],
+        )
+    names = [line["address"].partition("@")[0] for line in told("suppress", "list", "--over", "--json").lines]
+    assert names == ["held", "other-list", "over"], "what one list holds does not hold the rest"
+    assert told("suppress", "list", "--over", "--all").code == 2
+
+
 # ---- store ------------------------------------------------------------------------------------------------------
 
 
