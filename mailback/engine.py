@@ -229,7 +229,8 @@ Ask = Callable[[Message, Report], tuple[Sequence[str], reply.Known]]
 class Knowledge:
     """Everything the engine knows beforehand; loaded once, shared by forked workers."""
 
-    classifier: Classifier
+    classifier: Classifier | None
+    """None: what ships, read when the first failure comes."""
     handling: HandlingRules
     vocabulary: Vocabulary
     names: reports.OriginalNames
@@ -276,6 +277,11 @@ class Knowledge:
             owners=Owners.load(directories, settings.replies.default_owner),
             breakers=BreakerRules.load(directories),
         )
+
+    @property
+    def failures(self) -> Classifier:
+        """What tells why deliveries failed."""
+        return self.classifier or _shipped_classifier()
 
     def classify(self, raw: bytes, envelope: Envelope | None = None, thread: Sequence[str] = ()) -> Classification:
         """Tell what a message is; never raises on any bytes."""
@@ -324,10 +330,17 @@ class Knowledge:
         self, failure: DeliveryFailure, report: Report, list_id: str | None = None, reader: Reader | None = None
     ) -> Finding:
         """Why the delivery to one recipient failed, and what the handling rules ask for."""
-        verdict = self.classifier.verdict(failure, report, reader.engagement if reader is not None else None)
-        provider = self.classifier.provider(failure, self.hosting.provider if self.hosting else None)
+        classifier = self.failures
+        verdict = classifier.verdict(failure, report, reader.engagement if reader is not None else None)
+        provider = classifier.provider(failure, self.hosting.provider if self.hosting else None)
         handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
         return Finding(failure, verdict, handling, provider, reader)
+
+
+@lru_cache(maxsize=1)
+def _shipped_classifier() -> Classifier:
+    """Apart from the rest: a third of a command's start, and of no use to whoever asks about a reply."""
+    return Classifier(rules.load([rules_dir()]), model.load_shipped())
 
 
 @lru_cache(maxsize=1)
@@ -335,7 +348,7 @@ def _shipped() -> Knowledge:
     """What ships, without an operator's settings: loaded once a process."""
     directories = [rules_dir()]
     return Knowledge(
-        classifier=Classifier(rules.load(directories), model.load_shipped()),
+        classifier=None,
         handling=HandlingRules.load(directories),
         vocabulary=vocabulary.load(directories),
         names=reports.OriginalNames(),
@@ -368,7 +381,7 @@ class Engine:
             self._knowledge.breakers,
             senders.Senders.of(settings.mail),
             hosts,
-            self._knowledge.classifier.names.of_host,
+            self._knowledge.failures.names.of_host,
             settings.trust.require == "always" or (settings.trust.require == "auto" and self._belief.signing),
         )
         self._rules = DecisionRules(

@@ -1789,12 +1789,18 @@ def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
     for key, path in (
         ("smtpd.tls_certificate_file", settings.smtpd.tls_certificate_file),
         ("smtpd.tls_key_file", settings.smtpd.tls_key_file),
-        ("signing.secret_file", settings.signing.secret_file),
         ("web.key_file", settings.web.key_file),
         ("llm.key_file", settings.llm.key_file),
     ):
         if path is not None and (reason := _unreadable(path)):
             yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
+    secret = settings.signing.secret_file
+    if secret is not None and (reason := _unreadable(secret)):
+        yield Conflict(
+            ("signing.secret_file",),
+            f"{secret}: {reason}",
+            "a file that this user can read; `mailback signing keygen` makes one",
+        )
     yield from _key_conflicts(settings.signing)
     yield from _account_conflicts(settings)
     directory = settings.rules.directory

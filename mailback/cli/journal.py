@@ -37,9 +37,21 @@ _limit_option = click.option(
 )
 
 
-@click.group()
+class _ListByDefault(click.Group):
+    """A group whose bare name is its `list`: `mailback journal --json` beside `mailback events --json`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault)
 def journal() -> None:
-    """What went out: add, find, list, unsubscribe."""
+    """What went out: add, find, list, unsubscribe.
+
+    Without a command it lists.
+    """
 
 
 @journal.command()

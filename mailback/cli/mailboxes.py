@@ -36,6 +36,8 @@ def read_all(paths: Iterable[str]) -> Iterator[Found]:
     for path in paths:
         if path == "-":
             yield from _read_stream("-", sys.stdin.buffer)
+        elif not path:  # an unset variable of a script, and not the folder that it happens to run in
+            yield Found(path, error="an empty name")
         else:
             yield from _read_path(Path(path), path)
 

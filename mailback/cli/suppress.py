@@ -180,12 +180,16 @@ def list_(
     limit: int | None,
 ) -> None:
     """List what is suppressed, by address."""
+    from mailback.bounce.taxonomy import Type
+    from mailback.cli.events import known_word
+
     if everything and over:
         raise click.UsageError("--all and --over exclude each other")
     now = datetime.now(UTC)
+    wanted = known_word(type_, Type, "--type")
     with open_store(config) as store:
         found = store.suppressions(
-            scope=scope, type=type_, active_at=None if everything or over else now, over_at=now if over else None
+            scope=scope, type=wanted, active_at=None if everything or over else now, over_at=now if over else None
         )
         found = islice(found, limit)
         if as_json:

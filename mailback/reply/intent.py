@@ -61,6 +61,8 @@ _TOKEN = re.compile(
     r"|(?P<money>[€$£¥] ?\d[\d.,]*|\d[\d.,]* ?(?:€|eur\b|euros?\b|usd\b|kr\b|zl\b))|[a-z0-9][a-z0-9']*|[?!.,;:\n]"
 )
 _PICTURED = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+_WRAPPED = re.compile(r"(?<![\r\n])\r?\n(?![\r\n])")
+"""The end of a line within a paragraph: mail programs break sentences there."""
 _CLAUSE_ENDS = frozenset("?!.,;:\n")
 _SENTENCE_ENDS = frozenset("?!.\n")
 _REPLY_SUBJECT = re.compile(r"\s*(?:re|aw|sv|antw|odp|rif|vs|r|回复|答复|返信)\s*(?:\[\d+\])?[:：]", re.IGNORECASE)
@@ -111,7 +113,9 @@ class IntentRules:
     negations: frozenset[str]
     flips: frozenset[str]
     short: dict[str, frozenset[str]]
-    ending: tuple[Phrase, ...]
+    ending: dict[str, tuple[Phrase, ...]]
+    """What we ask before we stop writing, by first word."""
+    ending_pictured: tuple[str, ...]
 
     @classmethod
     def load(cls, directories: Sequence[Path]) -> IntentRules:
@@ -119,15 +123,18 @@ class IntentRules:
         keys: dict[str, tuple[str, ...]] = {intent.value: tuple(WEIGHTS) for intent in Intent}
         keys |= {"groups": ("day", "when"), "negation": ("words", "flips"), "short": ("yes", "no", "ok")}
         told = lists(directories, FILE, keys | {"thread": ("ending",)})
-        phrases = {
+        written = {
             Phrase(_words(text), intent, weight)
             for intent in Intent
             for strength, weight in WEIGHTS.items()
             for text in told[f"{intent.value}.{strength}"]
         }
+        # In one order whatever the process: evidence is told in it, and the same mail must give the same answer.
+        phrases = sorted(written, key=lambda phrase: (-phrase.weight, phrase.words, phrase.intent))
+        ending = [Phrase(_words(text), Intent.OBJECTION, 1.0) for text in told["thread.ending"]]
         spelled: dict[str, tuple[Phrase, ...]] = {}
         begun: dict[str, tuple[Phrase, ...]] = {}
-        for phrase in sorted(phrases, key=lambda phrase: (-phrase.weight, phrase.words)):
+        for phrase in phrases:
             first = phrase.words[0]
             if not _PICTURED.search(first):
                 index, key = (begun, first[:_STEM]) if first.endswith("~") else (spelled, first)
@@ -140,8 +147,19 @@ class IntentRules:
             negations=frozenset(told["negation.words"]),
             flips=frozenset(told["negation.flips"]),
             short={key: frozenset(map(_bare, told[f"short.{key}"])) for key in ("yes", "no", "ok")},
-            ending=tuple(Phrase(_words(text), Intent.OBJECTION, 1.0) for text in told["thread.ending"]),
+            ending=_by_first_word(ending),
+            ending_pictured=tuple(phrase.words[0] for phrase in ending if _PICTURED.search(phrase.words[0])),
         )
+
+
+def _by_first_word(phrases: Sequence[Phrase]) -> dict[str, tuple[Phrase, ...]]:
+    """Phrases by their first word; of one with any ending, by the letters that it begins with."""
+    index: dict[str, tuple[Phrase, ...]] = {}
+    for phrase in phrases:
+        first = phrase.words[0]
+        key = f"{first[:_STEM]}~" if first.endswith("~") else first
+        index[key] = (*index.get(key, ()), phrase)
+    return index
 
 
 @lru_cache(maxsize=1)
@@ -216,11 +234,16 @@ _SHORT_ANSWERS = {
 
 def asks_to_end(text: str, rules: IntentRules) -> bool:
     """Whether a mail of ours asks for leave to stop: a yes to it is a no to the offer."""
-    folded = fold(text[:_READ])
+    folded = fold(_WRAPPED.sub(" ", text[:_READ]))
     said = tokens(folded)
-    if any(phrase.words[0] in folded for phrase in rules.ending if _PICTURED.search(phrase.words[0])):
+    if any(words in folded for words in rules.ending_pictured):
         return True
-    return any(_ends(phrase.words, said, at, rules) is not None for at in range(len(said)) for phrase in rules.ending)
+    return any(
+        _ends(phrase.words, said, at, rules) is not None
+        for at, token in enumerate(said)
+        for key in (token, f"{token[:_STEM]}~", rules.groups.get(token))
+        for phrase in (rules.ending.get(key, ()) if key else ())
+    )
 
 
 def phrases(text: str, rules: IntentRules) -> Iterator[Evidence]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from mailback.reply.words import fold
 
@@ -44,8 +44,12 @@ class Text:
         return "".join(self.folded.split()) if _PICTURED.search(self.folded) else ""
 
 
-Entry = tuple[str, str, frozenset[str], re.Pattern[str]]
-"""Name of the list, the phrase, words that must be there for it, what finds it."""
+Entry = tuple[str, str, frozenset[str], str]
+"""Name of the list, the phrase, words that must be there for it, the expression that finds it."""
+
+_compiled = lru_cache(maxsize=None)(re.compile)
+"""Expressions, each compiled when its words first stand in a text: most never do, and all of them cost a command more
+time than the reading. There are as many as the rules have phrases, no text adds any."""
 
 
 class Phrases:
@@ -67,7 +71,7 @@ class Phrases:
         words = re.findall(r"\w+~?|\*", folded)
         if not words:
             return
-        pattern = re.compile(rf"(?<!\w){''.join(map(_pattern, words))[1:]}(?!\w)")
+        pattern = rf"(?<!\w){''.join(map(_pattern, words))[1:]}(?!\w)"
         needed = frozenset(word for word in words if word != "*" and not word.endswith("~"))
         first = words[0]
         if first.endswith("~"):
@@ -79,9 +83,9 @@ class Phrases:
         """Every phrase that stands in the text, once, by the name of its list."""
         told: dict[str, list[str]] = {}
         for index, there in ((self._by_word, text.vocabulary), (self._by_stem, text.stems)):
-            for first in index.keys() & there:
+            for first in sorted(index.keys() & there):  # in one order, whatever the process
                 for name, phrase, needed, pattern in index[first]:
-                    if needed <= text.vocabulary and pattern.search(text.words):
+                    if needed <= text.vocabulary and _compiled(pattern).search(text.words):
                         told.setdefault(name, []).append(phrase)
         if text.unspaced:
             for name, phrase, plain in self._pictured:

@@ -106,6 +106,7 @@ def test_an_error_is_one_line_that_says_what_to_do() -> None:
         (["nonsense"], 2), (["check"], 2), (["suppress", "add", "a@b.test"], 2), (["milter"], 2), (["serve"], 2),
         (["--config", "/nonexistent", "events"], 2), (["classify"], 2), (["events", "--kind", "bonce"], 2),
         (["suppress", "list", "--scope", "lists"], 2), (["store", "check"], 1), (["completion"], 2),
+        (["suppress", "list", "--type", "hard"], 2), (["journal", "nonsense"], 2), (["classify", ""], 1),
         (["completion", "a\tb"], 2),
     ):  # fmt: skip
         told = process(*arguments, XDG_STATE_HOME="/nonexistent")
@@ -314,6 +315,25 @@ def test_classify_names_each_message_and_goes_on_after_one_that_cannot_be_read(t
     assert answer.lines[1] == {"source": paths[1], "error": "No such file or directory"}
     assert answer.lines[0]["bounces"][0]["recipient"] == "gone@receiver.test"
     assert answer.lines[2]["bounces"] == answer.lines[0]["bounces"]
+
+
+def test_the_same_reply_is_answered_alike_by_every_process_and_without_the_rules_of_bounces() -> None:
+    """Evidence comes in one order, whatever the process hashes by; what only failures need costs a reply no time."""
+    code = (
+        "from mailback import classify, engine\n"
+        "raw = 'From: a@b.test\\nIn-Reply-To: <1@s.test>\\nContent-Type: text/plain; charset=utf-8\\n\\n'\n"
+        "raw += '今後の配信は不要です。停止をお願いします。 please send me more, tell me more'\n"
+        "told = classify(raw.encode(), thread=['Shall I send you the offer?']).to_dict()\n"
+        "assert len(told['reply']['evidence']) > 3 and not engine._shipped_classifier.cache_info().currsize\n"
+        "print(ascii(told))"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(answers) == 1
 
 
 def test_classify_waits_for_no_named_pipe(config: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def test_what_is_added_is_found_by_each_of_its_names(config: list[str], capsys: 
     assert (by_id["at"], by_id["subject"], by_id["source"]) == ("2026-11-20T12:00:00Z", "Hello", "operator")
     [by_recipient] = told(capsys, "journal", "find", *config, "--recipient", "Bob@Receiver.test")
     assert by_recipient["recipients"] == ["bob@receiver.test"]
+    assert told(capsys, "journal", *config) == told(capsys, "journal", "list", *config)
     assert len(told(capsys, "journal", "list", *config)) == 1
 
 

@@ -115,6 +115,21 @@ def test_conflicting_intents_go_to_a_person_at_once(reading: Reading) -> None:
     assert told == routing.Routing(Route.REQUIRE_APPROVAL, 900, (Flag.CONFLICTING_INTENTS,))
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("Soll ich Sie jetzt hier entfernen?", Intent.OBJECTION),
+        ("Should I\nstop?", Intent.OBJECTION),
+        ("We will stop now.\n\nShould I\n\nstop", Intent.INTERESTED),
+        ("配信を終了してよろしいですか", Intent.OBJECTION),
+        ("Soll ich Sie anrufen? Kollegen kann ich entfernen", Intent.INTERESTED),
+        ("shall i " * 2000, Intent.INTERESTED),
+    ],
+)
+def test_a_bare_yes_is_read_by_the_question_before_it(asked: str, told: Intent) -> None:
+    assert intent.read("yes", thread=[asked]).intent is told
+
+
 def test_a_weak_second_intent_is_no_conflict() -> None:
     assert not routing.conflicts(_reading(Intent.INTERESTED, 0.6, Intent.OBJECTION, 0.48))
 
