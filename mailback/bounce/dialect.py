@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_WORK = 1500
 """Ways a pattern may be tried at one place: room for one `.{0,80}` with a few optional words around it."""
@@ -184,6 +185,13 @@ def _rank(literals: tuple[bytes, ...]) -> tuple[int, int]:
     return min(map(len, literals)), -len(literals)
 
 
+@lru_cache(maxsize=256)
+def _example(source: bytes) -> bytes | None:
+    """A visible member of a set; None where it has none."""
+    members = re.compile(source)
+    return next((bytes([n]) for n in range(33, 127) if members.fullmatch(bytes([n]))), None)
+
+
 class _Reader:
     """The place reached in a pattern; recursive descent, one method a construct."""
 
@@ -213,7 +221,7 @@ class _Reader:
     def sequence(self) -> Node:
         items: list[Node] = []
         while (char := self.peek()) and char not in "|)":
-            item = self.repeated(self.item())
+            item = self.plain() or self.repeated(self.item())
             if isinstance(item, Literal) and items and isinstance(items[-1], Literal):
                 items[-1] = Literal(items[-1].text + item.text)
             else:
@@ -221,6 +229,18 @@ class _Reader:
         if not items:
             raise self.wrong("an empty alternative")
         return items[0] if len(items) == 1 else Sequence(tuple(items))
+
+    def plain(self) -> Node | None:
+        """Several plain characters at once; the last is left where a repetition follows, which is its alone."""
+        run = _PLAIN.match(self.pattern, self.at)
+        if run is None:
+            return None
+        end = run.end() - (self.pattern[run.end() : run.end() + 1] in ("?", "{"))
+        if end == self.at:
+            return None
+        text = self.pattern[self.at : end]
+        self.at = end
+        return Literal(text.lower().encode())
 
     def item(self) -> Node:
         char = self.peek()
@@ -273,8 +293,7 @@ class _Reader:
                 raise self.wrong("a set beyond ASCII names each of its characters")
             return Choice(tuple(Literal(char.encode()) for char in dict.fromkeys(body.lower())))
         source = b"[" + body.lower().encode() + b"]"
-        members = re.compile(source)
-        example = next((bytes([n]) for n in range(33, 127) if members.fullmatch(bytes([n]))), None)
+        example = _example(source)
         if example is None:
             raise self.wrong("an empty set")
         return OneOf(source, example)

@@ -107,7 +107,7 @@ class MilterPart:
         milter, mail = self._settings.milter, self._settings.mail
         paths = self._knowledge.return_paths
         return Rules(
-            check=Check(store, Brakes.of(self._settings, store.path, self._knowledge.classifier.names.of_host)),
+            check=Check(store, Brakes.of(self._settings, store.path, self._knowledge.failures.names.of_host)),
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,
             max_message_bytes=milter.max_message_bytes,
