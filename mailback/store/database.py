@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mailback.bounce.taxonomy import Kind
 from mailback.store import (
@@ -72,6 +72,7 @@ T = TypeVar("T")
 
 _WAITING_UNITS = 4096
 _FORGOTTEN_AT_ONCE = 500
+_SWEPT_AT_ONCE = 5000
 _PAGE = 500
 _LOOP_BATCH = 100
 """Units that an event loop runs at once: some 20 ms of work, in which nothing else is answered."""
@@ -268,10 +269,27 @@ class Store:
 
     def forget_events(self, before: datetime) -> int:
         """Remove events from before that time, some hundreds a transaction; those that something stands on stay."""
+        return self._walk(expiry.START, partial(_forget_events, before))
+
+    def forget_scores(self, before: datetime) -> int:
+        """Remove lines of score ledgers from before that time, some thousands a transaction; those of addresses that
+        are suppressed for ever stay."""
+        return self._walk((expiry.LEDGER.start,), partial(_sweep, expiry.LEDGER, before))
+
+    def forget_reading(self, before: datetime) -> int:
+        """Remove places that were not come to since that time, and hashes of opens and clicks from before it.
+
+        What is read again after that is the same events; of opens and clicks it would be counted anew.
+        """
+        places_left = self.submit(lambda transaction: transaction.forget_places(before)).result()
+        return places_left + self._walk((expiry.READINGS.start,), partial(_sweep, expiry.READINGS, before))
+
+    def _walk(self, start: tuple[Any, ...], step: Callable[[tuple[Any, ...], Transaction], expiry.Page]) -> int:
+        """Take one step a transaction until there is no further page; how many rows were removed."""
         total = 0
-        place: tuple[int, str] | None = expiry.START
+        place: tuple[Any, ...] | None = start
         while place is not None:
-            page = self.submit(partial(_forget_events, before, place)).result()
+            page = self.submit(partial(step, place)).result()
             total += page.removed
             place = page.last
         return total
@@ -373,5 +391,9 @@ class Store:
         return checking.problems(self.path, self._readers, self.verify_audit)
 
 
-def _forget_events(before: datetime, after: tuple[int, str], transaction: Transaction) -> expiry.Page:
+def _forget_events(before: datetime, after: tuple[Any, ...], transaction: Transaction) -> expiry.Page:
     return transaction.forget_events(before, after, _FORGOTTEN_AT_ONCE)
+
+
+def _sweep(which: expiry.Sweep, before: datetime, after: tuple[Any, ...], transaction: Transaction) -> expiry.Page:
+    return transaction.sweep(which, before, after, _SWEPT_AT_ONCE)

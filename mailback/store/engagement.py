@@ -65,8 +65,3 @@ def read(connection: sqlite3.Connection, key: str, what: Reading, at: datetime, 
         return False
     connection.execute(_ADD[what], (key, ticks))
     return True
-
-
-def forget_facts(connection: sqlite3.Connection, before: datetime) -> int:
-    """Remove the hashes of opens and clicks from before that time, which are hardly told again; the counts stay."""
-    return connection.execute("DELETE FROM engagement_fact WHERE at < ?", (codec.ticks(before),)).rowcount

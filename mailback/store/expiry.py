@@ -1,4 +1,4 @@
-"""Events that are past their retention, removed a page a transaction, so that mail goes on being recorded meanwhile.
+"""What is past its retention, removed a page a transaction, so that mail goes on being recorded meanwhile.
 
 What stands on an event keeps it: whoever asks why an address is suppressed is told, however long ago that was. A review
 that was closed goes with its event, because it holds what a person wrote; one that a person corrected stays, because a
@@ -9,17 +9,38 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailback.store import codec
 
 
 class Page(NamedTuple):
-    """What became of a page of old events."""
+    """What became of a page of rows."""
 
     removed: int
-    last: tuple[int, str] | None
+    last: tuple[Any, ...] | None
     """Where the next page begins; None after the last one."""
+
+
+class Sweep(NamedTuple):
+    """A table without an index on its time, which is walked along its key."""
+
+    table: str
+    key: str
+    kept: str = ""
+    """Which rows stay, however old."""
+    start: str | bytes = ""
+
+
+LEDGER = Sweep(
+    "score",
+    "address_key",
+    " AND NOT EXISTS (SELECT 1 FROM suppression AS s WHERE s.address_key = score.address_key AND s.lifted_at IS NULL"
+    " AND s.until IS NULL)",
+)
+"""Lines of the score ledger, but of who is suppressed for ever: his next bounce would find nothing that it rests on."""
+READINGS = Sweep("engagement_fact", "identity", start=b"")
+"""Hashes of opens and clicks; the counts stay."""
 
 
 START = (-(2**62), "")
@@ -40,10 +61,23 @@ _WITH_IT = (
 )
 
 
-def forget(connection: sqlite3.Connection, before: datetime, now: datetime, after: tuple[int, str], most: int) -> Page:
+def events(connection: sqlite3.Connection, before: datetime, now: datetime, after: tuple[Any, ...], most: int) -> Page:
     """Look at up to `most` events from before that time, the oldest beyond `after` first; remove what may go."""
     rows = connection.execute(_OLD, (codec.ticks(now), *after, codec.ticks(before), most)).fetchall()
     old = [(number,) for _, number, needed in rows if not needed]
     for statement in _WITH_IT:
         connection.executemany(statement, old)
     return Page(len(old), (rows[-1][0], rows[-1][1]) if len(rows) == most else None)
+
+
+def sweep(connection: sqlite3.Connection, which: Sweep, before: datetime, after: tuple[Any, ...], most: int) -> Page:
+    """Remove what is from before that time among about `most` rows beyond the key `after`."""
+    table, key, kept, _ = which
+    row = connection.execute(
+        f"SELECT {key} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT 1 OFFSET ?", (*after, most - 1)
+    ).fetchone()
+    within, until = (f" AND {key} <= ?", row) if row is not None else ("", ())
+    removed = connection.execute(
+        f"DELETE FROM {table} WHERE {key} > ?{within} AND at < ?{kept}", (*after, *until, codec.ticks(before))
+    ).rowcount
+    return Page(removed, row)

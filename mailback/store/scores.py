@@ -35,10 +35,6 @@ _SURPLUS = (
     f" WHERE address_key = ?1 AND step = ?2 AND day = ?3 ORDER BY at, cause, fact LIMIT -1 OFFSET {_KEPT_A_DAY})"
 )
 _COUNTS = "SELECT 1 FROM score WHERE address_key = ? AND step = 'bounce' LIMIT 1"
-_FORGET = (
-    "DELETE FROM score WHERE at < ? AND NOT EXISTS (SELECT 1 FROM suppression AS s"
-    " WHERE s.address_key = score.address_key AND s.lifted_at IS NULL AND s.until IS NULL)"
-)
 LEDGER = (
     "SELECT address_key, step, at, fact, cause, suppress_days, needed, window_days FROM score"
     " WHERE address_key = ? ORDER BY at, step, fact"
@@ -109,8 +105,3 @@ def entries_of(rows: Iterable[codec.Row]) -> list[ScoreEntry]:
 def ledger(connection: sqlite3.Connection, key: str) -> list[ScoreEntry]:
     """Every line about an address, oldest first."""
     return entries_of(connection.execute(LEDGER, (key,)))
-
-
-def forget(connection: sqlite3.Connection, before: datetime) -> int:
-    """Remove lines from before that time, but for addresses that are suppressed for ever; how many there were."""
-    return connection.execute(_FORGET, (codec.ticks(before),)).rowcount

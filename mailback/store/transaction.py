@@ -174,16 +174,13 @@ class Transaction:
         """The score ledger of an address, oldest first."""
         return scores.ledger(self._connection, key)
 
-    def forget_events(self, before: datetime, after: tuple[int, str], most: int) -> expiry.Page:
+    def forget_events(self, before: datetime, after: tuple[Any, ...], most: int) -> expiry.Page:
         """Remove old events that nothing stands on any more, up to `most` that come after that place."""
-        return expiry.forget(self._connection, before, datetime.now(UTC), after, most)
+        return expiry.events(self._connection, before, datetime.now(UTC), after, most)
 
-    def forget_scores(self, before: datetime) -> int:
-        """Remove the lines of score ledgers from before that time; how many there were.
-
-        Those of an address that is suppressed for ever stay: the next bounce would else find nothing that it stands on.
-        """
-        return scores.forget(self._connection, before)
+    def sweep(self, which: expiry.Sweep, before: datetime, after: tuple[Any, ...], most: int) -> expiry.Page:
+        """Remove old rows of a table, among about `most` that come after that place."""
+        return expiry.sweep(self._connection, which, before, after, most)
 
     def active(self, key: str, now: datetime | None = None) -> list[Suppression]:
         """What holds mail to `key` back at `now`, one a scope."""
@@ -517,12 +514,9 @@ class Transaction:
             "UPDATE event SET action = ?, notes = ? WHERE id = ?", (action, json.dumps(notes), event_id)
         )
 
-    def forget_reading(self, before: datetime) -> int:
-        """Remove places that were not come to since that time, and hashes of opens and clicks from before it.
-
-        What is read again after that is the same events; of opens and clicks it would be counted anew.
-        """
-        return places.forget_before(self._connection, before) + engagement.forget_facts(self._connection, before)
+    def forget_places(self, before: datetime) -> int:
+        """Remove places that were not come to since that time."""
+        return places.forget_before(self._connection, before)
 
     def forget_rates(self, before: datetime) -> int:
         """Remove counts from before that time."""

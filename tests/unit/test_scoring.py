@@ -338,7 +338,7 @@ def test_a_hold_for_ever_outlasts_the_ledger_that_it_came_from(engine: Engine, s
     assert before is not None
     assert before.until is None
     three(engine, "twice@receiver.test")
-    store.submit(lambda t: t.forget_scores(NOW - timedelta(days=1))).result()
+    assert store.forget_scores(NOW - timedelta(days=1)) == 3
     assert store.explain("twice@receiver.test").score == []
     engine.inbound(at(0.5), bounce())
     assert held(store) == before

@@ -13,7 +13,7 @@ import pytest
 from mailback.bounce.taxonomy import Kind
 from mailback.cli.main import run
 from mailback.store import Store, Transaction, database
-from mailback.store.records import Event, Retry, Review, Suppression
+from mailback.store.records import Event, Retry, Review, ScoreEntry, Step, Suppression
 from tests.support.records import a_suppression, an_event, do, end_all
 
 NOW = datetime.now(UTC)
@@ -60,6 +60,10 @@ def _queue(event: Event, transaction: Transaction) -> bool:
 
 def _hold(suppression: Suppression, transaction: Transaction) -> bool:
     return transaction.suppress(suppression, "m")
+
+
+def _enter(line: ScoreEntry, transaction: Transaction) -> bool:
+    return transaction.enter(line)
 
 
 def test_only_what_is_older_than_the_retention_goes(store: Store) -> None:
@@ -129,6 +133,18 @@ def test_events_of_one_instant_and_those_that_stay_do_not_end_the_walk(
         old(store, f"gone{number}", at=OLD + timedelta(seconds=number // 5))
     assert store.forget_events(NOW) == 10
     assert left(store) == {event.identity for event in kept}
+
+
+def test_a_ledger_is_swept_page_by_page_and_no_address_is_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_SWEPT_AT_ONCE", 4)
+    for number in range(11):
+        for days in (800, 799, 1):
+            line = ScoreEntry(f"p{number:02}@r.test", Step.ALIVE, NOW - timedelta(days=days), f"e{days}", "delivered")
+            do(store, partial(_enter, line))
+    assert store.forget_scores(NOW - timedelta(days=400)) == 22
+    assert [len(store.explain(f"p{number:02}@r.test").score) for number in range(11)] == [1] * 11
 
 
 def test_maintenance_keeps_to_the_setting(store: Store, config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
