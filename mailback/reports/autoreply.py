@@ -136,8 +136,16 @@ def _states(facts: Facts) -> bool:
         return False
     text = explanation(facts)[:_STATED_CAP]
     history = _HISTORY.search(text)
-    own = text[: history.start()] if history else text
-    return says(" ".join(own.lower().split()), facts.words.auto_statements)
+    own = " ".join((text[: history.start()] if history else text).lower().split())
+    return says(own, facts.words.auto_statements) and _answers(facts, own)
+
+
+def _answers(facts: Facts, own: str) -> bool:
+    """Whether it answers something: a machine that says what it is may as well send an invoice, unasked."""
+    said, both = facts.words, f"{facts.subject}\n{own}"
+    if facts.answers or "in-reply-to" in facts.message.headers:
+        return True
+    return any(says(both, words) for words in (said.acknowledgement_words, said.away_words, said.left_words))
 
 
 def _supported(facts: Facts) -> bool:

@@ -137,9 +137,15 @@ def _unclaimed(facts: Facts) -> Kind:
         return Kind.OTHER
     if not headers.names.isdisjoint(_BULK_FIELDS) or facts.get("precedence") in _BULK_PRECEDENCE:
         return Kind.OTHER
-    if facts.get("auto-submitted").startswith("auto-") or facts.daemon:
+    if facts.get("auto-submitted").startswith("auto-") or (facts.daemon and not _postmaster_answers(facts)):
         return Kind.OTHER
     return Kind.OTHER if facts.sender.lower().startswith(_UNATTENDED) else Kind.REPLY
+
+
+def _postmaster_answers(facts: Facts) -> bool:
+    """People read postmaster@ too, and answer: what no reader claimed, answers our mail and can be answered in turn."""
+    envelope = (facts.message.headers.get("return-path") or "").strip(" <>").lower()
+    return facts.answers and "in-reply-to" in facts.message.headers and envelope == facts.sender.lower()
 
 
 _READERS: tuple[Callable[[Facts], Report | None], ...] = (
