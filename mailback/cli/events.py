@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailback.cli.options import Moment, address_key, config_option, json_option, open_store
+from mailback.cli.options import Moment, Whole, address_key, config_option, json_option, open_store
 from mailback.cli.out import Column, iso, json_line, table, when
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _COLUMNS = (
 @click.command()
 @config_option
 @json_option
-@click.option("--limit", "-n", type=click.IntRange(min=0), help=f"At most so many. Default: {SHOWN}; with --json all.")
+@click.option("--limit", "-n", type=Whole(min=0), help=f"At most so many. Default: {SHOWN}; with --json all.")
 @click.option("--since", type=Moment(-1), metavar="TIME", help="From then on: 2026-11-30, or a span such as 7d, 12h.")
 @click.option("--until", type=Moment(-1), metavar="TIME", help="Before then.")
 @click.option("--kind", metavar="KIND", help="Only this kind: bounce, delay, complaint, auto_reply, ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     It takes over mode and owner of the file it replaces, so that Postfix can go on reading what it could read before.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, NEW_FILE_MODE)
+    try:
+        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, NEW_FILE_MODE)
+    except OSError as error:  # of the file that was asked for: nobody knows the other one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(descriptor, "w+b", closefd=False) as file:
             yield file

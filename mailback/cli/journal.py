@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import Moment, address_key, config_option, json_option, load_settings, open_store
+from mailback.cli.options import Moment, Whole, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _COLUMNS = (
     Column("campaign"), Column("list"), Column("subject"),
 )  # fmt: skip
 _limit_option = click.option(
-    "--limit", "-n", type=click.IntRange(min=0), help=f"At most so many. Default: {SHOWN}; with --json all."
+    "--limit", "-n", type=Whole(min=0), help=f"At most so many. Default: {SHOWN}; with --json all."
 )
 
 

@@ -115,11 +115,26 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic
             if unit and text[:-1].isdigit():
                 return datetime.now(UTC) + self._sign * timedelta(**{unit: int(text[:-1])})
             moment = datetime.fromisoformat(text)
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(
                 f"{text!r} is no time: write 2026-11-30, 2026-11-30T12:00 or a span such as 7d or 12h", param, ctx
             )
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class Whole(click.IntRange):
+    """A whole number that the database and every counter can hold: as many digits as anybody likes are no fault."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number > _LARGEST:
+            self.fail(f"{number} is too large: at most {_LARGEST}", param, ctx)
+        return number
+
+
+_LARGEST = 2**63 - 1
 
 
 def address_key(address: str) -> str:

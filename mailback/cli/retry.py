@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailback.cli.options import actor, address_key, config_option, json_option, load_settings, open_store
+from mailback.cli.options import Whole, actor, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _COLUMNS = (
     Column("because"), Column("message", "dim"),
 )  # fmt: skip
 _ALL = 1_000_000
-_number = click.argument("retries", metavar="RETRY...", nargs=-1, required=True, type=click.IntRange(min=1))
+_number = click.argument("retries", metavar="RETRY...", nargs=-1, required=True, type=Whole(min=1))
 
 
 @click.group()
@@ -43,7 +43,7 @@ def retry() -> None:
 @retry.command()
 @config_option
 @json_option
-@click.option("--limit", "-n", type=click.IntRange(min=1), default=_ALL, help="At most so many. Default: all.")
+@click.option("--limit", "-n", type=Whole(min=1), default=_ALL, help="At most so many. Default: all.")
 def due(config: Path | None, as_json: bool, limit: int) -> None:
     """Tell what should be sent again now, the longest due first.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import actor, address_key, config_option, json_option, load_settings, open_store
+from mailback.cli.options import Whole, actor, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Cell, Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _COLUMNS = (
     Column("told as", wraps=False), Column("conf.", right=True, wraps=False), Column("recipient", wraps=False),
     Column("state", wraps=False), Column("why it waits"),
 )  # fmt: skip
-_numbers = click.argument("items", metavar="ITEM...", type=click.IntRange(min=1), nargs=-1)
+_numbers = click.argument("items", metavar="ITEM...", type=Whole(min=1), nargs=-1)
 
 
 @click.group()
@@ -101,7 +101,7 @@ def _domain(domain: str | None) -> str | None:
 @json_option
 @click.option("--state", type=click.Choice(STATES), default="open", show_default=True, help="Which items.")
 @_filters
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"At most so many. Default: {SHOWN}; JSON: all.")
+@click.option("--limit", type=Whole(min=1), metavar="N", help=f"At most so many. Default: {SHOWN}; JSON: all.")
 def list_items(*, config: Path | None, as_json: bool, state: str, limit: int | None, **told: Any) -> None:
     """List what waits for a decision, the most pressing first, with the time that is left."""
     which = _chosen(state, told)
@@ -176,7 +176,7 @@ def to_dict(item: Review, now: datetime) -> dict[str, object]:
 @review.command()
 @config_option
 @json_option
-@click.argument("item", metavar="ITEM", type=click.IntRange(min=1))
+@click.argument("item", metavar="ITEM", type=Whole(min=1))
 def show(*, config: Path | None, as_json: bool, item: int) -> None:
     """Show one item: what was read, why it was told so, what approval would do."""
     with open_store(config) as store:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import Moment, config_option, json_option, load_settings, open_store
+from mailback.cli.options import Moment, Whole, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Cell, Column, json_line, say, table
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def rules() -> None:
 @config_option
 @json_option
 @click.option("--since", type=Moment(-1), metavar="TIME", default="30d", show_default=True, help="Events from then on.")
-@click.option("--limit", "-n", type=click.IntRange(min=1), help=f"At most so many. Default: {SHOWN}; with --json all.")
+@click.option("--limit", "-n", type=Whole(min=1), help=f"At most so many. Default: {SHOWN}; with --json all.")
 def unmatched(*, config: Path | None, as_json: bool, since: datetime, limit: int | None) -> None:
     """List wordings of bounces that no text rule names, the most frequent first: what to teach.
 
@@ -121,7 +121,7 @@ def _wording(template: Template, told: Counter[str]) -> dict[str, object]:
 @json_option
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--since", type=Moment(-1), metavar="TIME", help="Only events from then on.")
-@click.option("--limit", "-n", type=click.IntRange(min=1), help="Try the latest so many events only.")
+@click.option("--limit", "-n", type=Whole(min=1), help="Try the latest so many events only.")
 def test_file(*, config: Path | None, as_json: bool, file: Path, since: datetime | None, limit: int | None) -> None:
     """Try a rules file on stored events before it is used: show which verdicts would change.
 

@@ -21,7 +21,16 @@ import click
 
 from mailback.cli.errors import CommandError
 from mailback.cli.files import lines_in, replacing
-from mailback.cli.options import Moment, actor, address_key, config_option, json_option, load_settings, open_store
+from mailback.cli.options import (
+    Moment,
+    Whole,
+    actor,
+    address_key,
+    config_option,
+    json_option,
+    load_settings,
+    open_store,
+)
 from mailback.cli.out import Column, complain, iso, json_line, progress, safe, say, table, when
 
 if TYPE_CHECKING:
@@ -400,7 +409,7 @@ def show(config: Path | None, as_json: bool, address: str) -> int:
 @click.option("--list", "list_id", metavar="ID", help="Only this list.")
 @click.option("--status", type=click.Choice(("in", "out")), help="Only those.")
 @click.option("--bounces", type=click.Choice(("none", "soft", "hard")), help="Only those whose bounces come to this.")
-@click.option("--limit", "-n", type=click.IntRange(min=0), help="At most so many.")
+@click.option("--limit", "-n", type=Whole(min=0), help="At most so many.")
 def list_(
     *, config: Path | None, as_json: bool, list_id: str | None, status: str | None, bounces: str | None,
     limit: int | None,

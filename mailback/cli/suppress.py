@@ -25,6 +25,7 @@ from mailback.cli.export import FORMATS, POSTFIX_FORMATS, SERVICE_FORMATS, expor
 from mailback.cli.files import lines_in
 from mailback.cli.options import (
     Moment,
+    Whole,
     actor,
     address_key,
     config_option,
@@ -168,7 +169,7 @@ def _lifted(key: str, scope: str | None, transaction: Transaction, *, opt_in: bo
     help="Instead those that ran out, of addresses that nothing else holds and nothing has arrived at since: one "
     "message to each shows whether it is well.",
 )
-@click.option("--limit", "-n", type=click.IntRange(min=0), help="At most so many.")
+@click.option("--limit", "-n", type=Whole(min=0), help="At most so many.")
 def list_(
     *,
     config: Path | None,

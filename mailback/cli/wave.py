@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import actor, config_option, json_option, open_store
+from mailback.cli.options import Whole, actor, config_option, json_option, open_store
 from mailback.cli.out import Column, iso, json_line, say, table, when
 
 _COLUMNS = (
@@ -16,7 +16,7 @@ _COLUMNS = (
     Column("cause", wraps=False), Column("addresses", right=True, wraps=False),
     Column("normal an hour", right=True, wraps=False), Column("state", wraps=False),
 )  # fmt: skip
-_number = click.argument("wave", metavar="WAVE", type=click.IntRange(min=1))
+_number = click.argument("wave", metavar="WAVE", type=Whole(min=1))
 
 
 @click.group("wave")

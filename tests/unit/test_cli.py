@@ -106,6 +106,8 @@ def test_an_error_is_one_line_that_says_what_to_do() -> None:
         (["nonsense"], 2), (["check"], 2), (["suppress", "add", "a@b.test"], 2), (["milter"], 2), (["serve"], 2),
         (["--config", "/nonexistent", "events"], 2), (["classify"], 2), (["events", "--kind", "bonce"], 2),
         (["suppress", "list", "--scope", "lists"], 2), (["store", "check"], 1), (["completion"], 2),
+        (["events", "--limit", "9" * 30], 2), (["retry", "done", "9" * 30], 2), (["wave", "undo", "9" * 30], 2),
+        (["events", "--since", "0001-01-01T00:00+14:00"], 2), (["events", "--limit", "x"], 2),
         (["suppress", "list", "--type", "hard"], 2), (["journal", "nonsense"], 2), (["classify", ""], 1),
         (["completion", "a\tb"], 2),
     ):  # fmt: skip
@@ -598,6 +600,15 @@ def test_a_replaced_file_keeps_mode_and_survives_a_failure(tmp_path: Path) -> No
         fresh.write(b"new")
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o604)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    for name in ("", "none/list.csv"):  # a folder, and one in a folder that is not there
+        path = tmp_path / name
+        with pytest.raises(OSError, match=r".") as caught, replacing(path):
+            pass
+        assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- events, explain, stats -------------------------------------------------------------------------------------
