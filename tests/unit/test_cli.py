@@ -603,6 +603,8 @@ def test_a_replaced_file_keeps_mode_and_survives_a_failure(tmp_path: Path) -> No
 
 
 def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    from mailback.cli.files import replacing
+
     for name in ("", "none/list.csv"):  # a folder, and one in a folder that is not there
         path = tmp_path / name
         with pytest.raises(OSError, match=r".") as caught, replacing(path):

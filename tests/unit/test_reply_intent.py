@@ -130,6 +130,11 @@ def test_a_bare_yes_is_read_by_the_question_before_it(asked: str, told: Intent) 
     assert intent.read("yes", thread=[asked]).intent is told
 
 
+@pytest.mark.parametrize("text", ["ok", "Okay.", "Sure", "sure!", "fine"])
+def test_a_word_that_may_be_a_shrug_promises_nothing(text: str) -> None:
+    assert intent.read(text, thread=["Would you like a demo?"]).intent is Intent.UNCLASSIFIED
+
+
 def test_a_weak_second_intent_is_no_conflict() -> None:
     assert not routing.conflicts(_reading(Intent.INTERESTED, 0.6, Intent.OBJECTION, 0.48))
 
