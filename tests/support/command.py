@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from mailback.cli.main import run
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,15 @@ class Told:
 
 
 Run = Callable[..., Told]
+
+
+def within(config: Path, captured: pytest.CaptureFixture[str]) -> Run:
+    """Runs commands in this process, with that configuration; what was printed before is not told."""
+
+    def command(*arguments: str) -> Told:
+        captured.readouterr()
+        code = run(["--config", str(config), *arguments])
+        said = captured.readouterr()
+        return Told(code, said.out, said.err)
+
+    return command

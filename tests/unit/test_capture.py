@@ -15,11 +15,10 @@ import mailback
 from mailback.bounce import rules
 from mailback.bounce.rulefile import RulesError
 from mailback.capture import VERDICTS, CaptureCheck, CaptureRules, distance
-from mailback.cli.main import run
 from mailback.resources import rules_dir
 from mailback.store import Store
 from mailback.store.records import MailDomain
-from tests.support.command import Run, Told
+from tests.support.command import Run, within
 from tests.support.dns import DnsServer, silent_port
 from tests.support.records import a_suppression, do
 
@@ -173,13 +172,7 @@ def told(tmp_path: Path, dns: DnsServer, store: Store, capfd: pytest.CaptureFixt
         f'[auth]\nnameservers = ["{dns.address}"]\ntimeout_s = 1.0\nbudget_s = 2.0\n'
     )
 
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 def test_domains_are_asked_for_their_mail_and_silence_refuses_nobody(told: Run, dns: DnsServer, store: Store) -> None:

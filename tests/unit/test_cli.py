@@ -25,7 +25,7 @@ from mailback.cli.options import Moment
 from mailback.envelope import Envelope
 from mailback.store import Store
 from mailback.store.records import Suppression
-from tests.support.command import Run, Told
+from tests.support.command import Run, Told, within
 from tests.support.mail import dsn, reply
 
 
@@ -45,13 +45,7 @@ def config(tmp_path: Path, database: Path) -> Path:
 def told(config: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process, with the configuration of the test."""
 
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 @pytest.fixture

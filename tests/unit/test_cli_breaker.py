@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mailback.cli.main import run
 from mailback.store import Store
-from tests.support.command import Run, Told
+from tests.support.command import Run, within
 
 
 @pytest.fixture
@@ -18,13 +17,7 @@ def told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     with Store.open(f"sqlite:///{tmp_path}/mailback.db") as store:
         store.upgrade()
 
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 def test_a_breaker_opened_by_hand_is_listed_until_it_is_closed(told: Run) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailback.bounce import model
-from mailback.cli.main import run
-from tests.support.command import Run, Told
+from tests.support.command import Run, within
 
 
 @pytest.fixture
@@ -24,13 +23,7 @@ def told(tmp_path: Path, state: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     config = tmp_path / "mailback.toml"
     config.write_text(f'[service]\nstate_directory = "{state}"\n')
 
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ import pytest
 
 from mailback.bounce import rules
 from mailback.bounce.lint import lint
-from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope
 from mailback.resources import rules_dir
 from mailback.settings import Settings
 from mailback.store import Store
-from tests.support.command import Run, Told
+from tests.support.command import Run, within
 from tests.support.mail import dsn
 
 
@@ -30,13 +29,7 @@ def told(tmp_path: Path, database: Path, capfd: pytest.CaptureFixture[str]) -> R
     config = tmp_path / "mailback.toml"
     config.write_text(f'[store]\nurl = "sqlite:///{database}"\n[service]\nstate_directory = "{tmp_path / "state"}"\n')
 
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 def filled(_told: object, database: Path, diagnostics: list[str], *, status: str = "5.0.0", each: int = 3) -> None:

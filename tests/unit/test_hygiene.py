@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from mailback.bounce.taxonomy import Kind
 from mailback.capture import _is_ordinary
 from mailback.cli.hygiene_picture import draw
-from mailback.cli.main import run
 from mailback.policy.hygiene import DROP, KEEP, VERIFY, HygieneRules, judge
 from mailback.store import Store
 from mailback.store.history import History, Subscribed
 from mailback.store.records import JournalEntry, MailDomain, Reading
-from tests.support.command import Run, Told
+from tests.support.command import Run, Told, within
 from tests.support.records import a_suppression, an_event, do, end_all
 
 NOW = datetime.now(UTC)
@@ -44,13 +43,7 @@ def told(tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]) -> Run
     config = tmp_path / "mailback.toml"
     config.write_text(f'[store]\nurl = "sqlite:///{store.path}"\n')
 
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
-from mailback.cli.main import run
 from mailback.cli.review import countdown
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
@@ -27,7 +26,7 @@ from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.reading import ReviewFilter
 from mailback.store.records import Review
-from tests.support.command import Run, Told
+from tests.support.command import Run, within
 from tests.support.mail import dsn
 from tests.support.records import a_suppression, an_event, do, in_days
 
@@ -47,13 +46,7 @@ def told(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Ru
     config = tmp_path / "mailback.toml"
     config.write_text(f"[store]\nurl = 'sqlite:///{store.path}'\n[service]\nstate_directory = '{tmp_path}/state'\n")
 
-    def command(*arguments: str) -> Told:
-        capsys.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capsys.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capsys)
 
 
 def engine_of(store: Store, **sections: dict[str, object]) -> Engine:

@@ -28,7 +28,7 @@ from mailback.store.records import JournalEntry, Suppression
 from mailback_milter import protocol
 from mailback_milter.session import _reply as milter_reply
 from tests.support.attacks import complaint, unsubscribe
-from tests.support.command import Run, Told
+from tests.support.command import Run, within
 from tests.support.mail import dsn, reply
 from tests.support.receiver import Client
 from tests.support.server import free_port, running, wait_for
@@ -100,13 +100,7 @@ def store(config: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def told(config: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    def command(*arguments: str) -> Told:
-        capfd.readouterr()
-        code = run(["--config", str(config), *arguments])
-        captured = capfd.readouterr()
-        return Told(code, captured.out, captured.err)
-
-    return command
+    return within(config, capfd)
 
 
 def harmless(text: str) -> bool:
