@@ -33,6 +33,7 @@ TEXT_CAP = 40_000
 _LINE_CAP = 400  # a longer line is prose: no signature, header or attribution
 _LINES_CAP = 4_000
 _THREAD_CAP = 40_000
+_NAMED = 6  # words of an attribution without a date: more are a sentence of the person's
 _ATTRIBUTION_LINES = 6  # mail programs break "On ... wrote:" over at most so many, counting empty ones
 _SIGNATURE_LINES = 12
 _SHINGLE = 4  # words that must agree in a row for a line to count as ours
@@ -233,6 +234,8 @@ def _attribution(lines: Sequence[str], at: int, rules: BodyRules) -> int | None:
         if len(line) > _LINE_CAP or (_QUOTED.match(line) and not broken):
             return None
         joined = f"{joined} {squeeze(line)}".strip()
+        if end == at and _above_quotation(lines, end) and _names_writer(joined, rules):
+            return end + 1
         if _attributes(joined, rules) or (_above_quotation(lines, end) and _names_sender(joined)):
             return None if _begins_later(lines, at, end, rules) else end + 1
     return None
@@ -266,6 +269,13 @@ def _above_quotation(lines: Sequence[str], at: int) -> bool:
 def _names_sender(line: str) -> bool:
     """`2026/1/5 Ann via Forum <ann@host.example>`, which some programs put above a quotation without any verb."""
     return line.endswith(">") and "@" in line and line[:1].isdigit() and _DATED.search(line) is not None
+
+
+def _names_writer(line: str, rules: BodyRules) -> bool:
+    """`Ann wrote:`, which above quoted lines needs neither date nor address."""
+    verb = rules.verbs.search(line)
+    bare = line.rstrip('"*_ ')
+    return verb is not None and bare.endswith(":") and len(bare) - verb.end() <= 2 and len(line.split()) <= _NAMED
 
 
 def _attributes(line: str, rules: BodyRules) -> bool:

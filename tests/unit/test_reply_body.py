@@ -44,6 +44,23 @@ def test_answers_between_quoted_lines_stay() -> None:
     assert _text(text).split() == ["Twelve.", "May."]
 
 
+@pytest.mark.parametrize("line", ["Ida Orr wrote:", "On Mon, Ida wrote:", "Ida schrieb:", "*Ida Orr* a écrit :"])
+def test_a_name_above_quoted_lines_needs_no_date(line: str) -> None:
+    assert _text(f"Twelve.\n\n{line}\n> How many seats?").strip() == "Twelve."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Ida wrote:\nno quotation follows",
+        "Here is what Ida from the billing office in Bern wrote:\n> Pay twice.",
+        "Ida wrote: see below\n> Pay.",
+    ],
+)
+def test_a_sentence_that_names_a_writer_stays(said: str) -> None:
+    assert _text(said).startswith(said.splitlines()[0])
+
+
 def test_a_sentence_about_writing_is_no_attribution() -> None:
     assert _text("On Monday I wrote to your colleague.\nNobody answered.").endswith("Nobody answered.")
 
