@@ -9,7 +9,7 @@ store's transaction, so that no burst slips through between two workers:
 - **Wave.** Many permanent failures of one cause about one provider, far beyond its normal rate: its servers are broken
   (or somebody forges them), and the addresses are fine. New permanent suppressions for that provider freeze, whatever
   their cause (what is broken says one thing now and another then), until a person undoes or confirms all of them at
-  once. What is normal has to be known for a day first.
+  once. What is normal has to be known for a day first: failures have to be counted for so long, of whatever provider.
 
 Emits no log events: what was held is told in the outcome's notes, by `mailback wave list` and by `mailback doctor`.
 """
@@ -74,7 +74,12 @@ class Guard:
         if now <= self.wave_minimum:
             return None
         normal, known = transaction.past_rate(name, event.at, _NORMAL_HOURS)
-        if known < _KNOWN_HOURS or now <= self.wave_factor * normal:
+        if known < _KNOWN_HOURS:
+            # Never seen before today: normal is none, if there was a day in which it could have been seen.
+            if not transaction.counted_long_ago("permanent:", event.at, _KNOWN_HOURS):
+                return None
+            normal *= known / _KNOWN_HOURS
+        if now <= self.wave_factor * normal:
             return None
         return transaction.begin_wave(provider, cause, event.at, normal)
 

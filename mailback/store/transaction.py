@@ -518,6 +518,10 @@ class Transaction:
         """Remove places that were not come to since that time."""
         return places.forget_before(self._connection, before)
 
+    def counted_long_ago(self, prefix: str, at: datetime, hours: int) -> bool:
+        """Whether anything whose cause begins with `prefix` was counted so many hours before `at`, or earlier."""
+        return waves.counted_long_ago(self._connection, prefix, at, hours)
+
     def forget_rates(self, before: datetime) -> int:
         """Remove counts from before that time."""
         return waves.forget_rates(self._connection, before)

@@ -21,6 +21,7 @@ _ONE_MORE = (
 )
 _COUNT = f"{_ONE_MORE} RETURNING count"
 _PAST = "SELECT min(hour), coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour >= ? AND hour < ?"
+_LONG_AGO = "SELECT 1 FROM rate WHERE cause >= ? AND cause < ? AND hour <= ? LIMIT 1"
 _WAVE = (
     "SELECT id, provider, subcategory, opened_at, closed_at, state, normal,"
     " (SELECT count(*) FROM wave_member WHERE wave_id = wave.id) FROM wave"
@@ -56,6 +57,12 @@ def past_rate(connection: sqlite3.Connection, cause: str, at: datetime, hours: i
     first, total = connection.execute(_PAST, (cause, now - hours, now)).fetchone()
     known = now - first if first is not None else 0
     return (total / known if known else 0.0), known
+
+
+def counted_long_ago(connection: sqlite3.Connection, prefix: str, at: datetime, hours: int) -> bool:
+    """Whether anything whose cause begins with `prefix` was counted so many hours before that of `at`, or earlier."""
+    parameters = (prefix, prefix + "\x7f", hour_of(at) - hours)
+    return connection.execute(_LONG_AGO, parameters).fetchone() is not None
 
 
 def forget_rates(connection: sqlite3.Connection, before: datetime) -> int:

@@ -123,6 +123,20 @@ def test_a_burst_far_beyond_the_normal_rate_freezes(flooded: Store) -> None:
     assert of_burst(flooded) == {f"burst{n}@receiver.test" for n in range(10)}
 
 
+@pytest.mark.parametrize(("counted_hours_ago", "waves"), [(30, 1), (2, 0)])
+def test_a_provider_that_never_refused_anybody_breaks_in_a_wave_once_a_day_was_watched(
+    store: Store, counted_hours_ago: int, waves: int
+) -> None:
+    engine = engine_of(store, wave_minimum=10)
+    bounce(engine, "one@elsewhere.test", at=NOON - timedelta(hours=counted_hours_ago))
+    for n in range(20):
+        bounce(engine, f"burst{n}@receiver.test", at=NOON - timedelta(hours=1 - n // 10))
+    for n in range(20, 25):
+        bounce(engine, f"burst{n}@receiver.test")
+    assert len(store.waves(only_open=True)) == waves
+    assert len(suppressed(store)) == (21 if waves else 26)
+
+
 def test_while_a_wave_is_open_the_provider_suppresses_nobody_for_good_whatever_it_says(flooded: Store) -> None:
     engine = engine_of(flooded, wave_minimum=10)
     disabled = bounce(engine, "other@receiver.test", diagnostic="550 5.2.1 The email account is disabled")
