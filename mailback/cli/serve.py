@@ -131,6 +131,7 @@ def _suggester(settings: Settings) -> Part:
 
 
 def _run(config: Path | None, only: str | None = None) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before we serve would end us; there is nothing to reload yet
     settings = load_settings(config, files=True)
     parts = _build(settings, only)
 

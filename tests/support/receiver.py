@@ -97,13 +97,15 @@ class RunningReceiver:
         engine: Callable[[Settings, Store, Knowledge], Engine] = Engine,
         return_paths: ReturnPaths | None = None,
     ) -> None:
-        self.inbox = folder / "inbox"
+        self.inbox, self.quarantine = folder / "inbox", folder / "quarantine"
         text = f'[store]\nurl = "sqlite:///{folder}/mailback.db"\n'
         text += '[mail]\nsending_domains = ["sender.test"]\nhostname = "mx.sender.test"\n[smtpd]\n'
         if "next_hop" not in smtpd:
             text += f'next_hop = "maildir:{self.inbox}"\n'
         if "bounces_to" not in smtpd:
             text += f'bounces_to = "maildir:{folder}/bounces"\n'
+        if "quarantine_to" not in smtpd:
+            text += f'quarantine_to = "maildir:{self.quarantine}"\n'
         if return_paths is not None:
             text = text.replace("[mail]\n", f'[mail]\nbounce_domain = "{return_paths.domain}"\n')
         self.settings = Settings.loads(text + smtpd, files=False)

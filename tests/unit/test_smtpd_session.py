@@ -870,7 +870,7 @@ def test_a_fault_of_our_own_costs_the_peer_nothing(tmp_path: Path) -> None:
         (Disposition.REJECT, (550, "5.7.1"), "550 5.7.1", 0),
         (Disposition.TEMPFAIL, (451, "4.7.1"), "451 4.7.1", 0),
         (Disposition.DISCARD, (250, "2.6.0"), "250 2.6.0", 0),
-        (Disposition.QUARANTINE, (250, "2.6.0"), "250 2.6.0", 1),
+        (Disposition.QUARANTINE, (250, "2.6.0"), "250 2.6.0", 0),
         (Disposition.ACCEPT, (250, "2.6.0"), "250 2.6.0", 1),
     ],
 )
@@ -887,6 +887,7 @@ def test_a_disposition_is_carried_out(
     with receiving(tmp_path, engine=Decided) as receiver:
         assert receiver.connect().message(ANSWER, "a@b.test")[0].startswith(expected)
         assert len(delivered(receiver.inbox)) == copies
+        assert len(delivered(receiver.quarantine)) == (disposition is Disposition.QUARANTINE)
 
 
 @pytest.mark.parametrize("trusted", ["[]", '["127.0.0.1"]'])
