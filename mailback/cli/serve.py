@@ -131,7 +131,7 @@ def _suggester(settings: Settings) -> Part:
 
 
 def _run(config: Path | None, only: str | None = None) -> int:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before we serve would end us; there is nothing to reload yet
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload: by default it would end us
     settings = load_settings(config, files=True)
     parts = _build(settings, only)
 
