@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -15,11 +16,21 @@ from pathlib import Path
 READY_WITHIN_S = 60.0
 
 
+_FIRST_PORT, _PORTS_A_WORKER = 12_000, 1_000
+"""Below the ports that the kernel gives to outgoing connections (32768 and up), which come and go meanwhile; each test
+process takes its own."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 20
+_given: Iterator[int] = itertools.cycle(range(_PORTS_A_WORKER))
+
+
 def free_port() -> int:
-    """A TCP port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that nothing listens on now, and that is given to nobody else for a long time."""
+    for number in itertools.islice(_given, _PORTS_A_WORKER):
+        port = _FIRST_PORT + _WORKER * _PORTS_A_WORKER + number
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_for(condition: Callable[[], object], within_s: float = 30.0, what: str = "") -> None:
