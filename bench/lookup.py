@@ -34,12 +34,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mailback.address import key
+from mailback.effects.senders import Senders
 from mailback.engine import Engine
-from mailback.hosting import Hosting
 from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import Check
 from mailback.policy.breaker import ANY, Terms, new, tripped
-from mailback.senders import Senders
+from mailback.recipient.hosting import Hosting
 from mailback.settings import Settings
 from mailback.store import Store, SuppressionLookup, Transaction
 from mailback.store.codec import ticks

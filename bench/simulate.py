@@ -35,10 +35,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance
 from mailback.bounce.verdict import Verdict
 from mailback.engine import Knowledge
-from mailback.guard import Guard
 from mailback.policy.decision import DecisionRules, decide
 from mailback.policy.handling import Handling
 from mailback.policy.score import ScoreRules, standing
+from mailback.provenance.guard import Guard
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.settings import Settings
 from mailback.store import Store, sqlite

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mailback.application import Outbox
-    from mailback.capture import Captured
     from mailback.engine import Classification
     from mailback.envelope import Envelope
+    from mailback.recipient.capture import Captured
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "classify", "outbox", "validate"]
@@ -44,7 +44,7 @@ def validate(address: str, *, dns: bool = True, nameservers: Sequence[str] = ())
     mail, those of `/etc/resolv.conf` or these `nameservers` (`address`, `address:port`), for five seconds at most; DNS
     that gives no answer makes `unknown`, never `blocked`. Raises ValueError where there is no DNS server to ask.
     """
-    from mailback.capture import shipped_check
+    from mailback.recipient.capture import shipped_check
 
     return shipped_check(dns, tuple(nameservers))(address)
 

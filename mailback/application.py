@@ -28,17 +28,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from mailback import returnpath, unsubscribing
+from mailback import returnpath
+from mailback.outbound import unsubscribing
 from mailback.outbound.check import Answer, Check
 from mailback.reports import original
 from mailback.returnpath import LONGEST_LOCAL
 from mailback.store.records import JournalEntry
 
 if TYPE_CHECKING:
+    from mailback.outbound.unsubscribing import Minted
     from mailback.returnpath import ReturnPaths
     from mailback.settings import Settings
     from mailback.store import Store
-    from mailback.unsubscribing import Minted
 
 
 class NotSigningError(RuntimeError):

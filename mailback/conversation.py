@@ -22,11 +22,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mailback import address
-from mailback.belief import Answered, Hearing
 from mailback.bounce.taxonomy import Action, Kind, Type
 from mailback.policy import replies
 from mailback.policy.decision import Decision
 from mailback.policy.owners import Owners
+from mailback.provenance.belief import Answered, Hearing
 from mailback.reply import Known, Reply, contact, safety
 from mailback.reply.intent import Intent
 from mailback.reply.routing import Route

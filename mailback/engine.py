@@ -21,26 +21,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mailback import (
-    address,
-    belief,
-    breakers,
-    clamd,
-    conversation,
-    guard,
-    hosting,
-    reply,
-    reports,
-    retrying,
-    returnpath,
-    scoring,
-    senders,
-)
+from mailback import address, conversation, reply, reports, returnpath
 from mailback.auth.authres import FIELD
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
 from mailback.bounce.verdict import Verdict
+from mailback.effects import breakers, retrying, scoring, senders
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
 from mailback.observation import Interaction, Observation, Observed
@@ -49,20 +36,23 @@ from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.policy.owners import Owners
 from mailback.policy.routes import AS_ADDRESSED, Delivery, RouteActions
-from mailback.readership import ASKED, Reader, Readership
+from mailback.provenance import belief, guard
+from mailback.provenance.speakers import Speakers
+from mailback.recipient import hosting
+from mailback.recipient.readership import ASKED, Reader, Readership
+from mailback.reply import clamd
 from mailback.reply.routing import Route
 from mailback.reports import Vocabulary, vocabulary
 from mailback.reports.dates import date
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 from mailback.review import queue
-from mailback.speakers import Speakers
 from mailback.store.ids import new_id
 from mailback.store.records import Event, Suppression
 
 if TYPE_CHECKING:
     from mailback.auth import Authentication
-    from mailback.authentication import Checks, Inquiry
+    from mailback.provenance.authentication import Checks, Inquiry
     from mailback.settings import Settings
     from mailback.store import Recorded, Store, Transaction
 

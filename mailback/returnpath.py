@@ -28,8 +28,8 @@ whether two return paths of one day are for the same recipient; the journal's fo
 survives case folding; a sender outside the bounce domain stands as `local=domain`; and a tag is never laid over one of
 ours. The form itself (`prvs=KDDDSSSSSS=`) is kept to the letter, because mailing lists, greylisting servers and
 anti-spam gateways know it and look behind it. Its 24 bits are little and it names no recipient: see
-`mailback.provenance` for how little it proves alone. What does not fit 64 octets becomes an address like VERP's, with
-the sender in the body.
+`mailback.provenance.grading` for how little it proves alone. What does not fit 64 octets becomes an address like
+VERP's, with the sender in the body.
 
 What others do to a return path is undone before it is read: SRS0 and SRS1 (sender rewriting by a forwarder), a
 `prvs=` or `btv1==` of somebody else around ours, `+extension` behind it. That is safe: what is inside must prove

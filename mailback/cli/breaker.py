@@ -80,7 +80,7 @@ def open_(*, config: Path | None, provider: str, side: str, sender: str, until: 
     PROVIDER is an id of providers.toml, such as google, or a domain. TIME is a date, a date with time, or a span from
     now: 2026-11-30, 2026-11-30T12:00, 7d, 12h. Mail waits where the fronts are asked, if breakers.act is on.
     """
-    from mailback.breakers import keep
+    from mailback.effects.breakers import keep
     from mailback.policy.breaker import new, opened_by_hand
 
     now, by = datetime.now(UTC), actor()
@@ -112,7 +112,7 @@ def close(*, config: Path | None, provider: str, side: str, sender: str, reason:
 
     PROVIDER is as `mailback breaker list` tells it, and so are side and sender.
     """
-    from mailback.breakers import keep
+    from mailback.effects.breakers import keep
     from mailback.policy.breaker import closed_by_hand
 
     now, by = datetime.now(UTC), actor()

@@ -367,7 +367,7 @@ def _socketmap_answer(connection: socket.socket) -> str:
 
 
 def _clamd(settings: Settings) -> Iterator[Finding]:
-    from mailback.clamd import Clamd, ClamdError
+    from mailback.reply.clamd import Clamd, ClamdError
 
     scanner = Clamd.of(settings)
     if scanner is None:

@@ -54,7 +54,7 @@ _REPLY_COLUMNS = (
 def explain(config: Path | None, address: str, as_json: bool) -> None:
     """Tell every event, verdict and decision behind an address's state, oldest first."""
     key = address_key(address)
-    from mailback.scoring import rules_of
+    from mailback.effects.scoring import rules_of
 
     rules = rules_of(load_settings(config))
     with open_store(config) as store:

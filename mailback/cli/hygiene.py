@@ -27,9 +27,9 @@ from mailback.cli.options import config_option, json_option, load_settings, open
 from mailback.cli.out import Cell, Column, json_line, progress, say, table
 
 if TYPE_CHECKING:
-    from mailback.capture import Captured
     from mailback.cli.validate import Checker
     from mailback.policy.hygiene import HygieneRules, Judgement
+    from mailback.recipient.capture import Captured
     from mailback.store import Store, Transaction
     from mailback.store.history import History
     from mailback.store.records import MailDomain

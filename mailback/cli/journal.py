@@ -20,9 +20,9 @@ from mailback.cli.options import Moment, Whole, address_key, config_option, json
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
+    from mailback.outbound.unsubscribing import Minted
     from mailback.store import Store, Transaction
     from mailback.store.records import JournalEntry
-    from mailback.unsubscribing import Minted
 
 SHOWN = 50
 """Rows of a table where nobody says how many."""
@@ -194,7 +194,7 @@ def unsubscribe(*, config: Path | None, as_json: bool, list_id: str | None, addr
     list where one is named and the journal still knows it, else from everything. Needs signed return paths.
     """
     from mailback import returnpath
-    from mailback.unsubscribing import mint
+    from mailback.outbound.unsubscribing import mint
 
     for address in addresses:
         address_key(address)

@@ -21,8 +21,8 @@ from mailback.cli.out import Column, complain, iso, json_line, safe, say, table,
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mailback.retrying import Passing
-    from mailback.senders import Senders
+    from mailback.effects.retrying import Passing
+    from mailback.effects.senders import Senders
     from mailback.store import Store, Transaction
     from mailback.store.records import Breaker, Retry
 
@@ -92,14 +92,14 @@ def watch(config: Path | None, as_json: bool, interval: float) -> None:
 
 def _senders(config: Path | None) -> Senders | None:
     """Ours, as breakers name them; None where breakers are not acted on."""
-    from mailback.senders import Senders
+    from mailback.effects.senders import Senders
 
     settings = load_settings(config)
     return Senders.of(settings.mail) if settings.breakers.act else None
 
 
 def _passing(store: Store, senders: Senders | None) -> Passing | None:
-    from mailback.retrying import Passing
+    from mailback.effects.retrying import Passing
 
     return Passing(store, senders, datetime.now(UTC)) if senders is not None else None
 

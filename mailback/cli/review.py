@@ -20,9 +20,9 @@ from mailback.cli.out import Cell, Column, complain, iso, json_line, safe, say, 
 
 if TYPE_CHECKING:
     from mailback.bounce.taxonomy import Type
+    from mailback.effects.scoring import Scoring
     from mailback.policy.handling import Handling
     from mailback.review.deciding import Answer, Consequences, Right
-    from mailback.scoring import Scoring
     from mailback.settings import Settings
     from mailback.store import Store
     from mailback.store.reading import ReviewFilter
@@ -418,9 +418,9 @@ def _consequences(config: Path | None) -> Consequences:
 
 def _scoring(settings: Settings) -> Scoring:
     """The score ledger as a person's word moves it: neither proof nor confidence nor budget stands in the way."""
-    from mailback.guard import Guard
+    from mailback.effects.scoring import Scoring, rules_of
     from mailback.policy.decision import DecisionRules
-    from mailback.scoring import Scoring, rules_of
+    from mailback.provenance.guard import Guard
 
     return Scoring(rules_of(settings), DecisionRules(min_confidence=0.0), Guard(0, 0, 1.0))
 

@@ -36,8 +36,8 @@ from mailback.cli.out import Column, complain, iso, json_line, progress, safe, s
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from mailback.effects.scoring import Scoring
     from mailback.ingest.tables import Dates
-    from mailback.scoring import Scoring
     from mailback.store import Store, Transaction
     from mailback.store.records import Subscriber, SubscriberChange
 
@@ -370,7 +370,7 @@ def _given(reason: str) -> str:
 
 
 def _scoring(config: Path | None) -> Scoring:
-    from mailback.scoring import Scoring
+    from mailback.effects.scoring import Scoring
 
     return Scoring.of(load_settings(config))
 

@@ -17,8 +17,8 @@ from mailback.cli.out import Column, json_line, progress, table
 
 if TYPE_CHECKING:
     from mailback.bounce.rules import Rules
-    from mailback.capture import Captured, CaptureRules
-    from mailback.mailhosts import MailHosts
+    from mailback.recipient.capture import Captured, CaptureRules
+    from mailback.recipient.mailhosts import MailHosts
     from mailback.settings import Settings
     from mailback.store import Store
     from mailback.store.records import MailDomain
@@ -96,7 +96,7 @@ class Checker:
 
     def __init__(self, settings: Settings, store: Store, *, dns: bool) -> None:
         from mailback.address import domain, key
-        from mailback.capture import CaptureCheck
+        from mailback.recipient.capture import CaptureCheck
 
         rules, self.hosts = load(settings, dns=dns, store=store)
         self._store = store
@@ -144,7 +144,7 @@ class Checker:
 
 def capture_rules(settings: Settings, rules: Rules | None = None) -> CaptureRules:
     """The lists in force. Raises RulesError with every problem."""
-    from mailback.capture import CaptureRules
+    from mailback.recipient.capture import CaptureRules
 
     return CaptureRules.load(_directories(settings), rules)
 
@@ -160,8 +160,8 @@ def load(settings: Settings, *, dns: bool, store: Store | None = None) -> tuple[
     """The lists in force, and what tells of domains. Raises RulesError."""
     from mailback.bounce import rules as rule_files
     from mailback.bounce.providers import ProviderNames
-    from mailback.mailhosts import MailHosts
     from mailback.outbound.watch import resolver_of
+    from mailback.recipient.mailhosts import MailHosts
 
     rules = rule_files.load(_directories(settings))
     resolver = None

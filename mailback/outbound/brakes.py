@@ -29,8 +29,8 @@ from mailback.store.readers import ReaderPool
 from mailback.store.records import Breaker
 
 if TYPE_CHECKING:
-    from mailback.hosting import Hosting
-    from mailback.senders import Senders
+    from mailback.effects.senders import Senders
+    from mailback.recipient.hosting import Hosting
     from mailback.settings import Settings
 
 REFRESH_S: Final = 0.1
@@ -67,8 +67,8 @@ class Brakes:
     @classmethod
     def of(cls, settings: Settings, path: Path, known: Callable[[str], str | None]) -> Brakes | None:
         """As the settings ask for; None where breakers are told and not acted on."""
-        from mailback.hosting import Hosting
-        from mailback.senders import Senders
+        from mailback.effects.senders import Senders
+        from mailback.recipient.hosting import Hosting
 
         if not settings.breakers.act:
             return None

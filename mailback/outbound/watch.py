@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 
 from mailback import address
 from mailback.auth.domains import is_domain
-from mailback.breakers import keep
+from mailback.effects.breakers import keep
 from mailback.policy import breaker as machine
 from mailback.service.log import get_logger
 from mailback.store.errors import StoreUnavailable
@@ -202,7 +202,7 @@ class Watch:
         self.busy = len(rows) == JOURNAL_ROWS
 
     def _look_up(self, resolver: Resolver) -> None:
-        from mailback.mailhosts import look_up
+        from mailback.recipient.mailhosts import look_up
 
         assert self._pool is not None
         wished = self._store.wished_domains(ROUND)

@@ -152,7 +152,7 @@ class Transaction:
         return lifted
 
     def enter(self, entry: ScoreEntry, *, fresh: bool = False) -> bool:
-        """Add a fact to the score ledger; what follows from it is for `mailback.scoring` to say.
+        """Add a fact to the score ledger; what follows from it is for `mailback.effects.scoring` to say.
 
         `fresh`: its event was recorded just now, so nothing is known of it. Returns whether the ledger has a bounce.
         """

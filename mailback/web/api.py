@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from mailback import unsubscribing
 from mailback.address import is_address
+from mailback.outbound import unsubscribing
 from mailback.outbound.check import Answer, Check
 from mailback.outbound.entries import entry
 

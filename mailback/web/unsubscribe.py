@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from mailback import unsubscribing
+from mailback.outbound import unsubscribing
 
 if TYPE_CHECKING:
     from mailback.engine import Engine

@@ -68,8 +68,8 @@ class MilterPart:
         """Serve until SIGTERM, in a process of its own; the exit code."""
         import uvloop
 
-        from mailback.authentication import Checks
         from mailback.engine import Engine
+        from mailback.provenance.authentication import Checks
         from mailback.store import Store
 
         assert self._knowledge is not None

@@ -71,8 +71,8 @@ class SmtpdPart:
             sockets.close_listener(listen)
 
     async def _serve(self, ready: Callable[[], None]) -> int:
-        from mailback.authentication import Checks
         from mailback.engine import Engine
+        from mailback.provenance.authentication import Checks
         from mailback.store import Store
 
         settings = self._settings

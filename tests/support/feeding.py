@@ -16,9 +16,9 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from itertools import islice
 
+from mailback.effects.scoring import Scoring
 from mailback.engine import Engine
 from mailback.observation import Observation, Observed
-from mailback.scoring import Scoring
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import Subscriber

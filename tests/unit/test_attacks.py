@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mailback.auth import Authenticator, Resolver
-from mailback.authentication import Checks
 from mailback.engine import Engine, Knowledge
 from mailback.envelope import Envelope, Source
+from mailback.provenance.authentication import Checks
 from mailback.returnpath import Key, Keys, ReturnPaths
 from mailback.settings import Settings
 from mailback.store import Store

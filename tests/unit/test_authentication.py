@@ -10,13 +10,13 @@ import pytest
 
 from mailback.auth import Authenticator, Resolver
 from mailback.auth import resolver as module
-from mailback.authentication import Checks
 from mailback.bounce.taxonomy import Provenance
 from mailback.engine import Engine, Knowledge
 from mailback.envelope import Envelope
 from mailback.message import parse
+from mailback.provenance.authentication import Checks
+from mailback.provenance.speakers import Speakers
 from mailback.settings import Settings
-from mailback.speakers import Speakers
 from mailback.store import Store
 from tests.support.dns import DnsServer, long_txt, silent_port, txt
 from tests.support.mail import dsn, reply

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailback.hosting import Hosting
+from mailback.effects.senders import Senders
 from mailback.outbound import brakes as module
 from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import REPLY_MAX, Check, deferral
@@ -20,7 +20,7 @@ from mailback.outbound.connection import Connections
 from mailback.outbound.policyd import PolicyConnection
 from mailback.outbound.socketmap import SocketmapConnection
 from mailback.policy.breaker import ANY, Terms, new, tripped
-from mailback.senders import Senders
+from mailback.recipient.hosting import Hosting
 from mailback.store import Store, SuppressionLookup
 from mailback.store.domains import DomainLookup
 from mailback.store.records import Breaker, MailDomain

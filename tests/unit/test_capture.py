@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import mailback
 from mailback.bounce import rules
 from mailback.bounce.rulefile import RulesError
-from mailback.capture import VERDICTS, CaptureCheck, CaptureRules, distance
+from mailback.recipient.capture import VERDICTS, CaptureCheck, CaptureRules, distance
 from mailback.resources import rules_dir
 from mailback.store import Store
 from mailback.store.records import MailDomain

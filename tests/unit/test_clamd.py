@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mailback.clamd import REST_S, Clamd, ClamdError, Scan
 from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
+from mailback.reply.clamd import REST_S, Clamd, ClamdError, Scan
 from mailback.settings import Settings, SettingsError
 from mailback.store import Store
 from tests.support.clamd import VIRUS, Scanner, scanner_at

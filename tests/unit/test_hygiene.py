@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailback.bounce.taxonomy import Kind
-from mailback.capture import _is_ordinary
 from mailback.cli.hygiene_picture import draw
 from mailback.policy.hygiene import DROP, KEEP, VERIFY, HygieneRules, judge
+from mailback.recipient.capture import _is_ordinary
 from mailback.store import Store
 from mailback.store.history import History, Subscribed
 from mailback.store.records import JournalEntry, MailDomain, Reading

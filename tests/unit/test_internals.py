@@ -28,3 +28,11 @@ def test_every_package_of_the_engine_is_a_room_on_the_page() -> None:
     folders = {f"mailback/{p.name}/" for p in (ROOT / "mailback").iterdir() if (p / "__init__.py").exists()}
     missing = {folder for folder in folders if f"`{folder}`" not in PAGE}
     assert not missing
+
+
+def test_every_module_beside_the_packages_is_a_room_on_the_page() -> None:
+    """A file at the top is what a newcomer sees first: one that nobody placed belongs in a folder."""
+    rooms = PAGE.split("## Rooms", 1)[1].split("\nA module imports", 1)[0]
+    named = set(re.findall(r"`(?:mailback/)?([a-z_]+)\.py`", rooms))
+    modules = {path.stem for path in (ROOT / "mailback").glob("*.py")} - {"__init__"}
+    assert named == modules

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from mailback.bounce.taxonomy import Provenance
-from mailback.provenance import Claim, Proofs, Reporter, Returned, Sending, grade
+from mailback.provenance.grading import Claim, Proofs, Reporter, Returned, Sending, grade
 from mailback.returnpath import Standing, Verified
 
 ADA, EVE = "ada@receiver.test", "eve@receiver.test"

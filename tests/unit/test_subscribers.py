@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mailback.cli.main import run
+from mailback.effects.scoring import Scoring
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
-from mailback.scoring import Scoring
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import ScoreEntry, Step, Subscriber, Suppression

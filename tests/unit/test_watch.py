@@ -12,10 +12,10 @@ from mailback.auth.resolver import Resolver
 from mailback.bounce import rules
 from mailback.bounce.providers import ProviderNames
 from mailback.engine import Engine
-from mailback.hosting import Hosting
-from mailback.mailhosts import look_up
 from mailback.outbound.watch import Watch
 from mailback.policy.breaker import CLOSED, Terms, claimed, new, tripped
+from mailback.recipient.hosting import Hosting
+from mailback.recipient.mailhosts import look_up
 from mailback.resources import rules_dir
 from mailback.settings import Settings
 from mailback.store import Store

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from mailback import address
 from mailback.bounce.taxonomy import Action, Kind
+from mailback.effects.senders import Senders
 from mailback.policy import breaker as machine
 from mailback.policy.retry import RETRIED, RetryRules, advise
-from mailback.senders import Senders
 from mailback.store.records import Event, Retry
 
 if TYPE_CHECKING:

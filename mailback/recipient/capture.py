@@ -341,7 +341,7 @@ def shipped_check(dns: bool, nameservers: tuple[str, ...]) -> CaptureCheck:
     from mailback.auth.resolver import Resolver
     from mailback.bounce import rules
     from mailback.bounce.providers import ProviderNames
-    from mailback.mailhosts import MailHosts
+    from mailback.recipient.mailhosts import MailHosts
     from mailback.resources import rules_dir
 
     found = rules.load([rules_dir()])

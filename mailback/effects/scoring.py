@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from mailback import address
 from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance, Type
 from mailback.envelope import Source
-from mailback.guard import Guard
 from mailback.policy.decision import Decision, DecisionRules
 from mailback.policy.handling import Handling
 from mailback.policy.score import Hold, ScoreRules, Standing, standing
+from mailback.provenance.guard import Guard
 from mailback.store.records import SCORE, Event, ScoreEntry, Step, Subscriber, Suppression
 from mailback.store.subscribers import NO_BOUNCES, Bounces
 

@@ -20,13 +20,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailback.bounce.taxonomy import Kind, Provenance
+from mailback.effects.senders import Senders
 from mailback.policy import breaker as machine
 from mailback.policy.breaker_rules import BreakerRule, BreakerRules
-from mailback.senders import Senders
 
 if TYPE_CHECKING:
-    from mailback.hosting import Hosting
     from mailback.policy.handling import Handling
+    from mailback.recipient.hosting import Hosting
     from mailback.store.records import Breaker, Event
     from mailback.store.transaction import Transaction
 

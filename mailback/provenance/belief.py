@@ -2,7 +2,8 @@
 
 `Belief.answered` looks at the addresses a message came to; it is pure and belongs to the first half of the walk.
 `Hearing` runs within the store's transaction, asks the journal, and gives each event its grade, the recipient that is
-proven, and the reason as evidence, which `mailback explain` shows. The rules of grading are in `mailback.provenance`.
+proven, and the reason as evidence, which `mailback explain` shows. The rules of grading are in
+`mailback.provenance.grading`.
 
 Emits no log events.
 """
@@ -15,10 +16,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailback import address
-from mailback.authentication import Shown
 from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.envelope import Envelope
-from mailback.provenance import Claim, Grade, Proofs, Reporter, Sending, grade
+from mailback.provenance.authentication import Shown
+from mailback.provenance.grading import Claim, Grade, Proofs, Reporter, Sending, grade
 from mailback.reports.report import DeliveryFailure
 from mailback.returnpath import ReturnPaths, Verified
 

@@ -33,8 +33,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mailback import address
-from mailback.provenance import Returned
-from mailback.speakers import Voice
+from mailback.provenance.grading import Returned
+from mailback.provenance.speakers import Voice
 
 if TYPE_CHECKING:
     from mailback.auth import Authentication, Authenticator, Resolver
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from mailback.auth.resolver import Lookups
     from mailback.envelope import Envelope
     from mailback.message import Message
+    from mailback.provenance.speakers import Speakers
     from mailback.reports.report import Report
     from mailback.settings import Settings
-    from mailback.speakers import Speakers
 
 _MOST_DOMAINS = 20
 """Domains of recipients, of one report, that a reporter may speak for."""
