@@ -90,7 +90,7 @@ def configuration_page() -> str:
 _CONFIGURATION_HEAD = [
     "# Configuration",
     "",
-    "<!-- Written by `mailback config show --reference`; change mailback/settings.py instead. -->",
+    "<!-- Written by `mailback config show --reference`; change mailback/settings/ instead. -->",
     "",
     "One TOML file. Mailback reads the file that `--config` names, else the one that `$MAILBACK_CONFIG` names, else",
     "`/etc/mailback/mailback.toml` if it is there, else no file: all defaults, state in your own folder.",
