@@ -4,7 +4,9 @@ A date counts only where a cue stands next to it ("back on", "bis einschließlic
 dates too. The language is known first; it decides how months and weekdays are spelled. Numbers alone (`3/4`) are read
 day first, month first where the writer's clock is American or the language Chinese or Japanese; when only one order
 gives a date that is ahead, that one. A date without a year is the next one of that name. "Until the 14th" includes the
-14th where the language means it so; then, and at the end of a period, the next day is told.
+14th where the language means it so; then, and at the end of a period, the next day is told. What is told from the day
+of writing on ("in two weeks", "for the rest of the month") is read by `spans`; who is away for a week or a day is back
+on the day after it.
 
 Works on the beginning of a text, with patterns that cannot backtrack far: linear. Words are data: `replies_dates.toml`.
 Log events: none; never raises on any string.
@@ -13,13 +15,18 @@ Log events: none; never raises on any string.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
+from typing import TypeGuard
 
+from mailback.bounce.rulefile import RulesError
 from mailback.reply.rulefiles import lists
+from mailback.reply.spans import Sort, Span, SpanRules, Spelled
 from mailback.reply.words import fold, one_of, squeeze
 from mailback.resources import rules_dir
 
@@ -27,9 +34,19 @@ FILE = "replies_dates.toml"
 LATIN = ("en", "de", "fr", "es", "pt", "it", "nl", "pl", "sv", "da", "no", "fi", "cs", "ru")
 WEEKDAYS = (*LATIN, "ja", "zh")
 
+_TABLES = {
+    "months": LATIN,
+    "weekdays": WEEKDAYS,
+    "numbers": WEEKDAYS,
+    "cues": ("back", "until", "through", "inclusive", "away", "open", "between"),
+    "relative": ("week",),
+    "spans": WEEKDAYS,
+}
 _READ = 6000  # characters looked at
-_BEFORE = 44  # how far before a date its cue may stand
+_SHORT = 250  # characters of a text whose language may be mistaken
+_BEFORE = 60  # how far before a date its cue may stand
 _AFTER = 46
+_FAR = 90  # how far from a period the words stand that say that somebody is away
 _PAST = timedelta(days=1)
 _AHEAD = timedelta(days=420)
 _MONTH_FIRST_OFFSETS = range(-10, -3)  # hours from UTC: clocks of the Americas north of Brazil
@@ -53,6 +70,7 @@ class Calendar:
     months: dict[str, int]
     weekday: re.Pattern[str]
     weekdays: dict[str, int]
+    spans: SpanRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,44 +83,46 @@ class DateRules:
     through: re.Pattern[str]
     inclusive: re.Pattern[str]
     between: re.Pattern[str]
-    tomorrow: re.Pattern[str]
-    next_week: re.Pattern[str]
+    away: re.Pattern[str]
+    open: re.Pattern[str]
     week: re.Pattern[str]
 
     @classmethod
     def load(cls, directories: Sequence[Path]) -> DateRules:
         """Raises RulesError with every problem of the files."""
-        told = lists(
-            directories,
-            FILE,
-            {
-                "months": LATIN,
-                "weekdays": WEEKDAYS,
-                "cues": ("back", "until", "through", "inclusive", "between"),
-                "relative": ("tomorrow", "next_week", "week"),
-            },
-        )
+        told = lists(directories, FILE, _TABLES)
         links = "|".join(sorted((re.escape(squeeze(word)) for word in told["cues.between"]), key=len, reverse=True))
         weeks = "|".join(sorted((re.escape(squeeze(word)) for word in told["relative.week"]), key=len, reverse=True))
+        calendars = {
+            language: _calendar(
+                told[f"months.{language}"] if language in LATIN else told["months.en"],
+                *(told[f"{table}.{language}"] for table in ("weekdays", "spans", "numbers")),
+            )
+            for language in WEEKDAYS
+        }
+        if len(directories) > 1:  # what ships is held to be right by a test
+            shipped_lines = lists(directories[:1], FILE, _TABLES)
+            _check(calendars, {name: told[name][len(lines) :] for name, lines in shipped_lines.items()})
         return cls(
-            calendars={
-                language: _calendar(
-                    told[f"months.{language}"] if language in LATIN else told["months.en"],
-                    told[f"weekdays.{language}"],
-                )
-                for language in WEEKDAYS
-            },
+            calendars=calendars,
             back=_anywhere(told["cues.back"]),
             until=_anywhere(told["cues.until"]),
             through=_anywhere(told["cues.through"]),
             inclusive=_anywhere(told["cues.inclusive"]),
+            away=_anywhere(told["cues.away"]),
+            open=_anywhere(told["cues.open"]),
             between=re.compile(
-                rf",? ?(?:{links}) ?(?:(?:the|den|der|dem|le|el|il|al|ao|dia|de|du|[a-z]{{2,13}}),? ?)?"
+                rf",? ?(?:{links}) ?(?:(?:the|den|der|dem|de|le|el|il|al|ao|dia|de|du|[a-z]{{2,13}}),? ?)?"
             ),
-            tomorrow=one_of(told["relative.tomorrow"]),
-            next_week=one_of(told["relative.next_week"]),
-            week=re.compile(rf"(?<![a-z])(?:{weeks}) ?(?:nr\.? ?|n° ?)?(\d{{1,2}})(?: ?- ?(\d{{1,2}}))?(?![\d:]|\.\d)"),
+            week=re.compile(
+                rf"(?<![a-z])(?:{weeks}) ?(?:nr\.? ?|n° ?)?(\d{{1,2}})"
+                rf"((?:(?:, ?| ?- ?| ?(?:{_OR}) )(?:{weeks})? ?\d{{1,2}}){{0,6}})(?![\d:]|\.\d)"
+            ),
         )
+
+
+_OR = "and|to|und|bis|et|a|au|y|e|en|t/m|tot|i|do|och|till|og|til|through"
+"""Between the numbers of weeks."""
 
 
 def _anywhere(phrases: Sequence[str]) -> re.Pattern[str]:
@@ -112,7 +132,19 @@ def _anywhere(phrases: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join([spelled.pattern, *pictured]))
 
 
-def _calendar(months: Sequence[str], weekdays: Sequence[str]) -> Calendar:
+def _check(calendars: dict[str, Calendar], added: dict[str, tuple[str, ...]]) -> None:
+    """Raises RulesError with every line of an operator's own that tells no day."""
+    problems: list[str] = []
+    for language, calendar in calendars.items():
+        try:
+            calendar.spans.check(added[f"spans.{language}"])
+        except RulesError as wrong:
+            problems += (f"{FILE}: {problem}" for problem in wrong.problems)
+    if problems:
+        raise RulesError(problems)
+
+
+def _calendar(months: Sequence[str], weekdays: Sequence[str], spans: Sequence[str], counted: Sequence[str]) -> Calendar:
     numbers = {fold(name): number for number, names in enumerate(months, 1) for name in names.split()}
     days = {fold(name): number for number, names in enumerate(weekdays) for name in names.split()}
     month = "|".join(sorted(map(re.escape, numbers), key=len, reverse=True))
@@ -126,7 +158,12 @@ def _calendar(months: Sequence[str], weekdays: Sequence[str]) -> Calendar:
         months=numbers,
         weekday=re.compile(rf"(?<![a-z])({'|'.join(sorted(map(re.escape, days), key=len, reverse=True))})(?![a-z])"),
         weekdays=days,
+        spans=SpanRules(spans, Spelled(_counted(counted), days, numbers)),
     )
+
+
+def _counted(words: Sequence[str]) -> dict[str, int]:
+    return {squeeze(word): number for number, spellings in enumerate(words, 1) for word in spellings.split()}
 
 
 @lru_cache(maxsize=1)
@@ -144,38 +181,80 @@ class _Found:
     day: date
     vague: bool = False
     ends_period: bool = False
+    sort: Sort = Sort.DAY
+    last: date | None = None
+    """The last day of the period that begins with `day`."""
 
 
 def return_date(text: str, sent: datetime, language: str | None, rules: DateRules | None = None) -> date | None:
     """The day of return that `text` tells; `sent` is the Date of the message, in its writer's time zone."""
     rules = rules or shipped()
     told = " ".join(fold(text[:_READ]).replace("\n", " \n ").split(" "))
-    told = re.sub(r" {2,}", " ", told)
+    told = _NUMERALS.sub(_digits, re.sub(r" {2,}", " ", told))
     own = language if language in rules.calendars else "en"
-    if (day := _returning(told, sent, own, rules)) is not None:
+    if (day := _returning(told, sent, own, rules)) is not None or _left_open(told, sent, own, rules):
         return day
+    if len(told) > _SHORT:
+        return None
     # The language of a line or two is easily mistaken: names of months in another tell the date, if all others agree.
-    elsewhere = {_returning(told, sent, other, rules) for other in rules.calendars if other != own} - {None}
+    others = (other for other in rules.calendars if other != own)
+    elsewhere = {_returning(told, sent, other, rules, foreign=True) for other in others} - {None}
     return elsewhere.pop() if len(elsewhere) == 1 else None
 
 
-def _returning(told: str, sent: datetime, language: str, rules: DateRules) -> date | None:
-    """The day of return by the names of months and days of one language."""
-    found = _dates(told, sent, language, rules.calendars[language], rules)
+_NUMERALS = re.compile(r"[一二三四五六七八九十]{1,3}(?=[月日号])")
+
+
+def _digits(numeral: re.Match[str]) -> str:
+    """Chinese numerals up to 99 as digits: `二十一` as 21."""
+    tens, ten, ones = numeral[0].rpartition("十")
+    return str((_HAN_DIGITS.find(tens[-1:] or "一") * 10 if ten else 0) + (_HAN_DIGITS.find(ones[-1:]) if ones else 0))
+
+
+_HAN_DIGITS = "零一二三四五六七八九"
+
+
+def _left_open(told: str, sent: datetime, language: str, rules: DateRules) -> bool:
+    """Whether it says in so many words that the day is not certain: then the words of no other language make one."""
+    return not all(map(_is_span, rules.calendars[language].spans.find(told, sent.date())))
+
+
+def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, foreign: bool = False) -> date | None:
+    """The day of return by the names of months and days of one language, `foreign` where it is not the writer's."""
+    found = _dates(told, sent, language, rules.calendars[language], rules, foreign=foreign)
     fallback: date | None = None
+    absence: date | None = None
     for index, one in enumerate(found):
         following = found[index + 1].start if index + 1 < len(found) else len(told) + _AFTER + 1
         sense = _sense(told, one, following, rules)
-        if sense == "back":
+        if sense == "back" and one.sort is not Sort.END and one.day != sent.date():
             return one.day
         if fallback is None:
             previous = found[index - 1] if index else None
             linked = previous is not None and _linked(told, previous, one, rules)
-            if sense == "through" or one.ends_period or linked:
-                fallback = one.day + timedelta(days=1)
-            elif sense == "until":
-                fallback = one.day
-    return fallback
+            fallback = _day_after(one, sense, linked=linked)
+        if absence is None and one.last is not None and one.sort is Sort.PERIOD and _away(told, one, rules):
+            absence = one.last + timedelta(days=1)
+    return fallback or (None if rules.open.search(told) else absence)
+
+
+def _day_after(one: _Found, sense: str | None, *, linked: bool) -> date | None:
+    """When somebody is back who is away until a day, or until a period is over; None where nothing says that."""
+    if one.sort in (Sort.END, Sort.WHOLE) and one.last is not None:
+        return one.last + timedelta(days=1) if one.sort is Sort.WHOLE or sense in ("until", "through") else None
+    if one.ends_period or linked:
+        return one.day + timedelta(days=1)
+    if sense == "through":
+        starts = one.last is not None and one.last > one.day  # "bis nächste Woche": until it begins
+        return one.day if starts else one.day + timedelta(days=1)
+    return one.day if sense == "until" else None
+
+
+def _away(told: str, one: _Found, rules: DateRules) -> bool:
+    """Whether the sentence says that somebody is away then."""
+    before = _SENTENCE.split(told[max(0, one.start - _FAR) : one.start])[-1]
+    after = _SENTENCE.split(told[one.end : one.end + _FAR])[0]
+    return rules.away.search(before) is not None or rules.away.search(after) is not None
 
 
 def named(told: str, sent: datetime, language: str | None, rules: DateRules | None = None) -> list[tuple[int, date]]:
@@ -188,12 +267,17 @@ def named(told: str, sent: datetime, language: str | None, rules: DateRules | No
 def _linked(told: str, first: _Found, second: _Found, rules: DateRules) -> bool:
     """`from 3 to 14 August`: both dates told, one link between them."""
     gap = told[first.end : second.start]
-    return len(gap) < 32 and rules.between.fullmatch(gap) is not None
+    if len(gap) >= 32 or rules.between.fullmatch(gap) is None:
+        return False
+    # "Not on Wednesday and Friday" is no period, and "Monday to Thursday" may be when the office is open.
+    return not second.vague or (_AND.fullmatch(gap) is None and _away(told, second, rules))
 
 
 def _sense(told: str, one: _Found, limit: int, rules: DateRules) -> str | None:
     """What the words around a date make of it: `back`, `until`, `through`; None when nothing does. Words from `limit`
     on belong to the next date."""
+    if one.sort is Sort.BACK:
+        return "back"
     before = told[max(0, one.start - _BEFORE) : one.start]
     before = _SENTENCE.split(before)[-1]
     after = _AND.split(_SENTENCE.split(told[one.end : min(one.end + _AFTER, limit)])[0])[0]
@@ -209,16 +293,14 @@ def _sense(told: str, one: _Found, limit: int, rules: DateRules) -> str | None:
     distant = nearest == "through" and at < len(before) - 16
     if (nearest is None or distant) and not one.ends_period and rules.back.search(after):
         return "back"
-    if (
-        nearest is None
-        and one.vague is False
-        and re.match(r" ?(?:\([^)]{1,3}\) ?)?(?:まで|asti|saakka|为止|止)", after)
-    ):
+    if nearest is None and re.match(r" ?(?:\([^)]{1,3}\) ?)?(?:まで|asti|saakka|为止|止)", after):
         return "through"
     return nearest
 
 
-def _dates(told: str, sent: datetime, language: str | None, calendar: Calendar, rules: DateRules) -> list[_Found]:
+def _dates(
+    told: str, sent: datetime, language: str | None, calendar: Calendar, rules: DateRules, *, foreign: bool = False
+) -> list[_Found]:
     """Every date in the text, in order; weekdays that only accompany a date are left out."""
     today = sent.date()
     exact: list[_Found] = []
@@ -232,30 +314,82 @@ def _dates(told: str, sent: datetime, language: str | None, calendar: Calendar, 
         _note(exact, told, match, _numeric(match, sent, language))
     exact.sort(key=lambda one: one.start)
     for match in rules.week.finditer(told):
-        if (monday := _week(int(match[2] or match[1]), today)) is not None:
-            sunday = monday + timedelta(days=6)
-            period = match[2] is not None
-            exact.append(_Found(match.start(), match.end(), sunday if period else monday, ends_period=period))
-    vague = [
-        _Found(match.start(), match.end() + len(_numbered(told, match)), day, vague=True)
-        for match in calendar.weekday.finditer(told)
-        if (day := _day_of_week(told, match, calendar.weekdays[match[1]], today)) is not None
-    ]
-    vague += [_Found(m.start(), m.end(), today + timedelta(days=1), vague=True) for m in rules.tomorrow.finditer(told)]
-    vague += [_Found(m.start(), m.end(), _next(today, 0), vague=True) for m in rules.next_week.finditer(told)]
-    if not exact:
-        vague += _days_of_month(told, today)
-    kept = [
-        one
-        for one in vague
-        if not any(one.start - 16 <= e.start <= one.end + 14 or 0 <= one.start - e.end <= 3 for e in exact)
-    ]
+        exact += _weeks(match, today)
+    spans = list(calendar.spans.find(told, today))
+    vague = [_Found(*one[:2], one.first, vague=True, sort=one.sort, last=_last(one)) for one in spans if _is_span(one)]
+    taken = _Places([one[:2] for one in spans])
+    vague += [one for one in _days_of_week(told, today, calendar, foreign=foreign) if not taken.meet(one)]
+    taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in vague)])
+    vague += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]
+    told_in_full = _Places([(one.start, one.end) for one in exact])
+    kept = [one for one in vague if not told_in_full.near(one)]
     return sorted([*exact, *kept], key=lambda one: one.start)
 
 
+def _is_span(one: Span | tuple[int, int]) -> TypeGuard[Span]:
+    return isinstance(one, Span)
+
+
+def _last(one: Span) -> date | None:
+    return None if one.sort in (Sort.DAY, Sort.BACK) else one.last
+
+
+class _Places:
+    """Where others stand, to be asked in logarithmic time."""
+
+    def __init__(self, places: Sequence[tuple[int, int]]) -> None:
+        ordered = sorted(places)
+        self._starts = [start for start, _ in ordered]
+        self._ends = list(accumulate((end for _, end in ordered), max))
+
+    def meet(self, one: _Found) -> bool:
+        """Whether one of them shares a letter with it."""
+        before = bisect_left(self._starts, one.end)
+        return before > 0 and self._ends[before - 1] > one.start
+
+    def near(self, one: _Found) -> bool:
+        """Whether a date told in full stands so near that this is a part of it, or its weekday."""
+        at = bisect_left(self._starts, one.start - 16)
+        if at < len(self._starts) and self._starts[at] <= one.end + 14:
+            return True
+        before = bisect_right(self._ends, one.start)
+        return before > 0 and one.start - self._ends[before - 1] <= 3
+
+
+def _weeks(match: re.Match[str], today: date) -> list[_Found]:
+    """A week by its number, or the last of several, away in which means back after it."""
+    last = re.findall(r"\d+", match[2])
+    monday = _week(int(last[-1] if last else match[1]), today)
+    if monday is None:
+        return []
+    sunday = monday + timedelta(days=6)
+    if last:
+        return [_Found(match.start(), match.end(), sunday, ends_period=True)]
+    return [_Found(match.start(), match.end(), monday, sort=Sort.PERIOD, last=sunday)]
+
+
+_ABBREVIATED = 3
+"""Letters of a weekday's abbreviation, which in another language may be any word (`mon`, `do`, `mar`)."""
+
+
+def _days_of_week(told: str, today: date, calendar: Calendar, *, foreign: bool) -> list[_Found]:
+    return [
+        _Found(match.start(), match.end() + len(_numbered(told, match)), day, vague=True)
+        for match in calendar.weekday.finditer(told)
+        if not (foreign and len(match[1]) <= _ABBREVIATED and match[1].isascii())
+        and (day := _day_of_week(told, match, calendar.weekdays[match[1]], today)) is not None
+    ]
+
+
+_COUNTED = (
+    r"uhr|uur|h\b|am\b|pm\b|jour|day|tag|dia|giorn|dag|dni|hour|stund|heure|hora|ore\b|godz|tim|week|woche|semain|seman"
+    r"|settiman|tyg|veck|minut|mes|mois|monat|month|maand|an\b|ans\b|year|jahr|pers|eur|%"
+)
+"""What a number counts that is no day of the month."""
 _BARE_DAY = re.compile(
-    r"(?:\bthe|\bon the|\bam|\bzum|\bdem|\ble|\bel|\bil|\bdia|\bden|\bde|\bau|\bal) ([0-3]?\d)"
-    r"(?:st|nd|rd|th|er|\.|:e)?(?![\d:%/]|\.\d| ?(?:uhr|h\b|am\b|pm\b))"
+    r"\b(?:the|am|zum|dem|le|el|il|dia|den|de|du|au|al|del|dal|ao|a|vom|bis) ([0-3]?\d)"
+    rf"(?:st|nd|rd|th|er|\.|:e|e)?(?![\d:%/]|\.\d|-\d| ?(?:{_COUNTED}))"
+    r"|(?<![\d月])([0-3]?\d)[日号](?!間|间|後|后|以|之|内|程)"
 )
 
 
@@ -264,8 +398,6 @@ _NUMBERED = re.compile(
     r"(?:st|nd|rd|th|er|o|\.|:e)?(?![\d:%/h]|[.,]\d|-\d| ?(?:uhr|uur|heures|h\b|am\b|pm\b|o'clock))"
 )
 """`Monday 18th`: the day of the month behind a weekday."""
-_WEEK_ON = re.compile(r"\b(?:a week|week) (?:from|on|after) (?:next )?$")
-_WEEK_LATER = re.compile(r" week\b")
 _SEARCHED = 62  # days ahead in which a weekday falls on a day of the month
 
 
@@ -281,20 +413,24 @@ def _day_of_week(told: str, match: re.Match[str], weekday: int, today: date) -> 
     if numbered is not None:
         both = (day + timedelta(days=ahead) for ahead in range(0, _SEARCHED, 7))
         return next((one for one in both if one.day == int(numbered[1])), None)
-    if _WEEK_ON.search(told, max(0, match.start() - 24), match.start()) or _WEEK_LATER.match(told, match.end()):
-        return day + timedelta(days=7)
     return day
 
 
-def _days_of_month(told: str, today: date) -> list[_Found]:
-    """`back on the 14th`: the next day of that number."""
+def _days_of_month(told: str, today: date, exact: Sequence[_Found]) -> list[_Found]:
+    """`back on the 14th`: the next day of that number, after the date told before it where there is one."""
     found = []
+    later = iter(exact)
+    one = next(later, None)
+    start = today
     for match in _BARE_DAY.finditer(told):
+        while one is not None and one.end <= match.start():
+            start = max(start, one.day)
+            one = next(later, None)
         for ahead in range(2):
-            year, month = divmod(today.year * 12 + today.month - 1 + ahead, 12)
-            day = _valid(year, month + 1, int(match[1]))
-            if day is not None and day >= today:
-                found.append(_Found(match.start(1), match.end(), day, vague=True))
+            year, month = divmod(start.year * 12 + start.month - 1 + ahead, 12)
+            day = _valid(year, month + 1, int(match[1] or match[2]))
+            if day is not None and day >= start:
+                found.append(_Found(match.start(1 if match[1] else 2), match.end(), day, vague=True))
                 break
     return found
 

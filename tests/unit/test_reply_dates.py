@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
+from mailback.bounce.rulefile import RulesError
 from mailback.reply import dates, language
+from mailback.reply.spans import easter
+from mailback.resources import rules_dir
 
 _SENT = datetime(2026, 3, 9, 9, 0, tzinfo=timezone(timedelta(hours=1)))  # a Monday
 _IN_CHICAGO = _SENT.astimezone(timezone(timedelta(hours=-6)))
@@ -111,3 +115,53 @@ def test_a_weekday_that_is_not_on_its_day_of_the_month_is_no_date() -> None:
 @pytest.mark.parametrize("mistaken", ["es", "cs", None])
 def test_the_names_of_another_language_tell_the_date_where_its_own_do_not(mistaken: str | None) -> None:
     assert dates.return_date("De retour le lundi 23 mars.", _SENT, mistaken) == date(2026, 3, 23)
+
+
+_TOLD = [
+    line.split("\t")
+    for line in (Path(__file__).parents[1] / "data" / "return_dates.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize(("spoken", "sent", "day", "text"), _TOLD, ids=[f"{one[0]}-{one[3][:40]}" for one in _TOLD])
+def test_what_people_write_about_their_return_is_read_or_left_open(spoken: str, sent: str, day: str, text: str) -> None:
+    morning = datetime.fromisoformat(f"{sent}T09:00+02:00")
+    told = dates.return_date(text, morning, language.detect(text))
+    assert (told.isoformat() if told else "-") == day, spoken
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["the 3 ", "23 march the 17 ", "in 2 weeks ", "monday to tuesday ", "1/2 ", "kw 3, ", "再来週の", "八月"],
+)
+def test_nothing_but_dates_costs_linear_time(piece: str) -> None:
+    began = time.process_time()
+    dates.return_date(piece * (100_000 // len(piece)), _SENT, "en")
+    assert time.process_time() - began < 1
+
+
+def test_every_wording_of_every_language_that_ships_is_a_rule() -> None:
+    for calendar in dates.shipped().calendars.values():
+        list(calendar.spans.find("until tomorrow", _SENT.date()))
+
+
+def test_a_wording_of_an_operator_is_read_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    own = tmp_path / dates.FILE
+    own.write_text('[spans]\nen = ["once the oxen are home = +3 days"]\n')
+    rules = dates.DateRules.load([rules_dir(), tmp_path])
+    assert dates.return_date("Back once the oxen are home", _SENT, "en", rules) == date(2026, 3, 12)
+    own.write_text('[spans]\nen = ["someday = perhaps", "(open = day 1"]\n')
+    with pytest.raises(RulesError) as wrong:
+        dates.DateRules.load([rules_dir(), tmp_path])
+    assert [problem for problem in wrong.value.problems if "someday" in problem or "(open" in problem] == list(
+        wrong.value.problems
+    )
+    assert len(wrong.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    "sunday", [date(2024, 3, 31), date(2026, 4, 5), date(2027, 3, 28), date(2038, 4, 25), date(2285, 3, 22)]
+)
+def test_easter_is_where_the_almanac_has_it(sunday: date) -> None:
+    assert easter(sunday.year) == sunday
