@@ -19,12 +19,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     import logging
+
+    _Step = Callable[[object, str, MutableMapping[str, Any]], Any]
+    """What structlog calls a processor: logger, method, event to event, the last one to the line."""
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _PRIORITIES: Final = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
@@ -54,6 +58,8 @@ class _State:
     generation: int = 0
     """Counts `configure`, so that loggers made before it follow."""
     ready: bool = False
+    steps: tuple[_Step, ...] = ()
+    """structlog's processors, for events of the level info: see `Logger.info`."""
 
 
 def configure(settings: LogSettings) -> None:
@@ -100,7 +106,15 @@ class Logger:
             self._logger().debug(event, **values)
 
     def info(self, event: str, **values: object) -> None:
-        self._logger().info(event, **values)
+        """What is logged of each message: structlog's processors are run here, without its wrapper."""
+        if not _State.ready:
+            _set_up()
+        if _LEVELS[_State.level] > _LEVELS["info"]:
+            return
+        told: Any = {**self._context, **values, "event": event}
+        for step in _State.steps:
+            told = step(None, "info", told)
+        _write(told)
 
     def warning(self, event: str, **values: object) -> None:
         self._logger().warning(event, **values)
@@ -136,13 +150,14 @@ def _set_up() -> None:
 
     _State.generation += 1
     _State.ready = True
+    _State.steps = (
+        structlog.processors.add_log_level,
+        _exception_text,
+        _escape_values,
+        _json if _wants_json() else _text_renderer(),
+    )
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            _exception_text,
-            _escape_values,
-            _json if _wants_json() else _text_renderer(),
-        ],
+        processors=_State.steps,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[_State.level]),
         logger_factory=_StandardError,
         cache_logger_on_first_use=False,
@@ -154,6 +169,15 @@ def _wants_json() -> bool:
     return _State.format == "json"
 
 
+def _write(line: str) -> None:
+    data = line.encode("utf-8", "backslashreplace") + b"\n"
+    try:
+        while data:
+            data = data[os.write(2, data) :]
+    except OSError:
+        pass  # whoever read our log is gone or too slow; mail matters more
+
+
 class _StandardError:
     """Where structlog's last word goes: file descriptor 2, in one write."""
 
@@ -161,12 +185,7 @@ class _StandardError:
         pass
 
     def msg(self, line: str) -> None:
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        try:
-            while data:
-                data = data[os.write(2, data) :]
-        except OSError:
-            pass  # whoever read our log is gone or too slow; mail matters more
+        _write(line)
 
     debug = info = warning = error = critical = msg
 
@@ -194,8 +213,10 @@ def _escape_values(_logger: object, _method: str, event: MutableMapping[str, Any
 
 def _plain(value: object) -> object:
     """A value that can be written: numbers as they are, containers element by element, all else as escaped text."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, (bool, int, float)):  # not a union, which takes longer
         return value
+    if type(value) is str and len(value) <= VALUE_MAX:
+        return escape(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in list(value)[:100]]
     if isinstance(value, Mapping):
@@ -232,11 +253,17 @@ class _Text:
     def _head(self, level: str, name: str) -> list[str]:
         if self._journal:
             return [level, name]
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+        now = time.time_ns() // 1_000_000
+        stamp = f"{_second(now // 1000)}.{now % 1000:03d}Z"
         if not self._colour:
             return [stamp, level, name]
         return [f"\x1b[2m{stamp}\x1b[0m", f"\x1b[{_COLOURS[level]}m{level}\x1b[0m", f"\x1b[1m{name}\x1b[0m"]
+
+
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    """A second since 1970 as it is written; many events have the same."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 def _text_renderer() -> _Text:
@@ -262,7 +289,7 @@ def _quoted(value: object) -> str:
     if isinstance(value, list):
         return _quoted(",".join(str(item) for item in value))
     text = str(value)
-    if text and not any(char in ' "=' for char in text):
+    if text and " " not in text and '"' not in text and "=" not in text:
         return text
     return '"' + text.replace('"', '\\"') + '"'
 
