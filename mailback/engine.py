@@ -36,7 +36,7 @@ from mailback.policy.decision import Decision, DecisionRules, decide
 from mailback.policy.handling import Handling, HandlingRules
 from mailback.policy.owners import Owners
 from mailback.policy.routes import AS_ADDRESSED, Delivery, RouteActions
-from mailback.provenance import belief, guard
+from mailback.provenance import belief, guard, outcomes
 from mailback.provenance.speakers import Speakers
 from mailback.recipient import hosting
 from mailback.recipient.readership import ASKED, Reader, Readership
@@ -365,7 +365,11 @@ class Engine:
         self._knowledge = replace(knowledge or Knowledge.load(settings), hosting=hosts)
         self._belief = belief.Belief(self._knowledge.return_paths)
         self._guard = guard.Guard(
-            settings.policy.unproven_per_hour, settings.policy.wave_minimum, settings.policy.wave_factor
+            settings.policy.unproven_per_hour,
+            settings.policy.wave_minimum,
+            settings.policy.wave_factor,
+            settings.policy.wave_share,
+            lambda domain: hosts.provider(domain) or domain,
         )
         self._breakers = breakers.Breakers(
             self._knowledge.breakers,
@@ -587,6 +591,7 @@ class Engine:
         if recorded.new and event.kind is Kind.DELIVERED and event.recipient_key is not None:
             transaction.arrived(event.recipient_key, event.at)
         if recorded.new:
+            outcomes.count(transaction, event, proof_needed=self._rules.proof_needed)
             held |= dict.fromkeys(self._breakers.note(transaction, event, handling))
         if recorded.new and handling is not None and handling.alert:
             held[_alert(event)] = None

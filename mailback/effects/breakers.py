@@ -1,8 +1,8 @@
 """What each event does to the breakers, within the transaction that records it.
 
-Every outcome of mail to a provider is counted by the hour, and every refusal that a row of `breakers.toml` fits, by
-that row and by what of ours it is about. Past both thresholds (so many, and so much of all) the breaker trips. A
-delivery closes one that is half open, a refusal opens it again.
+Every outcome of mail to a provider is counted by the hour (`mailback.provenance.outcomes`), and every refusal that a
+row of `breakers.toml` fits, by that row and by what of ours it is about. Past both thresholds (so many, and so much of
+all) the breaker trips. A delivery closes one that is half open, a refusal opens it again.
 
 Only what is believed counts, as for suppressions: reports without proof do not where proof is required, and forged ones
 never; else anybody could stop our mail by sending bounces. Only news counts: a log that is read a day later moves
@@ -23,6 +23,7 @@ from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.effects.senders import Senders
 from mailback.policy import breaker as machine
 from mailback.policy.breaker_rules import BreakerRule, BreakerRules
+from mailback.provenance import outcomes
 
 if TYPE_CHECKING:
     from mailback.policy.handling import Handling
@@ -70,14 +71,13 @@ class Breakers:
             return ()
         self._learn(transaction, event)
         if event.kind is Kind.DELIVERED:
-            self._count(transaction, event, provider)
             self._deliver(transaction, event, provider, now)
             return ()
         rule = self.rules.rule(event)
-        outcomes = self._count(transaction, event, provider)
         if rule is None:
             return ()
-        return tuple(self._refuse(transaction, event, _Refusal.of(rule, handling, provider, outcomes), now))
+        refusal = _Refusal.of(rule, handling, provider, outcomes.recent(transaction, provider, now))
+        return tuple(self._refuse(transaction, event, refusal, now))
 
     def _counts(self, event: Event, now: datetime) -> bool:
         if event.kind not in _FAILED and event.kind is not Kind.DELIVERED:
@@ -92,11 +92,6 @@ class Breakers:
             told = self.known(event.remote_mta)
             if told is not None and event.provenance.rank > Provenance.UNPROVEN.rank:
                 transaction.learn_domain(event.domain, told)
-
-    def _count(self, transaction: Transaction, event: Event, provider: str) -> float:
-        """One more outcome of mail to a provider; how many there were within the hour."""
-        transaction.one_more(f"{_PREFIX}{provider}", event.at)
-        return 0.0 if event.kind is Kind.DELIVERED else transaction.recent(f"{_PREFIX}{provider}", self.clock())
 
     def _deliver(self, transaction: Transaction, event: Event, provider: str, now: datetime) -> None:
         for standing in transaction.standing_breakers(provider):

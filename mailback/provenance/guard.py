@@ -6,10 +6,16 @@ store's transaction, so that no burst slips through between two workers:
 - **Budget.** Suppressions without proof are limited by source and hour: by the client's network (IPv4 /24, IPv6 /64;
   none for loopback, where an MTA of ours stands), and by the domain that claims to report. Past the limit they wait for
   a person.
-- **Wave.** Many permanent failures of one cause about one provider, far beyond its normal rate: its servers are broken
-  (or somebody forges them), and the addresses are fine. New permanent suppressions for that provider freeze, whatever
-  their cause (what is broken says one thing now and another then), until a person undoes or confirms all of them at
-  once. What is normal has to be known for a day first: failures have to be counted for so long, of whatever provider.
+- **Wave.** Permanent failures at one provider that cannot be deaths of single mailboxes: its servers are broken (or
+  somebody forges them), and the addresses are fine. New permanent suppressions for that provider freeze, whatever their
+  cause (what is broken says one thing now and another then), until a person undoes or confirms all of them at once.
+
+What makes a wave depends on what is known (`mailback.policy.wave` has the arithmetic):
+
+- Where something tells what arrives (Postfix's log, an application, a table): the share of outcomes.
+- Else where the journal tells what left: the share of the messages that left just before this one.
+- Else only a plain number is left, `policy.wave_minimum`, and the normal rate of the hour, which has to be known for a
+  day. A number that the operator has set counts in every case.
 
 Emits no log events: what was held is told in the outcome's notes, by `mailback wave list` and by `mailback doctor`.
 """
@@ -17,13 +23,17 @@ Emits no log events: what was held is told in the outcome's notes, by `mailback 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mailback import address
 from mailback.bounce.taxonomy import Kind, Provenance
+from mailback.policy import wave
+from mailback.policy.wave import LATELY, Outcomes
+from mailback.provenance import outcomes
 
 if TYPE_CHECKING:
     from mailback.store.records import Event, Suppression
@@ -31,6 +41,15 @@ if TYPE_CHECKING:
 
 _NORMAL_HOURS = 7 * 24
 _KNOWN_HOURS = 24
+_HOUR = timedelta(hours=1)
+_BLIND_MINIMUM = 1000
+"""Of `policy.wave_minimum` where it is not set: lets the dead addresses of a first large mailing pass."""
+_NEIGHBOURS = 2000
+"""Messages of the journal that a share is taken of."""
+
+
+def _itself(domain: str) -> str:
+    return domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +58,12 @@ class Guard:
 
     unproven_per_hour: int
     """0: none."""
-    wave_minimum: int
-    """0: no waves."""
+    wave_minimum: int | None
+    """0: no waves; None: by shares, and by number only where nothing tells what arrives or left."""
     wave_factor: float
+    wave_share: float = 0.2
+    provider_of: Callable[[str], str] = _itself
+    """The provider of a recipient's domain, as events have it."""
 
     def holds(self, transaction: Transaction, event: Event, suppression: Suppression) -> str | None:
         """Why a suppression is held back; None where it may be made. Counts it."""
@@ -58,7 +80,7 @@ class Guard:
 
     def _in_wave(self, transaction: Transaction, event: Event, suppression: Suppression) -> str | None:
         provider, cause = event.provider or event.domain, event.subcategory
-        if not self.wave_minimum or event.kind is not Kind.BOUNCE or suppression.until or not provider or not cause:
+        if self.wave_minimum == 0 or event.kind is not Kind.BOUNCE or suppression.until or not provider or not cause:
             return None
         number = transaction.wave(provider)
         if number is None:
@@ -69,19 +91,85 @@ class Guard:
         return f"wave {number}: failures at {provider} far beyond its normal rate; mailback wave list"
 
     def _wave_begun(self, transaction: Transaction, event: Event, provider: str, cause: str) -> int | None:
-        name = f"permanent:{provider}/{cause}"
+        name = f"{outcomes.PERMANENT}:{provider}/{cause}"
         now = transaction.count(name, event.at)
-        if now <= self.wave_minimum:
-            return None
         normal, known = transaction.past_rate(name, event.at, _NORMAL_HOURS)
-        if known < _KNOWN_HOURS:
-            # Never seen before today: normal is none, if there was a day in which it could have been seen.
-            if not transaction.counted_long_ago("permanent:", event.at, _KNOWN_HOURS):
-                return None
-            normal *= known / _KNOWN_HOURS
-        if now <= self.wave_factor * normal:
+        began = self._by_share(transaction, event, provider)
+        if began is None or self.wave_minimum is not None:
+            began = began or self._by_number(transaction, event, now, normal, known)
+        if not began:
             return None
-        return transaction.begin_wave(provider, cause, event.at, normal)
+        return transaction.begin_wave(provider, cause, event.at, _over_days(normal, known), LATELY)
+
+    def _by_number(self, transaction: Transaction, event: Event, now: int, normal: float, known: int) -> bool:
+        """Whether an hour has more suppressions of one cause than the minimum, and than is normal."""
+        if now <= (_BLIND_MINIMUM if self.wave_minimum is None else self.wave_minimum):
+            return False
+        # Never seen before today: normal is none, if there was a day in which it could have been seen.
+        if known < _KNOWN_HOURS and not transaction.counted_long_ago(f"{outcomes.PERMANENT}:", event.at, _KNOWN_HOURS):
+            return False
+        return now > self.wave_factor * _over_days(normal, known)
+
+    def _by_share(self, transaction: Transaction, event: Event, provider: str) -> bool | None:
+        """Whether the shares of the hour say so; None where nothing is known that they could be taken of."""
+        key, at = event.recipient_key, event.at
+        if key is None:
+            return None
+        told = outcomes.arrivals_told(transaction, event)
+        turned = 0
+        if transaction.took_mail(key, at - LATELY, at):
+            turned = outcomes.turned(transaction, provider, at)
+            if told and wave.worth_asking(turned) and self._turned(transaction, provider, at):
+                return True
+        if told:
+            return self._collapsed(transaction, provider, at)
+        if not turned:
+            return None
+        return wave.worth_asking(turned) and self._turned_among_neighbours(transaction, event, provider)
+
+    def _turned(self, transaction: Transaction, provider: str, at: datetime) -> bool:
+        """Whether more of those that took mail lately fail in this hour, alone or with the last, than die."""
+        now = outcomes.between(transaction, provider, at, at)
+        both = now + outcomes.between(transaction, provider, at - _HOUR, at - _HOUR)
+        normal = _normal(transaction, provider, at)
+        return any(wave.turned(hours, normal, share=self.wave_share, factor=self.wave_factor) for hours in (now, both))
+
+    def _collapsed(self, transaction: Transaction, provider: str, at: datetime) -> bool:
+        """Whether a provider that took mail refuses nearly all of it in this hour, and the others do not."""
+        now = outcomes.between(transaction, provider, at, at)
+        if not wave.worth_asking(now.permanent):
+            return False
+        normal = _normal(transaction, provider, at)
+        if not wave.collapsed(now, normal, Outcomes(), factor=self.wave_factor):
+            return False
+        elsewhere = outcomes.everywhere(transaction, at, at) - now
+        return wave.collapsed(now, normal, elsewhere, factor=self.wave_factor)
+
+    def _turned_among_neighbours(self, transaction: Transaction, event: Event, provider: str) -> bool:
+        """The share of failures among the messages to this provider that left just before, by the journal."""
+        key = event.recipient_key
+        entry = transaction.sent(event.original_message_id, key) if event.original_message_id and key else None
+        if entry is None:
+            return False
+        left = [
+            (who, when) for who, when in transaction.left_before(entry, _NEIGHBOURS)
+            if self.provider_of(who.rpartition("@")[2]) == provider
+        ]  # fmt: skip
+        failed = sum(
+            transaction.failed_since(who, when) and transaction.took_mail(who, when - LATELY, when)
+            for who, when in left
+        )
+        return wave.beyond(failed, len(left), self.wave_share)
+
+
+def _normal(transaction: Transaction, provider: str, at: datetime) -> Outcomes:
+    """What became of mail to a provider in the days before the last two hours."""
+    return outcomes.between(transaction, provider, at - _NORMAL_HOURS * _HOUR, at - 2 * _HOUR)
+
+
+def _over_days(normal: float, known: int) -> float:
+    """A rate that is known for less than a day, as if the day had been silent before."""
+    return normal if known >= _KNOWN_HOURS else normal * known / _KNOWN_HOURS
 
 
 def _sources(event: Event) -> Iterator[str]:

@@ -48,18 +48,28 @@ class PolicySettings(Section):
             "a large mailing; lower it where you send less."
         ),
     )
-    wave_minimum: int = Field(
-        1000,
-        ge=0,
-        le=1_000_000,
+    wave_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
         description=(
-            "Permanent suppressions of one cause and provider in an hour from which on they may be a wave, which "
-            "freezes the rest until `mailback wave undo` or `mailback wave confirm`. 0 is never. The default lets the "
-            "dead addresses of a first large mailing pass; lower it to what your own mailings bring."
+            "Share of the addresses of one provider that took mail lately and now fail for good at once, from which on "
+            "it is a wave: new permanent suppressions there freeze until `mailback wave undo` or `mailback wave "
+            "confirm`. So many never die within an hour; of few addresses it takes more, nine of nine at least."
         ),
     )
     wave_factor: float = Field(
         5.0, ge=1, le=1000, description="How many times the provider's normal rate, over a week, makes it a wave."
+    )
+    wave_minimum: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description=(
+            "Permanent suppressions of one cause and provider in an hour from which on they are a wave whatever their "
+            "share, if `wave_factor` says so too. Unset, it is 1000, and only where nothing tells what arrives "
+            "(Postfix's log, an application) nor what left (the journal). 0 is never a wave, by shares neither."
+        ),
     )
 
 

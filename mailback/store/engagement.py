@@ -18,6 +18,7 @@ from mailback.store.records import Engagement, Reading
 _FIND = (
     "SELECT address_key, sent, opens, clicks, last_sent, last_open, last_click FROM engagement WHERE address_key = ?"
 )
+_ALIVE = "SELECT 1 FROM engagement WHERE address_key = ? AND (last_sent >= ? OR last_open >= ? OR last_click >= ?)"
 _SEEN = "INSERT INTO engagement_fact (identity, at) VALUES (?, ?) ON CONFLICT (identity) DO NOTHING"
 _LAST_SENT = (
     "UPDATE engagement SET last_sent = (SELECT at FROM event WHERE recipient_key = ? AND kind = 'delivered'"
@@ -45,6 +46,11 @@ def find(fetch: Fetch, key: str) -> Engagement | None:
         return None
     _, sent, opens, clicks, *last = rows[0]
     return Engagement(key, sent, opens, clicks, *map(codec.optional_moment, last))
+
+
+def alive(fetch: Fetch, key: str, since: datetime) -> bool:
+    """Whether a delivery, an open or a click from `since` on shows that an address takes mail."""
+    return bool(fetch(_ALIVE, (key, *[codec.ticks(since)] * 3)))
 
 
 def arrived(connection: sqlite3.Connection, key: str, at: datetime) -> None:

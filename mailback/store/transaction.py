@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from mailback import address
@@ -70,13 +70,15 @@ class Recorded(NamedTuple):
 class Transaction:
     """The store as one unit of work sees it."""
 
-    __slots__ = ("_calm", "_connection", "_tail")
+    __slots__ = ("_calm", "_connection", "_noted", "_tail")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._tail: trail.Tail | None = None
         self._calm: bool | None = None
         """Whether no breaker stands at all, which is asked once for all deliveries of a batch."""
+        self._noted: set[tuple[str, int]] = set()
+        """Hours that were noted already, each once a batch."""
 
     def record(self, event: Event) -> Recorded:
         """Add the event, unless its identity is known; a known one is raised when this report is better.
@@ -288,6 +290,34 @@ class Transaction:
         """One more of `cause` in the hour of `at`, where nobody asks how many there are."""
         waves.one_more(self._connection, cause, at)
 
+    def note_hour(self, cause: str, at: datetime) -> None:
+        """Remember that the hour of `at` had any of `cause`, without counting them."""
+        noted = cause, waves.hour_of(at)
+        if noted not in self._noted:
+            self._noted.add(noted)
+            waves.one_more(self._connection, cause, at)
+
+    def total(self, cause: str, first: datetime, last: datetime) -> int:
+        """How many of `cause` there were in the hours from that of `first` to that of `last`."""
+        return waves.total(self._connection, cause, first, last)
+
+    def total_of(self, prefix: str, first: datetime, last: datetime) -> int:
+        """The same of all causes that begin so."""
+        return waves.total_of(self._connection, prefix, first, last)
+
+    def took_mail(self, key: str, since: datetime, before: datetime) -> bool:
+        """Whether an address showed from `since` on that it takes mail: by a delivery, an open, a click, or a message
+        of the journal from more than a day before `before` that did not come back."""
+        return engagement.alive(self._fetch, key, since) or journal.went_through(self._fetch, key, since, before)
+
+    def left_before(self, entry: JournalEntry, most: int) -> list[tuple[str, datetime]]:
+        """Whom the messages went to that left just before one of the journal, and when."""
+        return journal.left_before(self._fetch, entry.at, most)
+
+    def failed_since(self, key: str, since: datetime) -> bool:
+        """Whether mail to an address failed for good from then on."""
+        return journal.failed_since(self._fetch, key, since)
+
     def past_rate(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
         """How many of `cause` an hour there were in the hours before; and since how many hours it is known."""
         return waves.past_rate(self._connection, cause, at, hours)
@@ -417,9 +447,14 @@ class Transaction:
             ),
         )  # fmt: skip
 
-    def begin_wave(self, provider: str, subcategory: str, at: datetime, normal: float) -> int:
-        """Open a wave with what its hour has suppressed already; its number."""
-        number = waves.begin(self._connection, provider, subcategory, at, normal)
+    def begin_wave(self, provider: str, subcategory: str, at: datetime, normal: float, lately: timedelta) -> int:
+        """Open a wave with what its hour has suppressed already, and of the hour before what had taken mail `lately`;
+        its number."""
+
+        def turned(key: str, then: datetime) -> bool:
+            return self.took_mail(key, then - lately, then)
+
+        number = waves.begin(self._connection, provider, subcategory, at, normal, turned=turned)
         detail = {"provider": provider, "subcategory": subcategory, "normal": normal}
         self.audit("mailback", "wave", f"wave:{number}", detail)
         return number
@@ -533,6 +568,7 @@ class Transaction:
     def rewind(self, mark: trail.Tail | None) -> None:
         self._tail = mark
         self._calm = None
+        self._noted.clear()
 
     def _tell(self, s: Suppression, now: datetime, actor: str, verb: str, reason: str) -> None:
         at = codec.ticks(now)

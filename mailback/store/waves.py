@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mailback.store import codec
@@ -21,6 +22,8 @@ _ONE_MORE = (
 )
 _COUNT = f"{_ONE_MORE} RETURNING count"
 _PAST = "SELECT min(hour), coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour >= ? AND hour < ?"
+_TOTAL = "SELECT coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour BETWEEN ? AND ?"
+_TOTAL_OF = "SELECT coalesce(sum(count), 0) FROM rate WHERE cause >= ? AND cause < ? AND hour BETWEEN ? AND ?"
 _LONG_AGO = "SELECT 1 FROM rate WHERE cause >= ? AND cause < ? AND hour <= ? LIMIT 1"
 _WAVE = (
     "SELECT id, provider, subcategory, opened_at, closed_at, state, normal,"
@@ -28,8 +31,9 @@ _WAVE = (
 )
 _ALREADY = (
     "SELECT suppression.* FROM event JOIN suppression ON suppression.address_key = event.recipient_key"
-    " AND suppression.event_id = event.id WHERE event.at >= ? AND coalesce(event.provider, event.domain) = ?"
-    " AND event.subcategory = ? AND suppression.lifted_at IS NULL AND suppression.until IS NULL"
+    " AND suppression.event_id = event.id WHERE event.at >= ? AND event.at < ?"
+    " AND coalesce(event.provider, event.domain) = ? AND event.kind = 'bounce'"
+    " AND suppression.lifted_at IS NULL AND suppression.until IS NULL"
 )
 _PUT_MEMBER = (
     "INSERT OR REPLACE INTO wave_member (wave_id, address_key, scope, event_id, suppression) VALUES (?,?,?,?,?)"
@@ -57,6 +61,17 @@ def past_rate(connection: sqlite3.Connection, cause: str, at: datetime, hours: i
     first, total = connection.execute(_PAST, (cause, now - hours, now)).fetchone()
     known = now - first if first is not None else 0
     return (total / known if known else 0.0), known
+
+
+def total(connection: sqlite3.Connection, cause: str, first: datetime, last: datetime) -> int:
+    """How many of a cause there were in the hours from that of `first` to that of `last`."""
+    return int(connection.execute(_TOTAL, (cause, hour_of(first), hour_of(last))).fetchone()[0])
+
+
+def total_of(connection: sqlite3.Connection, prefix: str, first: datetime, last: datetime) -> int:
+    """The same of all causes that begin with `prefix`."""
+    parameters = (prefix, prefix + "\x7f", hour_of(first), hour_of(last))
+    return int(connection.execute(_TOTAL_OF, parameters).fetchone()[0])
 
 
 def counted_long_ago(connection: sqlite3.Connection, prefix: str, at: datetime, hours: int) -> bool:
@@ -89,16 +104,28 @@ def standing(connection: sqlite3.Connection, provider: str) -> int | None:
     return row[0] if row else None
 
 
-def begin(connection: sqlite3.Connection, provider: str, subcategory: str, at: datetime, normal: float) -> int:
-    """Open a wave; what its hour has suppressed already belongs to it."""
+def begin(
+    connection: sqlite3.Connection,
+    provider: str,
+    subcategory: str,
+    at: datetime,
+    normal: float,
+    *,
+    turned: Callable[[str, datetime], bool],
+) -> int:
+    """Open a wave. What its hour has suppressed already belongs to it, and what the hour before did to addresses that
+    had `turned`: who takes mail lately and is told dead then."""
     number = connection.execute(
         "INSERT INTO wave (provider, subcategory, opened_at, state, normal) VALUES (?, ?, ?, 'open', ?)",
         (provider, subcategory, codec.ticks(at), normal),
     ).lastrowid
     assert number is not None
-    since = hour_of(at) * _HOUR_US
-    for row in connection.execute(_ALREADY, (since, provider, subcategory)).fetchall():
-        add(connection, number, codec.suppression_of(row))
+    begins = hour_of(at) * _HOUR_US
+    for since, until in ((begins, begins + _HOUR_US), (begins - _HOUR_US, begins)):
+        for row in connection.execute(_ALREADY, (since, until, provider)).fetchall():
+            made = codec.suppression_of(row)
+            if since == begins or turned(made.address_key, made.since):
+                add(connection, number, made)
     return number
 
 

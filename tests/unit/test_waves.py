@@ -1,0 +1,260 @@
+"""What is a wave and what is none: a provider that breaks for few recipients or many, and a list that is merely old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailback.bounce.taxonomy import Kind, Provenance
+from mailback.engine import Engine
+from mailback.envelope import Envelope, Source
+from mailback.observation import Observation
+from mailback.policy.wave import Outcomes, beyond, collapsed, turned
+from mailback.reports.report import DeliveryFailure
+from mailback.settings import Settings
+from mailback.store import Store
+from mailback.store.records import JournalEntry
+from tests.support.mail import dsn
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
+        opened.upgrade()
+        yield opened
+
+
+@pytest.fixture
+def engine(store: Store) -> Engine:
+    return Engine(Settings.model_validate({}), store)
+
+
+def told(who: str, at: datetime, *, fails: bool) -> Observation:
+    """A line of Postfix's log."""
+    said = ("5.1.1", "550 5.1.1 No such user here") if fails else ("2.0.0", "250 2.0.0 Ok")
+    failure = DeliveryFailure(
+        recipient=who, action="failed" if fails else "delivered", status=said[0], smtp_code=said[1][:3],
+        diagnostic=said[1], remote_mta="mx.test",
+    )  # fmt: skip
+    identity = f"{who}/{at.isoformat()}"
+    return Observation(
+        at, Kind.BOUNCE if fails else Kind.DELIVERED, Source.LOG, "postfix log", failure, identity,
+        message_id=f"<{identity.replace('@', '.')}@sender.test>", grade=Provenance.JOURNAL,
+    )  # fmt: skip
+
+
+def mailing(engine: Engine, people: Iterable[str], at: datetime, dead: Iterable[str] = ()) -> None:
+    """Everybody is mailed within twenty minutes, and the log tells what became of it."""
+    gone = set(dead)
+    whom = list(people)
+    lines = [
+        told(who, at + timedelta(minutes=20) * number / len(whom), fails=who in gone)
+        for number, who in enumerate(whom)
+    ]  # fmt: skip
+    for start in range(0, len(lines), 500):
+        engine.observe(lines[start : start + 500]).result()
+
+
+def people(count: int, domain: str = "receiver.test", name: str = "reader") -> list[str]:
+    return [f"{name}{number}@{domain}" for number in range(count)]
+
+
+def held(store: Store) -> set[str]:
+    return {s.address for s in store.suppressions(active_at=datetime.now(UTC))}
+
+
+# Deliveries are known ----------------------------------------------------------------------------------------------
+
+
+def test_a_provider_that_breaks_for_a_dozen_recipients_switches_none_of_them_off(store: Store, engine: Engine) -> None:
+    mailing(engine, people(12), NOON - DAY)
+    mailing(engine, people(12), NOON, dead=people(12))
+    [wave] = store.waves(only_open=True)
+    assert wave.members == 12
+    store.submit(lambda transaction: transaction.undo_wave(wave.id, "operator:ann")).result()
+    assert held(store) == set()
+
+
+def test_no_day_of_a_normal_rate_is_needed_where_the_addresses_are_known(store: Store, engine: Engine) -> None:
+    mailing(engine, people(30), NOON - 3 * HOUR)
+    mailing(engine, people(30), NOON, dead=people(30))
+    assert [wave.members for wave in store.waves(only_open=True)] == [30]
+
+
+def test_a_third_of_a_large_provider_that_breaks_is_a_wave(store: Store, engine: Engine) -> None:
+    mailing(engine, people(900), NOON - 7 * DAY)
+    mailing(engine, people(900), NOON, dead=people(900)[::3])
+    assert len(store.waves(only_open=True)) == 1
+
+
+def test_a_broken_provider_does_not_freeze_what_another_says(store: Store, engine: Engine) -> None:
+    mailing(engine, people(30) + people(30, "other.test"), NOON - DAY)
+    mailing(engine, [*people(30), "reader0@other.test"], NOON, dead=[*people(30), "reader0@other.test"])
+    assert [wave.provider for wave in store.waves()] == ["receiver.test"]
+    assert "reader0@other.test" in held(store)
+
+
+def test_the_end_of_an_hour_does_not_hide_the_failures_before_it(store: Store, engine: Engine) -> None:
+    whom = people(20)
+    mailing(engine, whom, NOON - 7 * DAY)
+    for number, who in enumerate(whom):
+        engine.observe([told(who, NOON + timedelta(minutes=number - 5), fails=True)]).result()
+    [wave] = store.waves(only_open=True)
+    assert wave.members == 20
+    store.submit(lambda transaction: transaction.undo_wave(wave.id, "operator:ann")).result()
+    assert held(store) == set()
+
+
+def test_an_old_list_that_is_mailed_for_the_first_time_is_no_wave(store: Store, engine: Engine) -> None:
+    old = people(1000, name="old")
+    mailing(engine, old, NOON, dead=old[::2])
+    assert store.waves() == []
+    assert len(held(store)) == 500
+
+
+def test_nor_is_one_beside_readers_of_a_regular_newsletter(store: Store, engine: Engine) -> None:
+    readers = people(300) + people(300, "other.test")
+    for week in (4, 3, 2, 1):
+        mailing(engine, readers, NOON - week * 7 * DAY)
+    old = people(300, name="old") + people(300, "other.test", name="old")
+    dead = [who for number, who in enumerate(old) if number % 10 < 7]
+    mailing(engine, readers + old, NOON, dead=dead)
+    assert store.waves() == []
+    assert held(store) == set(dead)
+
+
+def test_mailboxes_that_die_one_by_one_are_no_wave(store: Store, engine: Engine) -> None:
+    mailing(engine, people(1500), NOON - 30 * DAY)
+    mailing(engine, people(1500), NOON, dead=people(1500)[::25])
+    assert store.waves() == []
+    assert len(held(store)) == 60
+
+
+def test_a_provider_that_took_mail_and_refuses_everybody_breaks_also_for_addresses_that_are_new(
+    store: Store, engine: Engine
+) -> None:
+    mailing(engine, people(40) + people(40, "other.test"), NOON - DAY)
+    new = people(60, name="new") + people(60, "other.test", name="new")
+    mailing(engine, new, NOON, dead=people(60, name="new"))
+    [wave] = store.waves(only_open=True)
+    assert (wave.provider, wave.members) == ("receiver.test", 60)
+
+
+def test_an_address_that_took_no_mail_for_long_may_well_be_dead(store: Store, engine: Engine) -> None:
+    mailing(engine, people(100), NOON - 200 * DAY)
+    mailing(engine, people(100) + people(60, "other.test"), NOON, dead=people(100)[::2])
+    assert store.waves() == []
+
+
+def test_a_wave_that_was_undone_is_told_again_when_it_comes_again(store: Store, engine: Engine) -> None:
+    mailing(engine, people(40), NOON - 7 * DAY)
+    for day in (0, 1):
+        mailing(engine, people(40) + people(40, "other.test"), NOON + day * DAY, dead=people(40))
+        [wave] = store.waves(only_open=True)
+        store.submit(lambda transaction, number=wave.id: transaction.undo_wave(number, "operator:ann")).result()
+        assert held(store) == set()
+
+
+def test_zero_switches_waves_off(store: Store) -> None:
+    engine = Engine(Settings.loads("[policy]\nwave_minimum = 0"), store)
+    mailing(engine, people(30), NOON - DAY)
+    mailing(engine, people(30), NOON, dead=people(30))
+    assert store.waves() == []
+
+
+# Only the journal is known -------------------------------------------------------------------------------------------
+
+
+def _sent(store: Store, whom: Iterable[str], at: datetime) -> None:
+    for who in whom:
+        entry = JournalEntry(at=at, message_id=_message(who, at), envelope_sender="news@sender.test", recipients=(who,))
+        store.submit(lambda transaction, entry=entry: transaction.journal(entry)).result()
+
+
+def _message(who: str, at: datetime) -> str:
+    return f"<{who.replace('@', '.')}.{at:%m%d}@sender.test>"
+
+
+def _came_back(engine: Engine, whom: Iterable[str], sent: datetime) -> None:
+    for number, who in enumerate(whom):
+        at = sent + timedelta(seconds=30 + number)
+        envelope = Envelope(
+            "", ("news@sender.test",), client_address="203.0.113.9", source=Source.SMTPD, received_at=at
+        )
+        engine.inbound(envelope, dsn(who, message_id=_message(who, sent)))
+
+
+def test_the_journal_tells_a_wave_where_nothing_tells_deliveries(store: Store, engine: Engine) -> None:
+    whom = people(25)
+    _sent(store, whom, NOON - 7 * DAY)
+    _sent(store, [*whom, *people(200, "other.test")], NOON)
+    _came_back(engine, whom, NOON)
+    [wave] = store.waves(only_open=True)
+    assert wave.members == 25
+    store.submit(lambda transaction: transaction.undo_wave(wave.id, "operator:ann")).result()
+    assert held(store) == set()
+
+
+def test_the_journal_tells_that_most_mail_to_a_provider_did_not_come_back(store: Store, engine: Engine) -> None:
+    whom = people(300)
+    _sent(store, whom, NOON - 7 * DAY)
+    _sent(store, whom, NOON)
+    _came_back(engine, whom[::10], NOON)
+    assert store.waves() == []
+    assert len(held(store)) == 30
+
+
+def test_an_old_list_that_the_journal_never_saw_is_no_wave(store: Store, engine: Engine) -> None:
+    whom = people(40, name="old")
+    _sent(store, whom, NOON)
+    _came_back(engine, whom, NOON)
+    assert store.waves() == []
+
+
+def test_failures_alone_tell_no_share(store: Store, engine: Engine) -> None:
+    """A log that is read each night: by day there are only bounces, of readers who do die."""
+    mailing(engine, people(60), NOON - DAY)
+    _came_back(engine, people(60), NOON)
+    assert store.waves() == []
+
+
+# The arithmetic ------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 10**6), st.floats(0.01, 0.9), st.data())
+def test_more_failures_never_make_less_of_a_wave(total: int, share: float, data: st.DataObject) -> None:
+    counts = sorted(data.draw(st.lists(st.integers(0, total), min_size=2, max_size=20)))
+    answers = [beyond(count, total, share) for count in counts]
+    assert all(later or not earlier for earlier, later in pairwise(answers))
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0.01, 0.9))
+def test_no_share_at_or_below_the_expected_is_beyond_it(count: int, total: int, share: float) -> None:
+    if count <= share * total:
+        assert not beyond(count, total, share)
+
+
+@pytest.mark.parametrize(("total", "least"), [(9, 9), (10, 10), (30, 20), (1000, 270)])
+def test_what_the_page_says_of_how_many_it_takes(total: int, least: int) -> None:
+    assert next(count for count in range(total + 1) if beyond(count, total, 0.2)) == least
+
+
+def test_where_much_fails_each_week_a_wave_takes_more() -> None:
+    now = Outcomes(arrived=60, bounced=40, permanent=40, turned=40)
+    assert not turned(now, Outcomes(arrived=900, bounced=100, turned=100), share=0.2, factor=5.0)
+    assert turned(now, Outcomes(arrived=2000, bounced=20, turned=20), share=0.1, factor=5.0)
+
+
+def test_a_provider_that_never_took_mail_cannot_collapse() -> None:
+    now, elsewhere = Outcomes(bounced=500, permanent=500), Outcomes(arrived=500)
+    assert not collapsed(now, Outcomes(), elsewhere, factor=5.0)
+    assert collapsed(now, Outcomes(arrived=20), elsewhere, factor=5.0)
