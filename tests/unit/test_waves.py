@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mailback.observation import Observation
 from mailback.policy.wave import Outcomes, beyond, collapsed, turned
 from mailback.reports.report import DeliveryFailure
 from mailback.settings import Settings
-from mailback.store import Store
+from mailback.store import Store, Transaction
 from mailback.store.records import JournalEntry
 from tests.support.mail import dsn
 
@@ -72,6 +73,10 @@ def held(store: Store) -> set[str]:
     return {s.address for s in store.suppressions(active_at=datetime.now(UTC))}
 
 
+def _undo(store: Store, number: int) -> None:
+    store.submit(lambda transaction: transaction.undo_wave(number, "operator:ann")).result()
+
+
 # Deliveries are known ----------------------------------------------------------------------------------------------
 
 
@@ -80,7 +85,7 @@ def test_a_provider_that_breaks_for_a_dozen_recipients_switches_none_of_them_off
     mailing(engine, people(12), NOON, dead=people(12))
     [wave] = store.waves(only_open=True)
     assert wave.members == 12
-    store.submit(lambda transaction: transaction.undo_wave(wave.id, "operator:ann")).result()
+    _undo(store, wave.id)
     assert held(store) == set()
 
 
@@ -110,7 +115,7 @@ def test_the_end_of_an_hour_does_not_hide_the_failures_before_it(store: Store, e
         engine.observe([told(who, NOON + timedelta(minutes=number - 5), fails=True)]).result()
     [wave] = store.waves(only_open=True)
     assert wave.members == 20
-    store.submit(lambda transaction: transaction.undo_wave(wave.id, "operator:ann")).result()
+    _undo(store, wave.id)
     assert held(store) == set()
 
 
@@ -160,7 +165,7 @@ def test_a_wave_that_was_undone_is_told_again_when_it_comes_again(store: Store, 
     for day in (0, 1):
         mailing(engine, people(40) + people(40, "other.test"), NOON + day * DAY, dead=people(40))
         [wave] = store.waves(only_open=True)
-        store.submit(lambda transaction, number=wave.id: transaction.undo_wave(number, "operator:ann")).result()
+        _undo(store, wave.id)
         assert held(store) == set()
 
 
@@ -177,7 +182,11 @@ def test_zero_switches_waves_off(store: Store) -> None:
 def _sent(store: Store, whom: Iterable[str], at: datetime) -> None:
     for who in whom:
         entry = JournalEntry(at=at, message_id=_message(who, at), envelope_sender="news@sender.test", recipients=(who,))
-        store.submit(lambda transaction, entry=entry: transaction.journal(entry)).result()
+        store.submit(partial(_remember, entry)).result()
+
+
+def _remember(entry: JournalEntry, transaction: Transaction) -> int:
+    return transaction.journal(entry)
 
 
 def _message(who: str, at: datetime) -> str:
@@ -200,7 +209,7 @@ def test_the_journal_tells_a_wave_where_nothing_tells_deliveries(store: Store, e
     _came_back(engine, whom, NOON)
     [wave] = store.waves(only_open=True)
     assert wave.members == 25
-    store.submit(lambda transaction: transaction.undo_wave(wave.id, "operator:ann")).result()
+    _undo(store, wave.id)
     assert held(store) == set()
 
 
