@@ -65,6 +65,7 @@ class PolicySettings(Section):
         None,
         ge=0,
         le=1_000_000,
+        examples=[500],
         description=(
             "Permanent suppressions of one cause and provider in an hour from which on they are a wave whatever their "
             "share, if `wave_factor` says so too. Unset, it is 1000, and only where nothing tells what arrives "
