@@ -79,21 +79,24 @@ class Weights(Generic[Row]):
     A feature that comes up is kept as one whole number with a field of `FIELD` bits for each label, so that all
     features of a text are added by the interpreter's own addition of long numbers: a tenth of the time that a loop over
     their weights takes. Packing waits for the first use, as a start would otherwise pay for thousands of features that
-    few texts have.
+    few texts have; until then the row stands in its place, so that a feature is looked up once.
     """
 
-    __slots__ = ("_features", "_labels", "_pack", "_packed", "_rows")
+    __slots__ = ("_labels", "_pack", "_rows")
 
     def __init__(self, rows: Mapping[str, Row], labels: int, pack: Callable[[Row], int]) -> None:
-        """`pack` makes one number of a row; no field of it may be negative or so large that a thousand overflow."""
-        self._rows = rows
-        self._features = frozenset(rows)
+        """`pack` makes one number of a row; no field of it may be negative or so large that a thousand overflow, nor
+        may all be zero."""
+        self._rows: dict[str, Row | int] = dict(rows)
         self._labels = labels
         self._pack = pack
-        self._packed: dict[str, int] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Weights) and self._rows == other._rows
+        return (
+            isinstance(other, Weights)
+            and self._rows.keys() == other._rows.keys()
+            and all(self._number(feature) == other._number(feature) for feature in self._rows)
+        )
 
     __hash__ = None  # type: ignore[assignment]  # holds a dictionary
 
@@ -105,17 +108,18 @@ class Weights(Generic[Row]):
 
         Whatever `pack` adds to all fields alike, so that none is negative, is in it: likelihoods do not see it.
         """
-        known = self._features & found
-        packed = self._packed
+        known: list[Any] = list(filter(None, map(self._rows.get, found)))
         try:
-            total = sum(map(packed.__getitem__, known))
-        except KeyError:
-            total = sum([packed.get(feature) or self._first(feature) for feature in known])
+            total = sum(known)
+        except TypeError:  # one that comes up for the first time is no number yet
+            total = sum([self._number(feature) for feature in found if feature in self._rows])
         fields = memoryview(total.to_bytes(self._labels * FIELD // 8, sys.byteorder)).cast("I").tolist()
         if sys.byteorder == "big":
             fields.reverse()
         return len(known), fields
 
-    def _first(self, feature: str) -> int:
-        packed = self._packed[feature] = self._pack(self._rows[feature])
-        return packed
+    def _number(self, feature: str) -> int:
+        row = self._rows[feature]
+        if not isinstance(row, int):
+            row = self._rows[feature] = self._pack(row)
+        return row

@@ -16,7 +16,6 @@ Pure computation: no clock, no I/O after construction, safe to call from several
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Set
@@ -40,7 +39,6 @@ SPECIFIC = 0.8
 GENERAL = 0.5
 """Strength below which a code is general: it leaves the vote when a specific text disagrees with it."""
 
-_TEXTS = frozenset({"text", "provider"})
 _MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stands at its beginning
 _MAX_REPORT = 8192  # of the explanation for people, which has a preamble
 _EMPTY_SUMMARY = re.compile(r"\n55\d 5\.0\.0 Service unavailable(?=\r?\n|$)")
@@ -53,7 +51,6 @@ _CLOSE = 0.1  # how much weaker a rival may be that the evidence names
 _RIVALS = 6  # hits among which a rival is looked for
 _KIN = 0.7  # how far a vote for a cause of the same type and permanence supports another
 _EVIDENCE_TEXT = 120
-_MAX_EVIDENCE = 6
 _NOTHING_KNOWN = 0.1
 _SUREST = 0.99
 _ENGAGED, _ACTIVE = 0.05, 0.1  # opens and clicks a message: moderate, active
@@ -91,7 +88,10 @@ class DiagnosticModel(Protocol):
         """The likeliest cause and its probability for a prepared text, or None when it is not sure enough."""
 
 
-class _Vote(NamedTuple):
+@dataclass(slots=True)
+class _Vote:
+    """What one layer says. Votes for codes are shared between messages: nobody changes one."""
+
     layer: str
     rule: str
     says: Subcategory
@@ -101,9 +101,21 @@ class _Vote(NamedTuple):
     explains: bool = False
     """The rule is one for this very code: it tells what the code means here."""
 
-    @property
-    def mass(self) -> float:
-        return self.strength * self.weight
+
+@dataclass(slots=True)
+class _Votes:
+    """The votes on one failure; None for a layer that abstains."""
+
+    code: _Vote | None
+    text: _Vote | None
+    rival: _Vote | None
+    """What else the words may mean: told in the evidence, and counted as nothing."""
+    model: _Vote | None = None
+    engagement: _Vote | None = None
+
+    def cast(self) -> list[_Vote]:
+        """Those that count."""
+        return [vote for vote in (self.code, self.text, self.model, self.engagement) if vote is not None]
 
 
 class _Hit(NamedTuple):
@@ -111,15 +123,19 @@ class _Hit(NamedTuple):
 
     rule: TextRule
     number: int
-    """Of the pattern; -1 for a rule that is told by a provider's code alone."""
+    """Of the pattern, or beyond all patterns for a rule that is told by a provider's code alone."""
     strength: float
     data: bytes
+
+
+_Status = tuple[str, str, int]
+"""An enhanced status code: class, subject and detail."""
 
 
 class _Context(NamedTuple):
     """What rules are limited by."""
 
-    status: tuple[str, str, int] | None
+    status: _Status | None
     klass: str
     smtp_code: str | None
     providers: Set[str]
@@ -142,28 +158,34 @@ class Classifier:
         """
         self._rules = rules
         self._model = model
-        owners: list[TextRule | str] = []  # of each pattern: a rule, or the provider that the pattern gives away
+        told: list[TextRule] = []  # the rule of each pattern
         nodes: list[dialect.Node] = []
         for rule in rules.texts.values():
-            owners += [rule] * len(rule.patterns)
+            told += [rule] * len(rule.patterns)
             nodes += rule.patterns
+        self._marks: dict[int, str] = {}
+        """The providers that further patterns give away, by their numbers."""
         for provider in rules.providers.values():
-            owners += [provider.id] * len(provider.marks)
+            self._marks |= dict.fromkeys(range(len(nodes), len(nodes) + len(provider.marks)), provider.id)
             nodes += provider.marks
-        self._owners = tuple(owners)
-        self._unlimited = frozenset(number for number, owner in enumerate(owners) if _is_unlimited(owner))
         self._patterns = PatternSet(
             nodes,
             engine="re" if engine == "re" else "hyperscan" if engine == "hyperscan" else "auto",
             cache=cache or cache_directory(),
         )
-        self._by_code: dict[str, list[TextRule]] = {}
-        for rule in rules.texts.values():
-            if rule.provider and not rule.patterns:
-                self._by_code.setdefault(rule.provider, []).append(rule)
+        self._rule_of = dict(enumerate(told))
+        self._by_code: dict[str, list[int]] = {}
+        for number, rule in enumerate((r for r in rules.texts.values() if r.provider and not r.patterns), len(nodes)):
+            self._rule_of[number] = rule
+            self._by_code.setdefault(rule.provider or "", []).append(number)
+        self._unlimited = frozenset(number for number, rule in self._rule_of.items() if _is_unlimited(rule))
+        self._order = {number: _rank(rule) for number, rule in self._rule_of.items()}
         self.names = names = ProviderNames(rules)
         self._provider_of = names.of_host
+        # Codes are few, and come again and again.
         self._code_vote = lru_cache(maxsize=4096)(_code_voter(rules))
+        self._allows = lru_cache(maxsize=4096)(_allows)
+        self._told_by_code = lru_cache(maxsize=4096)(self._rules_of_code)
         self._last = threading.local()
 
     def verdict(self, failure: DeliveryFailure, report: Report, engagement: Engagement | None = None) -> Verdict:
@@ -177,14 +199,14 @@ class Classifier:
             evidence = Evidence("report", f"action {failure.action}", 1.0, Subcategory.DELIVERED.value)
             return _verdict(Subcategory.DELIVERED, Type.DELIVERED, CAUSE_STATED, (evidence,), engagement)
         votes = self._votes(failure, report)
-        if engagement is not None and votes:
-            votes += _engagement_vote(votes, engagement)
-        says, confidence, counted = _count(votes)
+        if engagement is not None:
+            votes.engagement = _engagement_vote(votes, engagement)
+        says, confidence = _count(votes)
         delayed = failure.action == "delayed" or report.kind is Kind.DELAY
         if says is Subcategory.UNKNOWN and delayed:
             says, confidence = Subcategory.MESSAGE_TEMPORARILY_DELAYED, CAUSE_STATED
         says = _fullness(says, failure)
-        return _verdict(says, _type(says, failure, report), confidence, _evidence(votes, counted), engagement)
+        return _verdict(says, _type(says, failure, report), confidence, _evidence(votes), engagement)
 
     def provider(self, failure: DeliveryFailure, of_domain: Callable[[str], str | None] | None = None) -> str | None:
         """Id of the provider that refused (or that returned the mail); None when it is no known one.
@@ -196,28 +218,32 @@ class Classifier:
             return found
         if of_domain is not None and (found := of_domain(domain(failure.mailed))):
             return found
-        hosts = (failure.final_recipient, failure.recipient, failure.reporting_mta)
-        return next((found for host in hosts if host and (found := self._provider_of(host))), None)
+        for host in (failure.final_recipient, failure.recipient, failure.reporting_mta):
+            if host and (found := self._provider_of(host)):
+                return found
+        return None
 
-    def _votes(self, failure: DeliveryFailure, report: Report) -> list[_Vote]:
+    def _votes(self, failure: DeliveryFailure, report: Report) -> _Votes:
         data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
         found = self._patterns.found(data) if data else []
         context = self._context(failure, found)
         hits = self._hits(found, data, context, 1.0)
         if (not hits or hits[0].strength < GENERAL) and report.text:
             hits = sorted(hits + self._report_hits(report, context), key=_strongest)
-        code, text = self._code_vote(failure.status, failure.smtp_code), self._text_vote(hits, context)
-        votes = [vote for vote in (code, text, self._rival(hits)) if vote is not None]
+        code = self._code_vote(failure.status, failure.smtp_code)
+        text = self._text_vote(hits, context) if hits else None
+        votes = _Votes(_beside(code, text) if code and text else code, text, self._rival(hits))
         # The model costs as much as all other layers together: where a specific text and the code agree, it is not
         # asked. Where they do not, it turns no specific text, but its doubt rightly lowers the confidence (measured).
         told_outright = text is not None and code is not None and text.strength >= SPECIFIC and code.says is text.says
         if self._model is not None and data and not told_outright and (told := self._model.vote(data)) is not None:
-            votes.append(_Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"]))
+            votes.model = _Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"])
         return votes
 
     def _context(self, failure: DeliveryFailure, found: Iterable[int]) -> _Context:
-        providers = {owner for number in found if isinstance(owner := self._owners[number], str)}
-        for host in (failure.remote_mta, failure.reporting_mta, failure.recipient, failure.final_recipient):
+        marks = self._marks
+        providers = {marks[number] for number in found if number in marks}
+        for host in {failure.remote_mta, failure.reporting_mta, failure.recipient, failure.final_recipient}:
             if host and (provider := self._provider_of(host)):
                 providers.add(provider)
         status = _split_status(failure.status)
@@ -225,22 +251,29 @@ class Classifier:
 
     def _hits(self, found: Iterable[int], data: bytes, context: _Context, discount: float) -> list[_Hit]:
         """The rules that hold, the strongest first."""
-        hits = [
-            _Hit(owner, number, owner.strength * discount, data)
-            for number in found
-            if number in self._unlimited or _holds(self._owners[number], context)
-            if not isinstance(owner := self._owners[number], str)
-        ]
+        numbers = [number for number in found if number in self._unlimited or self._holds(number, context)]
         if context.status is not None and discount == 1.0:
             for provider in context.providers:
-                hits += [
-                    _Hit(rule, -1, rule.strength, data)
-                    for rule in self._by_code.get(provider, ())
-                    if _holds(rule, context)
-                ]
-        if len(hits) > 1:
-            hits.sort(key=_strongest)
+                numbers += self._told_by_code(provider, context.status, context.smtp_code)
+        if len(numbers) > 1:
+            numbers.sort(key=self._order.__getitem__)
+        hits = []
+        for number in numbers:
+            rule = self._rule_of[number]
+            hits.append(_Hit(rule, number, rule.strength * discount, data))
         return hits
+
+    def _holds(self, number: int, context: _Context) -> bool:
+        """Whether it is a rule, and its limits (provider, codes) are met."""
+        rule = self._rule_of.get(number)
+        if rule is None or (rule.provider is not None and rule.provider not in context.providers):
+            return False
+        return self._allows(rule, context.status, context.smtp_code)
+
+    def _rules_of_code(self, provider: str, status: _Status, smtp_code: str | None) -> tuple[int, ...]:
+        """The rules that a provider's code tells without any words."""
+        numbers = self._by_code.get(provider, ())
+        return tuple(number for number in numbers if _allows(self._rule_of[number], status, smtp_code))
 
     def _report_hits(self, report: Report, context: _Context) -> list[_Hit]:
         """What the explanation for people says; scanned once a report, however many recipients it names."""
@@ -252,25 +285,28 @@ class Classifier:
         alone = len(report.failures) <= 1
         return self._hits(last.found, last.data, context, _REPORT_DISCOUNT if alone else _REPORT_DISCOUNT / 2)
 
-    def _text_vote(self, hits: list[_Hit], context: _Context) -> _Vote | None:
-        if not hits:
-            return None
-        rule, number, strength, data = hits[0]
+    def _text_vote(self, hits: list[_Hit], context: _Context) -> _Vote:
+        rule, _, strength, _ = hits[0]
         if _rivalled(hits):
             strength *= _RIVALLED
         says = rule.temporary if context.klass == "4" else rule.says
-        words = self._patterns.matched(number, data)[:_EVIDENCE_TEXT] if number >= 0 else rule.reason[:_EVIDENCE_TEXT]
         layer = "provider" if rule.provider else "text"
-        return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], words, bool(rule.statuses))
+        return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], self._words(hits[0]), bool(rule.statuses))
 
     def _rival(self, hits: list[_Hit]) -> _Vote | None:
-        """What else the words may mean: told in the evidence, and counted as nothing (the text layer has one vote)."""
-        rival = next((hit for hit in hits[1:_RIVALS] if hit.rule.says is not hits[0].rule.says), None)
-        if rival is None or rival.strength < hits[0].strength - _CLOSE:
-            return None
-        words = self._patterns.matched(rival.number, rival.data)[:_EVIDENCE_TEXT] if rival.number >= 0 else ""
-        layer = "provider" if rival.rule.provider else "text"
-        return _Vote(layer, rival.rule.id, rival.rule.says, rival.strength, 0.0, words)
+        """Another cause, told nearly as strongly as the first."""
+        for hit in hits[1:_RIVALS]:
+            if hit.rule.says is not hits[0].rule.says:
+                if hit.strength < hits[0].strength - _CLOSE:
+                    break
+                layer = "provider" if hit.rule.provider else "text"
+                return _Vote(layer, hit.rule.id, hit.rule.says, hit.strength, 0.0, self._words(hit))
+        return None
+
+    def _words(self, hit: _Hit) -> str:
+        """The words that a rule was told by; the reason of one that is told by a code."""
+        words = self._patterns.matched(hit.number, hit.data) if hit.number < len(self._patterns) else hit.rule.reason
+        return words[:_EVIDENCE_TEXT]
 
 
 def _rivalled(hits: list[_Hit]) -> bool:
@@ -284,26 +320,25 @@ def _rivalled(hits: list[_Hit]) -> bool:
     return False
 
 
-def _is_unlimited(owner: TextRule | str) -> bool:
-    """Whether it is a rule that holds wherever its words stand, as nearly all do."""
-    return isinstance(owner, TextRule) and not (owner.provider or owner.statuses or owner.codes)
+def _is_unlimited(rule: TextRule) -> bool:
+    """Whether it holds wherever its words stand, as nearly all rules do."""
+    return not (rule.provider or rule.statuses or rule.codes)
 
 
-def _holds(rule: TextRule | str, context: _Context) -> bool:
-    """Whether it is a rule, and its limits (provider, codes) are met."""
-    if isinstance(rule, str):
+def _allows(rule: TextRule, status: _Status | None, smtp_code: str | None) -> bool:
+    """Whether the codes are among those that a rule is limited to."""
+    if rule.statuses and (status is None or not any(allowed.holds(status) for allowed in rule.statuses)):
         return False
-    if rule.provider is not None and rule.provider not in context.providers:
-        return False
-    if rule.statuses:
-        status = context.status
-        if status is None or not any(allowed.holds(status) for allowed in rule.statuses):
-            return False
-    return not rule.codes or context.smtp_code in rule.codes
+    return not rule.codes or smtp_code in rule.codes
+
+
+def _rank(rule: TextRule) -> tuple[float, int]:
+    """Order of rules: the strongest first, a provider's own before one for everybody."""
+    return -rule.strength, 0 if rule.provider else 1
 
 
 def _strongest(hit: _Hit) -> tuple[float, int]:
-    """Order of hits: the strongest first, a provider's own rule before one for everybody."""
+    """The same of hits, which may count less."""
     return -hit.strength, 0 if hit.rule.provider else 1
 
 
@@ -326,7 +361,7 @@ def _code_voter(rules: Rules) -> Callable[[str | None, str | None], _Vote | None
     return vote
 
 
-def _klass(status: tuple[str, str, int] | None, smtp_code: str | None) -> str:
+def _klass(status: _Status | None, smtp_code: str | None) -> str:
     """`4` or `5`: the class of the enhanced code, else of the reply code; empty when there is neither."""
     return status[0] if status else (smtp_code or "")[:1]
 
@@ -339,89 +374,85 @@ def _akin(one: Subcategory, other: Subcategory) -> bool:
     return a.type is b.type and a.permanent == b.permanent
 
 
-def _agreement(one: Subcategory, other: Subcategory) -> float:
-    return 1.0 if one is other else _KIN if _akin(one, other) else 0.0
-
-
-def _count(votes: list[_Vote]) -> tuple[Subcategory, float, list[_Vote]]:
-    """The cause with the most support, the confidence in it, and the votes as they were counted.
+def _count(votes: _Votes) -> tuple[Subcategory, float]:
+    """The cause with the most support, and the confidence in it.
 
     Confidence is the winner's share of all that was voted, times the chance that not all rules that speak for it err.
     """
-    if len(votes) == 1 or (len(votes) == 2 and votes[0].says is votes[1].says):
-        return votes[0].says, min(1.0 - math.prod([1.0 - vote.strength for vote in votes]), _SUREST), votes
-    counted = _outranked(votes)
+    cast = votes.cast()
     support: dict[Subcategory, float] = {}
-    for vote in _deciding(counted):
-        support[vote.says] = support.get(vote.says, 0.0) + vote.mass
-    winner = max(support, key=support.__getitem__, default=Subcategory.UNKNOWN)
+    for vote in _deciding(votes, cast):
+        support[vote.says] = support.get(vote.says, 0.0) + vote.strength * vote.weight
+    winner = max(support, key=support.__getitem__) if len(support) > 1 else next(iter(support), Subcategory.UNKNOWN)
     total = agreed = 0.0
     all_err = 1.0
-    for vote in counted:
+    for vote in cast:
         if vote.weight:
-            agreement = _agreement(vote.says, winner)
-            total += vote.mass
-            agreed += vote.mass * agreement
+            agreement = 1.0 if vote.says is winner else _KIN if _akin(vote.says, winner) else 0.0
+            mass = vote.strength * vote.weight
+            total += mass
+            agreed += mass * agreement
             all_err *= 1.0 - vote.strength * agreement
     if not total:
-        return Subcategory.UNKNOWN, _NOTHING_KNOWN, counted
-    return winner, min(agreed / total * (1.0 - all_err), _SUREST), counted
+        return Subcategory.UNKNOWN, _NOTHING_KNOWN
+    return winner, min(agreed / total * (1.0 - all_err), _SUREST)
 
 
-def _deciding(votes: list[_Vote]) -> list[_Vote]:
+def _deciding(votes: _Votes, cast: list[_Vote]) -> list[_Vote]:
     """The votes that choose the cause; a model that is not among them still lowers the confidence.
 
     Among causes that rules tell the model breaks ties. It turns no specific text, and a cause that it alone tells wins
     only where every rule abstains or is general.
     """
-    model = next((vote for vote in votes if vote.layer == "model"), None)
+    model, text = votes.model, votes.text
     if model is None:
-        return votes
-    rules = [vote for vote in votes if vote is not model and vote.weight and vote.strength >= GENERAL]
-    told = {vote.says for vote in rules if vote.layer in _TEXTS and vote.strength >= SPECIFIC}
-    told = told or {vote.says for vote in rules}
-    return [vote for vote in votes if vote is not model] if told and model.says not in told else votes
+        return cast
+    if text is not None and text.strength >= SPECIFIC:
+        told = {text.says}
+    else:
+        told = {vote.says for vote in cast if vote is not model and vote.weight and vote.strength >= GENERAL}
+    return [vote for vote in cast if vote is not model] if told and model.says not in told else cast
 
 
-def _outranked(votes: list[_Vote]) -> list[_Vote]:
-    """The votes, with a code that a text outranks left out or halved (it stays in the evidence)."""
-    text = next((vote for vote in votes if vote.layer in _TEXTS), None)
-    if text is None or text.strength < GENERAL:
-        return votes
-    return [_lowered(vote, text) if vote.layer == "status" and vote.says is not text.says else vote for vote in votes]
-
-
-def _lowered(code: _Vote, text: _Vote) -> _Vote:
+def _beside(code: _Vote, text: _Vote) -> _Vote:
+    """The vote of a code as it counts beside a text that says something else: left out, halved or as it is."""
+    if text.strength < GENERAL or code.says is text.says:
+        return code
     if code.strength < GENERAL or text.explains:
-        return code._replace(weight=0.0)
-    if text.strength >= SPECIFIC:
-        return code._replace(weight=code.weight * _OUTRANKED)
-    return code
+        weight = 0.0
+    elif text.strength >= SPECIFIC:
+        weight = code.weight * _OUTRANKED
+    else:
+        return code
+    return _Vote(code.layer, code.rule, code.says, code.strength, weight, code.text)
 
 
-def _engagement_vote(votes: list[_Vote], engagement: Engagement) -> list[_Vote]:
+def _engagement_vote(votes: _Votes, engagement: Engagement) -> _Vote | None:
     """A recipient who reads our mail has hardly gone; one who never did may well have.
 
     The layer takes no side among the causes: it supports the leading one, or it speaks for a passing trouble.
     """
     leading = _count(votes)[0]
     if engagement.sent == 0 or CAUSES[leading].type is not Type.HARD_BOUNCE:
-        return []
+        return None
     if engagement.recent and engagement.rate > _ACTIVE:
-        return [_engaged(Subcategory.SERVER_TEMPORARILY_UNAVAILABLE, "active")]
-    return [] if engagement.rate > _ENGAGED else [_engaged(leading, "inactive")]
+        return _engaged(Subcategory.SERVER_TEMPORARILY_UNAVAILABLE, "active")
+    return None if engagement.rate > _ENGAGED else _engaged(leading, "inactive")
 
 
 def _engaged(says: Subcategory, trend: str) -> _Vote:
     return _Vote("engagement", trend, says, GENERAL, WEIGHTS["engagement"])
 
 
-def _evidence(votes: list[_Vote], counted: list[_Vote]) -> tuple[Evidence, ...]:
-    told = [
-        Evidence(vote.layer, vote.rule, as_counted.mass, vote.says.value, vote.text)
-        for vote, as_counted in zip(votes, counted, strict=True)
-    ]
-    return tuple(told[:_MAX_EVIDENCE])
+def _evidence(votes: _Votes) -> tuple[Evidence, ...]:
+    told = (votes.code, votes.text, votes.rival, votes.model, votes.engagement)
+    return tuple(
+        [
+            Evidence(vote.layer, vote.rule, vote.strength * vote.weight, vote.says, vote.text)
+            for vote in told
+            if vote is not None
+        ]
+    )
 
 
 def _verdict(
@@ -488,7 +519,7 @@ def _engagement_risk(engagement: Engagement | None) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _split_status(status: str | None) -> tuple[str, str, int] | None:
+def _split_status(status: str | None) -> _Status | None:
     """`5.7.606` as class, subject and detail; None for what is no enhanced status code (RFC 3463 section 2)."""
     parts = (status or "").split(".")
     if len(parts) != 3 or parts[0] not in ("2", "4", "5") or not all(p.isdecimal() for p in parts):

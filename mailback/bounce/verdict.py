@@ -23,7 +23,7 @@ class Evidence(NamedTuple):
 
     def to_dict(self) -> dict[str, object]:
         told: dict[str, object] = {
-            "layer": self.layer, "rule": self.rule, "weight": round(self.weight, 3), "says": self.says,
+            "layer": self.layer, "rule": self.rule, "weight": round(self.weight, 3), "says": str(self.says),
         }  # fmt: skip
         return told | ({"text": self.text} if self.text else {})
 
