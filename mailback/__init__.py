@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mailback.application import Outbox
-    from mailback.engine import Classification
     from mailback.envelope import Envelope
     from mailback.recipient.capture import Captured
+    from mailback.walk.classification import Classification
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "classify", "outbox", "validate"]
@@ -32,7 +32,7 @@ def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str]
     `raw` is the message as it stands on the wire or in a file, `thread` the texts of the earlier messages of its
     thread, oldest first. Never raises on any bytes: what is not mail has the kind `other`.
     """
-    from mailback.engine import classify as _classify  # the engine loads the rules: only who asks pays for them
+    from mailback.walk.knowledge import classify as _classify  # loads the rules: only who asks pays for them
 
     return _classify(raw, envelope, thread)
 

@@ -59,8 +59,8 @@ def classify(config: Path | None, paths: tuple[str, ...], as_json: bool) -> int:
 
 def _judge(config: Path | None) -> Callable[[Found], dict[str, Any]]:
     """Classifies with the rules and the header names that the configuration in force names."""
-    from mailback.engine import Knowledge
     from mailback.locations import find_config
+    from mailback.walk.knowledge import Knowledge
 
     if find_config(config) is None:
         knowledge = Knowledge.load()

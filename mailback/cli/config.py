@@ -58,7 +58,7 @@ def check(config: Path | None, as_json: bool) -> int:
 
 def _rule_problems(settings: Settings) -> list[Any]:
     from mailback.cli.validate import capture_rules
-    from mailback.engine import Knowledge
+    from mailback.walk.knowledge import Knowledge
 
     told: list[Any] = []
     for load in (Knowledge.load, capture_rules):

@@ -84,8 +84,8 @@ def examine(config: Path | None, postfix_config: Path | None = None) -> Iterator
 
 
 def _settings(settings: Settings, config: Path | None) -> Iterator[Finding]:
-    from mailback.engine import Knowledge
     from mailback.locations import find_config
+    from mailback.walk.knowledge import Knowledge
 
     found = find_config(config)
     yield Finding("settings", "ok", f"{found} is good" if found else "no configuration file: built-in settings")

@@ -316,11 +316,11 @@ def test_classify_names_each_message_and_goes_on_after_one_that_cannot_be_read(t
 def test_the_same_reply_is_answered_alike_by_every_process_and_without_the_rules_of_bounces() -> None:
     """Evidence comes in one order, whatever the process hashes by; what only failures need costs a reply no time."""
     code = (
-        "from mailback import classify, engine\n"
+        "from mailback import classify\nfrom mailback.walk import knowledge\n"
         "raw = 'From: a@b.test\\nIn-Reply-To: <1@s.test>\\nContent-Type: text/plain; charset=utf-8\\n\\n'\n"
         "raw += '今後の配信は不要です。停止をお願いします。 please send me more, tell me more'\n"
         "told = classify(raw.encode(), thread=['Shall I send you the offer?']).to_dict()\n"
-        "assert len(told['reply']['evidence']) > 3 and not engine._shipped_classifier.cache_info().currsize\n"
+        "assert len(told['reply']['evidence']) > 3 and not knowledge._shipped_classifier.cache_info().currsize\n"
         "print(ascii(told))"
     )
     answers = {
