@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mailback.bounce.rulefile import RulesError
 
@@ -24,6 +25,9 @@ MAX_FILE = 4_000_000
 FIELD = 32
 """Bits of a packed row that each label has; `memoryview` calls it I."""
 
+SERVING = "serving.json"
+"""Name of the promoted model in the folder of those that were trained here."""
+
 _UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
@@ -31,14 +35,25 @@ class ModelError(RulesError):
     """A model file that cannot serve; `problems` says why."""
 
 
-class Measured(Protocol):
-    """What every model tells of itself."""
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What every model tells of itself, and the part of its sums that is the same for every text."""
 
-    @property
-    def accuracy(self) -> float: ...
+    name: str
+    made: str
+    """When it was trained (RFC 3339)."""
+    accuracy: float
+    """Share of what was held back that it tells rightly."""
+    held_back: int
+    """How many these were."""
+    trained_on: int
+    biases: tuple[float, ...]
+    """One a label."""
+    scale: float
+    """What sums of weights are multiplied by before they become probabilities (calibration)."""
 
 
-M = TypeVar("M", bound=Measured)
+M = TypeVar("M", bound=Model)
 Row = TypeVar("Row")
 
 
@@ -63,6 +78,27 @@ def load(path: Path, build: Callable[[dict[str, Any]], M], *, gate: float, form:
         told = f"told {model.accuracy:.1%} of the held-back {tells} rightly"
         raise ModelError([f"{path}: {told}, a model below {gate:.0%} does not serve"])
     return model
+
+
+def common(document: dict[str, Any], labels: Sequence[object], *, called: str) -> dict[str, Any]:
+    """The fields of `Model` from a parsed file; `labels` are what its biases belong to, `called` names them.
+
+    Raises what a value of the wrong form gives (KeyError, TypeError, ValueError, ...).
+    """
+    biases = tuple(map(finite, document["biases"]))
+    if len(biases) != len(labels) or len(set(labels)) != len(labels) or not labels:
+        raise ValueError(f"{called} and biases do not belong together")
+    if (scale := finite(document["scale"])) <= 0:
+        raise ValueError("scale is not positive")
+    return {
+        "name": str(document["name"]),
+        "made": str(document["made"]),
+        "accuracy": finite(document["accuracy"]),
+        "held_back": int(document["held_back"]),
+        "trained_on": int(document["trained_on"]),
+        "biases": biases,
+        "scale": scale,
+    }
 
 
 def finite(number: Any) -> float:

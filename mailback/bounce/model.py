@@ -27,7 +27,7 @@ from typing import Any
 
 from mailback import linear
 from mailback.bounce.taxonomy import Subcategory
-from mailback.linear import FIELD, Weights, finite
+from mailback.linear import FIELD, SERVING, Weights
 from mailback.resources import config_dir
 
 FORMAT = 1
@@ -35,9 +35,6 @@ GATE = 0.85
 """Accuracy on held-back diagnostics below which a model does not serve."""
 WEIGHT_UNIT = 100
 """Weights are kept as whole hundredths."""
-
-SERVING = "serving.json"
-"""Name of the promoted model in the folder of those that were trained here."""
 
 _MAX_TEXT = 1000  # bytes that are read: the cause stands at the beginning, and the time has a bound
 _SURE_ENOUGH = 0.6  # a likelier cause than that is a vote; of what was told below it, little more than half was right
@@ -108,21 +105,10 @@ def _packed(causes: int, flat: list[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Model(linear.Model):
     """A model that has passed the gate; implements `classify.DiagnosticModel`."""
 
-    name: str
-    made: str
-    """When it was trained (RFC 3339)."""
-    accuracy: float
-    """Share of the held-back diagnostics that it tells rightly."""
-    held_back: int
-    """How many these were."""
-    trained_on: int
     causes: tuple[Subcategory, ...]
-    biases: tuple[float, ...]
-    scale: float
-    """What sums of weights are multiplied by before they become probabilities (calibration)."""
     weights: Weights[list[int]]
 
     def vote(self, text: bytes) -> tuple[Subcategory, float] | None:
@@ -166,20 +152,9 @@ def from_document(document: dict[str, Any]) -> Model:
     if document["format"] != FORMAT:
         raise ValueError(f"format is {document['format']!r}")
     causes = tuple(map(Subcategory, document["causes"]))
-    biases = tuple(map(finite, document["biases"]))
-    if len(biases) != len(causes) or len(set(causes)) != len(causes) or not causes:
-        raise ValueError("causes and biases do not belong together")
-    if (scale := finite(document["scale"])) <= 0:
-        raise ValueError("scale is not positive")
     return Model(
-        name=str(document["name"]),
-        made=str(document["made"]),
-        accuracy=finite(document["accuracy"]),
-        held_back=int(document["held_back"]),
-        trained_on=int(document["trained_on"]),
+        **linear.common(document, causes, called="causes"),
         causes=causes,
-        biases=biases,
-        scale=scale,
         weights=Weights(_checked(document["features"], len(causes)), len(causes), partial(_packed, len(causes))),
     )
 

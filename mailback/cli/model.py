@@ -108,11 +108,12 @@ def train(
     import re
     from datetime import UTC, datetime
 
+    from mailback import linear
     from mailback.learn import training
 
     runtime = _runtime(replies=replies)
     name = datetime.now(UTC).date().isoformat() if name is None else name
-    if not re.fullmatch(_NAME, name) or name in (SHIPPED, Path(runtime.SERVING).stem):
+    if not re.fullmatch(_NAME, name) or name in (SHIPPED, Path(linear.SERVING).stem):
         raise click.BadParameter(f"{name!r}: write lower-case letters, digits, '.', '_' and '-'", param_hint="--name")
     learn = _replies_document if replies else _diagnostics_document
     document = learn(config, seed, name, seed_only=seed_only)
@@ -289,9 +290,11 @@ def list_models(*, config: Path | None, as_json: bool, replies: bool) -> None:
 
 
 def _listed(config: Path | None, *, replies: bool) -> Iterator[dict[str, object]]:
+    from mailback import linear
+
     runtime = _runtime(replies=replies)
     directory = _directory(config, replies=replies)
-    promoted = directory / runtime.SERVING
+    promoted = directory / linear.SERVING
     serving = promoted.read_bytes() if promoted.is_file() else None
     if runtime.shipped_path().is_file():
         yield _row(runtime, SHIPPED, runtime.shipped_path(), serves=serving is None)
@@ -327,9 +330,11 @@ def promote(*, config: Path | None, replies: bool, name: str) -> None:
 
     A running server takes it up on reload (SIGHUP).
     """
+    from mailback import linear
+
     runtime = _runtime(replies=replies)
     directory = _directory(config, replies=replies)
-    serving = directory / runtime.SERVING
+    serving = directory / linear.SERVING
     if name == SHIPPED:
         serving.unlink(missing_ok=True)
     else:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from mailback.bounce.taxonomy import Action, Kind, Provenance
+from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
 from mailback.policy.handling import Handling
 from mailback.store.records import Event, Suppression
 
@@ -59,7 +59,7 @@ def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequ
             return Decision(
                 handling.action,
                 "held while a person looks at it",
-                _suppression(event, handling.suppress_days),
+                suppression_of(event, handling.suppress_days),
             )
         return Decision(handling.action, doubt)
     return Decision(handling.action, "as the handling rules say")
@@ -70,8 +70,8 @@ def wished(event: Event, handling: Handling) -> Suppression | None:
     if event.recipient is None or event.recipient_key is None or handling.scope != "address":
         return None
     if handling.action is Action.SUPPRESS_PERMANENTLY:
-        return _suppression(event, None)
-    return _suppression(event, handling.suppress_days) if handling.action is Action.SUPPRESS_TEMPORARILY else None
+        return suppression_of(event, None)
+    return suppression_of(event, handling.suppress_days) if handling.action is Action.SUPPRESS_TEMPORARILY else None
 
 
 def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: Sequence[Event]) -> Decision:
@@ -88,7 +88,7 @@ def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: S
         event = days[rules.hard_bounces_needed - 1]
     days_held = None if handling.action is Action.SUPPRESS_PERMANENTLY else handling.suppress_days
     by_list = rules.opt_out_by_list and event.kind is Kind.UNSUBSCRIBE
-    held = _suppression(event, days_held, scope=opt_out_scope(event) if by_list else "all")
+    held = suppression_of(event, days_held, scope=opt_out_scope(event) if by_list else "all")
     return Decision(handling.action, "as the handling rules say", held)
 
 
@@ -119,16 +119,21 @@ def opt_out_scope(event: Event) -> str:
     return named if len(named) <= _LONGEST_SCOPE else "all"
 
 
-def _suppression(event: Event, days: int | None, scope: str = "all") -> Suppression:
+def suppression_of(
+    event: Event, days: int | None = None, *, scope: str = "all", cause: tuple[Type, Subcategory] | None = None
+) -> Suppression:
+    """The suppression that an event about a recipient causes: for ever without `days`, for the event's own cause
+    without another."""
+    kind, subcategory = (cause[0].value, cause[1].value) if cause else (event.type, event.subcategory)
     assert event.recipient is not None
     assert event.recipient_key is not None
     return Suppression(
         address_key=event.recipient_key,
         address=event.recipient,
         scope=scope,
-        reason=f"{event.type}/{event.subcategory}",
-        type=event.type,
-        subcategory=event.subcategory,
+        reason=f"{kind}/{subcategory}",
+        type=kind,
+        subcategory=subcategory,
         source="event",
         since=event.at,
         until=None if days is None else event.at + timedelta(days=days),

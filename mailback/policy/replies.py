@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailback.bounce.taxonomy import Action, Provenance, Subcategory, Type
-from mailback.policy.decision import Decision, opt_out_scope
+from mailback.policy.decision import Decision, opt_out_scope, suppression_of
 from mailback.reply import Reply
 from mailback.reply.intent import Intent
 from mailback.reply.routing import Route
 from mailback.store.records import Event, Suppression
 
 OPT_OUT = (Type.COMPLAINT, Subcategory.UNSUBSCRIBE_REQUEST)
+_LEFT = (Type.AUTO_REPLY, Subcategory.LEFT_ORGANISATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def decide(event: Event, reply: Reply, rules: OptOutRules, *, authentication_fai
 def _left(event: Event, reply: Reply) -> Decision:
     """Somebody has left: a person decides, who is told whom to write to instead."""
     instead = f"; write to {reply.new_contact} instead" if reply.new_contact else ""
-    wanted = _suppression(event, Type.AUTO_REPLY, Subcategory.LEFT_ORGANISATION, "all")
+    wanted = _suppression(event, _LEFT)
     if wanted is not None:
         wanted.suggestion = reply.new_contact
     return Decision(Action.MANUAL_REVIEW, f"has left the organisation{instead}", wanted=wanted)
@@ -74,24 +75,13 @@ def _doubted_writer(event: Event, rules: OptOutRules, *, authentication_failed: 
 
 def opt_out(event: Event, *, by_list: bool) -> Suppression | None:
     """The suppression that the person asks for; None where it is not known who asks."""
-    return _suppression(event, *OPT_OUT, opt_out_scope(event) if by_list else "all")
+    return _suppression(event, OPT_OUT, opt_out_scope(event) if by_list else "all")
 
 
-def _suppression(event: Event, kind: Type, cause: Subcategory, scope: str) -> Suppression | None:
+def _suppression(event: Event, cause: tuple[Type, Subcategory], scope: str = "all") -> Suppression | None:
     if event.recipient is None or event.recipient_key is None:
         return None
-    return Suppression(
-        address_key=event.recipient_key,
-        address=event.recipient,
-        scope=scope,
-        reason=f"{kind.value}/{cause.value}",
-        type=kind.value,
-        subcategory=cause.value,
-        source="event",
-        since=event.at,
-        until=None,
-        event_id=event.id,
-    )
+    return suppression_of(event, scope=scope, cause=cause)
 
 
 def why_a_person(reply: Reply) -> str:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from mailback import linear
-from mailback.linear import Weights, finite
+from mailback.linear import SERVING, Weights, finite
 from mailback.reply import concepts
 from mailback.reply.concepts import ConceptRules
 from mailback.reply.intent import Evidence, Intent, IntentRules, phrases, tokens
@@ -46,8 +46,6 @@ LEAST, MOST = ord("#") - NOUGHT, ord("~") - NOUGHT
 """Bounds of a weight in units of its set: the characters that JSON writes as they are."""
 SIGN_UNIT = 100
 """Weights of signs are kept as whole hundredths."""
-SERVING = "serving.json"
-"""Name of the promoted model in the folder of those that were trained here."""
 
 _READ = 2000  # characters whose words are read
 _READ_LETTERS = 600  # characters whose runs are read
@@ -92,21 +90,10 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Model(linear.Model):
     """A model that has passed the gate."""
 
-    name: str
-    made: str
-    """When it was trained (RFC 3339)."""
-    accuracy: float
-    """Share of the held-back replies that it reads acceptably."""
-    held_back: int
-    """How many these were."""
-    trained_on: int
     intents: tuple[Intent, ...]
-    biases: tuple[float, ...]
-    scale: float
-    """What sums of weights are multiplied by before they become probabilities (calibration)."""
     units: Mapping[str, float]
     """What one step of a weight is worth, by set."""
     weights: Mapping[str, Weights[str]]
@@ -244,20 +231,11 @@ def from_document(document: dict[str, Any]) -> Model:
     if document["format"] != FORMAT or document["task"] != "replies":
         raise ValueError(f"format is {document['format']!r}, task {document['task']!r}")
     intents = tuple(map(Intent, document["intents"]))
-    biases = tuple(map(finite, document["biases"]))
-    if len(biases) != len(intents) or len(set(intents)) != len(intents) or len(intents) < 2:
-        raise ValueError("intents and biases do not belong together")
-    if (scale := finite(document["scale"])) <= 0:
-        raise ValueError("scale is not positive")
+    if len(intents) < 2:
+        raise ValueError("one intent only, and the likeliest two are told")
     return Model(
-        name=str(document["name"]),
-        made=str(document["made"]),
-        accuracy=finite(document["accuracy"]),
-        held_back=int(document["held_back"]),
-        trained_on=int(document["trained_on"]),
+        **linear.common(document, intents, called="intents"),
         intents=intents,
-        biases=biases,
-        scale=scale,
         units={name: finite(document["units"][name]) for name in SETS},
         weights={name: Weights(_checked(document[name], len(intents)), len(intents), _packed) for name in SETS},
         signs={name: _sign(row, len(intents)) for name, row in document["signs"].items()},

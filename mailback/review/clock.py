@@ -18,13 +18,13 @@ Log events, and what to do about each:
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from mailback.review.queue import ESCALATE, alone
 from mailback.service.log import get_logger
+from mailback.service.periodic import PeriodicPart, look_until_stopped
 from mailback.store.errors import StoreUnavailable
 from mailback.store.records import Review
 from mailback.store.reviews import UNANSWERED
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from mailback.store import Store, Transaction
     from mailback.store.records import Event
 
-EVERY_S: Final = 5.0
-"""Seconds between two looks; the shortest deadline that ships is five minutes."""
 _EXPIRE_EVERY: Final = timedelta(hours=1)
 _AT_ONCE: Final = 200
 """Items of one transaction, so that mail goes on being recorded meanwhile."""
@@ -50,36 +48,20 @@ _NAME: Final = "mailback"
 _log = get_logger("review")
 
 
-class ClockPart:
+class ClockPart(PeriodicPart):
     """One worker that looks at the deadlines; runs beside whatever else the service does."""
 
     name = "review"
-    workers = 1
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def open(self) -> None:
-        """Nothing to open: it listens nowhere."""
-
-    def close(self) -> None:
-        """Nothing was opened."""
-
     def run(self, ready: Callable[[], None]) -> int:
-        from mailback.store import Store
-
-        # Taken up between two looks, never within one; threads that the store starts inherit the mask.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         settings = self._settings
         expire_days = settings.review.expire_days
         watch = settings.review.escalate_unanswered and settings.journal.outbound
         clock = Clock(timedelta(days=expire_days) if expire_days else None, unanswered=watch)
-        with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
-            ready()
-            while True:
-                clock.look(store, datetime.now(UTC))
-                if signal.sigtimedwait([signal.SIGTERM], EVERY_S) is not None:
-                    return 0
+        return look_until_stopped(settings.store, ready, clock.look)
 
 
 class Clock:

@@ -23,15 +23,16 @@ Log events, and what to do about each:
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from mailback.review.endpoint import Endpoint, EndpointError, RefusedError
 from mailback.service.log import get_logger
+from mailback.service.periodic import PeriodicPart, look_until_stopped
 from mailback.store.errors import StoreUnavailable
 from mailback.store.suggestions import Turn
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from mailback.store import Store, Transaction
     from mailback.store.records import Suggestion
 
-EVERY_S: Final = 5.0
 FAILURES: Final = 3
 """Failures in a row after which the endpoint is left alone."""
 REST_S: Final = 60.0
@@ -51,36 +51,18 @@ _UNTOLD: Final = frozenset({"injection_risk"})
 _log = get_logger("suggestions")
 
 
-class SuggestPart:
-    """One worker that asks the endpoint."""
+class SuggestPart(PeriodicPart):
+    """One worker that asks the endpoint, one question a look."""
 
     name = "suggest"
-    workers = 1
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def open(self) -> None:
-        """Nothing to open: it listens nowhere."""
-
-    def close(self) -> None:
-        """Nothing was opened."""
-
     def run(self, ready: Callable[[], None]) -> int:
-        from mailback.store import Store
-
-        # Taken up between two questions, never within one; threads that the store starts inherit the mask.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         settings = self._settings
-        endpoint = Endpoint.of(settings.llm)
-        asking = Asking(endpoint, settings.llm)
-        with Store.open(settings.store.url, busy_timeout_s=settings.store.busy_timeout_s) as store:
-            ready()
-            while True:
-                went_on = asking.look(store, datetime.now(UTC))
-                if signal.sigtimedwait([signal.SIGTERM], 0 if went_on else EVERY_S) is not None:
-                    endpoint.close()
-                    return 0
+        with closing(Endpoint.of(settings.llm)) as endpoint:
+            return look_until_stopped(settings.store, ready, Asking(endpoint, settings.llm).look)
 
 
 class Asking:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mailback import linear
 from mailback.bounce import model
 from mailback.bounce.classify import Classifier
 from mailback.bounce.patterns import prepare
@@ -109,7 +110,7 @@ class TestLoading:
         assert shipped == model.load_shipped()
         directory = model.directory_of(tmp_path)
         directory.mkdir()
-        (directory / model.SERVING).write_text(json.dumps(document()))
+        (directory / linear.SERVING).write_text(json.dumps(document()))
         serving = model.load_serving(tmp_path)
         assert serving is not None
         assert serving.name == "small"
@@ -117,7 +118,7 @@ class TestLoading:
     def test_a_promoted_model_that_is_damaged_is_not_passed_over_in_silence(self, tmp_path: Path) -> None:
         directory = model.directory_of(tmp_path)
         directory.mkdir()
-        (directory / model.SERVING).write_text("{")
+        (directory / linear.SERVING).write_text("{")
         with pytest.raises(ModelError):
             model.load_serving(tmp_path)
 

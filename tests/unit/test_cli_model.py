@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mailback import linear
 from mailback.bounce import model
 from tests.support.command import Run, within
 
@@ -90,7 +91,7 @@ def test_a_model_below_the_gate_is_not_promoted(told: Run, candidate: Path, stat
     answer = told("model", "promote", "mine")
     assert answer.code == 2
     assert "does not serve" in answer.err
-    assert not (model.directory_of(state) / model.SERVING).exists()
+    assert not (model.directory_of(state) / linear.SERVING).exists()
     assert states(told)["mine"] == "below the gate"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mailback import linear
 from mailback.bounce.rulefile import RulesError
 from mailback.linear import ModelError
 from mailback.reply import concepts, intent, meaning, model
@@ -71,7 +72,7 @@ class TestFiles:
     def test_a_promoted_model_serves_in_place_of_the_shipped_one(self, tmp_path: Path) -> None:
         directory = model.directory_of(tmp_path)
         directory.mkdir(parents=True)
-        (directory / model.SERVING).write_text(json.dumps(document()), "utf-8")
+        (directory / linear.SERVING).write_text(json.dumps(document()), "utf-8")
         found = model.load_serving(tmp_path)
         assert found is not None
         assert found.name == "small"
