@@ -89,17 +89,16 @@ class Clamd:
         """Send a command, and a stream with it; the answer without its end."""
         deadline = self._clock() + self._timeout_s
         with self._connected() as connection:
-            connection.sendall(command)
-            for place in range(0, len(content or b""), _CHUNK):
-                chunk = (content or b"")[place : place + _CHUNK]
-                self._until(connection, deadline)
-                try:
+            try:
+                connection.sendall(command)
+                for place in range(0, len(content or b""), _CHUNK):
+                    chunk = (content or b"")[place : place + _CHUNK]
+                    self._until(connection, deadline)
                     connection.sendall(struct.pack("!L", len(chunk)) + chunk)
-                except (BrokenPipeError, ConnectionResetError):  # it has said why, and closed: StreamMaxLength
-                    break
-            else:
                 if content is not None:
                     connection.sendall(struct.pack("!L", 0))
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has closed, and may have said why: StreamMaxLength
             return self._answer(connection, deadline)
 
     def _connected(self) -> socket.socket:
