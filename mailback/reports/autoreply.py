@@ -4,7 +4,8 @@ Log events: none; nothing here raises on any bytes.
 
 Some signs decide alone: `Auto-Submitted: auto-replied`, the vendors' fields that only responders set, subjects that
 only responders write. Others only support: the null sender, `X-Auto-Response-Suppress`, words in the text. `Precedence:
-bulk`, `List-*` and the sender's name say that mail is bulk mail, which is not what is asked here.
+bulk`, `List-*` and the sender's name say that mail is bulk mail, which is not what is asked here. Where no field tells
+anything, what the answer says may (`moves`).
 
 An automatic answer that says that *the mailbox* is gone, and names it, is a bounce in other words.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 
 from mailback.bounce.taxonomy import Kind, Subcategory
-from mailback.reports import addresses, reasons
+from mailback.reports import addresses, moves, reasons
 from mailback.reports import original as originals
 from mailback.reports.bounces import explanation
 from mailback.reports.diagnostic import Said
@@ -134,10 +135,15 @@ def _states(facts: Facts) -> bool:
     """It says of itself that a machine wrote it, in words of its own: what it quotes may be our own machine's."""
     if facts.daemon or any(name in facts.message.headers for name in _LISTS):
         return False
-    text = explanation(facts)[:_STATED_CAP]
+    own = _own(explanation(facts))
+    return (says(own, facts.words.auto_statements) and _answers(facts, own)) or moves.automatic(facts, own)
+
+
+def _own(text: str) -> str:
+    """What stands before anything that is quoted, lower case, on one line."""
+    text = text[:_STATED_CAP]
     history = _HISTORY.search(text)
-    own = " ".join((text[: history.start()] if history else text).lower().split())
-    return says(own, facts.words.auto_statements) and _answers(facts, own)
+    return " ".join((text[: history.start()] if history else text).lower().split())
 
 
 def _answers(facts: Facts, own: str) -> bool:
@@ -170,10 +176,13 @@ def _plausible(facts: Facts, lower: str, said: Words) -> bool:
 
 def _cause(facts: Facts, lower: str, said: Words) -> Subcategory:
     both = f"{facts.subject}\n{lower}"
-    if says(both, said.left_words):
+    announced = moves.cause(moves.told(facts, " ".join(lower.split())))
+    if says(both, said.left_words) or announced is Subcategory.LEFT_ORGANISATION:
         return Subcategory.LEFT_ORGANISATION
     if says(facts.subject, said.away_words):
         return Subcategory.OUT_OF_OFFICE
+    if announced is not None:
+        return announced
     acknowledged = says(both, said.acknowledgement_words)
     away = says(lower, said.away_words)
     if acknowledged and not away:
@@ -206,7 +215,13 @@ def _gone(facts: Facts, text: str, lower: str, said: Words) -> Report | None:
     )
 
 
-_NEW = re.compile(r"\b(?:new|instead|use|contact|neue|nouvelle|nueva|novo|nuov|nieuw)\b", re.IGNORECASE)
+_NEW = re.compile(
+    r"\b(?:new|instead|use|contact|resend|send|write|direct|forward|reach|e?mail (?:to|at)|neue|schreiben|senden|wenden"
+    r"|nouvelle|écrire|adresser|envoyer|nueva|escriba|escribir|dirija|novo|envie|escreva|nuov\w|scrivere|nieuwe?|mailen"
+    r"|nowy|pisać|kontakta|skriv)\b",
+    re.IGNORECASE,
+)
+"""Said before an address that is to be used from now on."""
 
 
 def _other_address(facts: Facts, text: str) -> str | None:

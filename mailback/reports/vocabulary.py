@@ -27,6 +27,8 @@ class Vocabulary(NamedTuple):
     """The lists `..._subjects` of both, by the names of their fields."""
     texts: Phrases
     """The lists `..._texts` of the dialects, and what gives each server away, by its name."""
+    moves: Phrases
+    """The lists `move_...`: what automatic answers say, and what only people do."""
 
 
 def load(directories: Sequence[Path]) -> Vocabulary:
@@ -35,7 +37,7 @@ def load(directories: Sequence[Path]) -> Vocabulary:
     Raises ValueError for a wrong file and FileNotFoundError where no directory has one.
     """
     known, machines = dialects.load(directories), words.load(directories)
-    return Vocabulary(known, machines, _subjects(known, machines), _texts(known))
+    return Vocabulary(known, machines, _subjects(known, machines), _texts(known), _moves(machines))
 
 
 def _subjects(known: Dialects, machines: Words) -> Phrases:
@@ -44,6 +46,11 @@ def _subjects(known: Dialects, machines: Words) -> Phrases:
 
 def _texts(known: Dialects) -> Phrases:
     return Phrases(_lists(known, "_texts") | {server.name: server.text for server in known.servers})
+
+
+def _moves(machines: Words) -> Phrases:
+    names = (field.name for field in fields(machines) if field.name.startswith("move_"))
+    return Phrases({name: getattr(machines, name) for name in names})
 
 
 def _lists(words: Dialects | Words, ending: str) -> dict[str, tuple[str, ...]]:

@@ -42,6 +42,19 @@ class Words:
     notice_subjects: tuple[str, ...]
     notice_texts: tuple[str, ...]
     unsubscribe_localparts: tuple[str, ...]
+    move_away: tuple[str, ...]
+    move_left: tuple[str, ...]
+    move_received: tuple[str, ...]
+    move_unread: tuple[str, ...]
+    move_thanks: tuple[str, ...]
+    move_delegate: tuple[str, ...]
+    move_later: tuple[str, ...]
+    move_formal: tuple[str, ...]
+    move_talks: tuple[str, ...]
+    move_mail: tuple[str, ...]
+    move_arrived: tuple[str, ...]
+    move_rhetorical: tuple[str, ...]
+    move_subjects: tuple[str, ...]
 
 
 def load(directories: Sequence[Path]) -> Words:

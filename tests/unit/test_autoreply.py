@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from email.header import Header
+from pathlib import Path
+
 import pytest
 
+import mailback
 from mailback import reports
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.envelope import Envelope, Source
@@ -173,3 +178,65 @@ def test_a_person_who_quotes_or_mentions_a_machine_is_a_person(text: str) -> Non
 def test_a_newsletter_that_says_it_is_automated_is_no_answer() -> None:
     told = _read("Subject: Offers\nList-Unsubscribe: <mailto:a@b.example>\n", "This is an automated message.")
     assert told.kind is not Kind.AUTO_REPLY
+
+
+_WORDED = [
+    line.split("\t")
+    for line in (Path(__file__).parents[1] / "data" / "automatic_answers.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+_FIELDS = {
+    "irt": "In-Reply-To: <out-1@tidewell.example>\n",
+    "list": "List-Id: <news.elm.example>\nList-Unsubscribe: <mailto:off@elm.example>\n",
+    "-": "",
+}
+_SORTS = {
+    "ooo": Subcategory.OUT_OF_OFFICE,
+    "ack": Subcategory.ACKNOWLEDGEMENT,
+    "left": Subcategory.LEFT_ORGANISATION,
+}
+
+
+def _worded(subject: str, fields: str, text: str) -> bytes:
+    return (
+        "From: Jo Ash <jo.ash@elm.example>\nTo: Maya Lindqvist <maya@tidewell.example>\n"
+        "Date: Wed, 8 Jul 2026 09:00:00 +0200\n"
+        f"Subject: {Header(subject, 'utf-8').encode()}\n{_FIELDS[fields]}"
+        "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n" + text.replace("\\n", "\n")
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("sort", "language", "subject", "fields", "text"), _WORDED, ids=[f"{o[0]}-{o[1]}-{o[2][:30]}" for o in _WORDED]
+)
+def test_an_automatic_answer_is_told_by_what_it_says_and_no_person_or_newsletter_is_taken_for_one(
+    sort: str, language: str, subject: str, fields: str, text: str
+) -> None:
+    told = mailback.classify(_worded(subject, fields, text))
+    assert (told.kind is Kind.AUTO_REPLY) is (sort in _SORTS), language
+    if sort in _SORTS:
+        assert told.reply is not None
+        assert told.reply.cause is _SORTS[sort]
+    if sort == "left":
+        named = re.search(r"[\w.]+@\w+\.example", text, re.ASCII)
+        assert named is not None
+        assert told.reply is not None
+        assert told.reply.new_contact == named[0]
+
+
+def test_a_greeting_by_name_is_a_persons() -> None:
+    text = "I am on annual leave from Monday and Priya covers for me."
+    assert mailback.classify(_worded("Annual leave", "-", f"Hello, {text}")).kind is Kind.AUTO_REPLY
+    assert mailback.classify(_worded("Annual leave", "-", f"Hello Maya, {text}")).kind is Kind.REPLY
+
+
+def test_words_that_only_stand_in_what_is_quoted_make_no_automatic_answer() -> None:
+    text = (
+        "ok\n\nOn 7 July Jo wrote:\n> Thank you for your message. I am out of the office with limited access to email."
+    )
+    assert mailback.classify(_worded("Re: hello", "irt", text)).kind is Kind.REPLY
+
+
+@pytest.mark.parametrize("piece", ["out of the office ", "?", "a@b.example ", "urgent? ", "不在", "https://"])
+def test_nothing_but_moves_is_read_to_its_end(piece: str) -> None:
+    mailback.classify(_worded("Away", "-", piece * (100_000 // len(piece))))
