@@ -58,8 +58,10 @@ class Dialects:
     """Header fields that only programs set which handle mail of others, lower case."""
     list_endings: tuple[str, ...]
     """What mailing-list servers put behind the name of a list to write from, lower case."""
-    machine_names: tuple[str, ...]
-    """Display names that only mail servers send under, lower case."""
+    machine_names: re.Pattern[str]
+    """In display names, lower case, the words that only mail servers use of themselves."""
+    machine_full_names: frozenset[str]
+    """Whole display names that only mail servers send under, lower case."""
     failed_subjects: tuple[str, ...]
     delayed_subjects: tuple[str, ...]
     delivered_subjects: tuple[str, ...]
@@ -164,7 +166,8 @@ def _build(data: dict[str, Any]) -> Dialects:
         machines=frozenset(_lower(words["machines"])),
         machine_headers=_lower(words["machine_headers"]),
         list_endings=_lower(words["list_endings"]),
-        machine_names=_lower(words["machine_names"]),
+        machine_names=_whole_words(words["machine_names"]),
+        machine_full_names=frozenset(_lower(words["machine_full_names"])),
         failed_subjects=_lower(data["failed"]["subjects"]),
         delayed_subjects=_lower(data["delayed"]["subjects"]),
         delivered_subjects=_lower(data["delivered"]["subjects"]),
@@ -181,6 +184,13 @@ def _build(data: dict[str, Any]) -> Dialects:
             )
             for server in data["server"]
         ),
+    )
+
+
+def _whole_words(phrases: Sequence[str]) -> re.Pattern[str]:
+    """Any of the phrases, not within a word; languages without spaces have no such bounds."""
+    return re.compile(
+        "|".join(rf"\b{re.escape(one)}\b" if one.isascii() else re.escape(one) for one in _lower(phrases))
     )
 
 

@@ -15,7 +15,6 @@ from mailback.message import Message
 from mailback.reports import addresses
 from mailback.reports.dialects import Dialects
 from mailback.reports.original import OriginalNames
-from mailback.reports.phrases import says
 from mailback.reports.vocabulary import Vocabulary
 from mailback.reports.words import Words
 
@@ -141,7 +140,7 @@ def _is_daemon(field: str, sender: str, dialects: Dialects) -> bool:
     if local in dialects.machines or local.startswith(("mailer-daemon", "postmaster")):
         return True
     name = field.partition("<")[0] if "<" in field else field
-    return says(name, dialects.machine_names)
+    return dialects.machine_names.search(name) is not None or name.strip(" \"'") in dialects.machine_full_names
 
 
 def _ours(to: str | None, delivered_to: str | None, envelope: Envelope | None) -> tuple[str, ...]:

@@ -33,6 +33,18 @@ def test_what_no_machine_claims_is_a_reply_or_other(header: str, kind: Kind) -> 
     assert _mail(header).kind is kind
 
 
+@pytest.mark.parametrize(
+    "name", ["Sandra Bolt", "Andreas Kerner", "Alexandra", "Jo Frost, Office Administrator", "Daemonia Ltd"]
+)
+def test_a_person_whose_name_contains_the_word_of_a_mail_server_is_a_person(name: str) -> None:
+    assert _mail(f"From: {name} <someone@client.example>\nSubject: Re: offer").kind is Kind.REPLY
+
+
+@pytest.mark.parametrize("name", ["NDR", "Administrator", "Mail Delivery Subsystem", "QQ邮件系统", "SMTP Gateway 2"])
+def test_the_name_of_a_mail_server_is_no_person(name: str) -> None:
+    assert _mail(f"From: {name} <someone@client.example>\nSubject: Re: offer").kind is Kind.OTHER
+
+
 @pytest.mark.parametrize("raw", [b"", bytes(100), b"\xff\xfe garbage", b"\r\n\r\n", b"hello\n\nworld\n"])
 def test_what_is_no_mail_is_other_even_from_the_null_sender(raw: bytes) -> None:
     envelope = Envelope(sender="", recipients=("news@s.example",), source=Source.SMTPD)
