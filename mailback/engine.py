@@ -94,13 +94,6 @@ class Engine:
             settings.policy.wave_share,
             lambda domain: hosts.provider(domain) or domain,
         )
-        self._breakers = breakers.Breakers(
-            self._knowledge.breakers,
-            senders.Senders.of(settings.mail),
-            hosts,
-            self._knowledge.failures.names.of_host,
-            settings.trust.require == "always" or (settings.trust.require == "auto" and self._belief.signing),
-        )
         self._rules = DecisionRules(
             hard_bounces_needed=settings.policy.hard_bounces_needed,
             hold_during_review=settings.policy.hold_during_review,
@@ -108,6 +101,13 @@ class Engine:
             proof_needed=settings.trust.require == "always"
             or (settings.trust.require == "auto" and self._belief.signing),
             opt_out_by_list=settings.replies.opt_out_scope == "list",
+        )
+        self._breakers = breakers.Breakers(
+            self._knowledge.breakers,
+            senders.Senders.of(settings.mail),
+            hosts,
+            self._knowledge.failures.names.of_host,
+            self._rules.proof_needed,
         )
         self._conversations = conversation.Conversations(
             settings, store, self._knowledge.owners, proof_needed=self._rules.proof_needed

@@ -1,16 +1,34 @@
-"""Files: written so that whoever reads one sees the old or the new, never half of it; counted. Emits no log events."""
+"""Files that commands take and give: read as text, written so that nobody ever sees half of one, counted.
+
+Emits no log events.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 NEW_FILE_MODE = 0o640
 """Exports hold addresses: nothing for everybody."""
+
+
+@contextmanager
+def reading(file: Path, *, errors: str = "strict") -> Iterator[TextIO]:
+    """A text in UTF-8, without a byte order mark and with its line ends as they are; `-` is standard input, whatever
+    the locale says of it. `errors` as `open` takes it: what to do with octets that are no UTF-8."""
+    if str(file) != "-":
+        with file.open(encoding="utf-8-sig", errors=errors, newline="") as stream:
+            yield stream
+        return
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors=errors, newline="")
+    yield sys.stdin
 
 
 @contextmanager

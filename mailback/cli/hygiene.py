@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from mailback.cli.errors import CommandError
+from mailback.cli.files import lines_in, reading, replacing
 from mailback.cli.options import config_option, json_option, load_settings, open_store
 from mailback.cli.out import Cell, Column, json_line, progress, say, table
 
@@ -87,7 +87,7 @@ def hygiene(
     with ExitStack() as stack:
         store = stack.enter_context(open_store(config))
         stream = stack.enter_context(_reading(file))
-        bar = stack.enter_context(progress("addresses", _lines(file)))
+        bar = stack.enter_context(progress("addresses", lines_in(file)))
         lines = Lines(stream, column, str(file))
         sink = stack.enter_context(_writing(out, lines)) if out is not None else None
         sorter = Sorter(store, Checker(settings, store, dns=dns), rules, list_id)
@@ -204,14 +204,12 @@ def _plain(name: str) -> str:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[TextIO]:
-    if str(file) == "-":
-        yield TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="")
-        return
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with reading(file) as stream:
             yield stream
     except UnicodeDecodeError as error:
-        raise CommandError(f"{file}:{_first_wrong(file)}: not UTF-8", "convert the list: iconv -t UTF-8") from error
+        place = "standard input" if str(file) == "-" else f"{file}:{_first_wrong(file)}"
+        raise CommandError(f"{place}: not UTF-8", "convert the list: iconv -t UTF-8") from error
 
 
 def _first_wrong(file: Path) -> int:
@@ -225,18 +223,8 @@ def _first_wrong(file: Path) -> int:
     return 0
 
 
-def _lines(file: Path) -> int | None:
-    """About how many lines there are, for the bar; None where the list is piped in."""
-    if str(file) == "-":
-        return None
-    with file.open("rb") as stream:
-        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
-
-
 @contextmanager
 def _writing(out: Path, lines: Lines) -> Iterator[Callable[[Sequence[str]], object]]:
-    from mailback.cli.files import replacing
-
     with replacing(out) as raw:
         text = TextIOWrapper(raw, "utf-8", newline="")  # detached, not closed: the file is synced and renamed after us
         writer = csv.writer(text, delimiter=lines.delimiter, lineterminator="\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mailback.cli.errors import CommandError
+from mailback.cli.files import reading
 from mailback.cli.options import Moment, Whole, address_key, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
@@ -85,16 +85,10 @@ def add(*, config: Path | None, file: Path | None, at: datetime | None, **given:
             store.submit(lambda transaction: transaction.journal(entry)).result()
         say("1 message added")
         return 0
-    with open_store(config, create=True) as store, _reading(file) as stream:
+    with open_store(config, create=True) as store, reading(file, errors="surrogateescape") as stream:
         added, wrong = _add_lines(store, stream)
     say(f"{added} messages added, {wrong} not understood")
     return 1 if wrong else 0
-
-
-def _reading(file: Path) -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8", errors="surrogateescape")
 
 
 def _add_lines(store: Store, stream: TextIO) -> tuple[int, int]:

@@ -15,12 +15,12 @@ from functools import partial
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.files import lines_in, replacing
+from mailback.cli.files import lines_in, reading, replacing
 from mailback.cli.options import (
     Moment,
     Whole,
@@ -130,15 +130,15 @@ def import_(
     scoring = _scoring(config)
     with (
         open_store(config, create=True) as store,
-        _opened(file) as stream,
+        reading(file, errors="replace") as stream,
         progress("importing", lines_in(file)) as bar,
     ):
         rows = _rows(stream, delimiter)
         names = next(rows, (0, {}))[1]
-        reading = _Reading(
+        how = _Reading(
             _columns(list(names), mapped), Dates(day_first=day_first, year=year), list_id, source, datetime.now(UTC)
         )
-        _import(store, scoring, _subscribers(rows, reading, counts), counts, bar.step)
+        _import(store, scoring, _subscribers(rows, how, counts), counts, bar.step)
     say(f"{counts.changed} added or changed, {counts.known} known as they are, {counts.wrong} not understood")
     return 1 if counts.wrong else 0
 
@@ -148,14 +148,6 @@ class _Counts:
     changed: int = 0
     known: int = 0
     wrong: int = 0
-
-
-def _opened(file: Path) -> Any:
-    from contextlib import nullcontext
-
-    if str(file) == "-":
-        return nullcontext(sys.stdin)
-    return file.open(encoding="utf-8-sig", newline="", errors="replace")
 
 
 def _rows(stream: TextIO, delimiter: str | None) -> Iterator[tuple[int, dict[str, str]]]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,7 +20,7 @@ import click
 
 from mailback.cli.errors import CommandError
 from mailback.cli.export import FORMATS, POSTFIX_FORMATS, SERVICE_FORMATS, export, to_dict
-from mailback.cli.files import lines_in
+from mailback.cli.files import lines_in, reading
 from mailback.cli.options import (
     Moment,
     Whole,
@@ -320,7 +318,7 @@ def import_(
     defaults = _by_operator("nobody@invalid", reason or f"imported from {file.name}", scope, until)
     defaults = replace(defaults, source="import")
     counts = _Counts()
-    with open_store(config, create=True) as store, _reading(file) as stream:
+    with open_store(config, create=True) as store, reading(file, errors="surrogateescape") as stream:
         total = lines_in(file)
         with progress("importing", total) as bar:
             lines = (
@@ -341,16 +339,6 @@ class _Counts:
     wrong: int = 0
     innocent: int = 0
     """Bounces of a service's list that were somebody else's fault."""
-
-
-def _reading(file: Path) -> Any:
-    from contextlib import nullcontext
-
-    if str(file) == "-":
-        if isinstance(sys.stdin, TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape", newline="")
-        return nullcontext(sys.stdin)
-    return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _parsed(stream: TextIO, format_: str, defaults: Suppression) -> Iterator[Line]:

@@ -1,4 +1,5 @@
-"""Learning from diagnostics: the model of the vote, and templates of what no rule names.
+"""Learning: both models trained and measured, and templates of what no rule names.
 
-Training needs scikit-learn (extra `learn`); whatever else is here does not, and the daemon imports none of it.
+`samples`, `training`, `evaluation` are about diagnostics, `reply_samples`, `reply_training`, `reply_evaluation` about
+intents. Training needs scikit-learn (extra `learn`); whatever else is here does not, and the daemon imports none of it.
 """

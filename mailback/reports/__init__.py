@@ -3,6 +3,10 @@
     report = reports.read(message, envelope)
 
 tells the kind of any message, and for reports whom they are about and why. Nothing in this folder raises on any bytes.
+
+Reading order: `report` (the record), `facts` (what is known of a message first), `reader` (which reader answers), then
+a file a kind: `bounces` (with `dsn`, `legacy`, `reasons`), `arf`, `mdn`, `autoreply`, `challenge`, `notices`.
+`original` reads what a report returns; `dialects` and `words` hold what is data.
 """
 
 from mailback.reports.original import DEFAULT, OriginalNames

@@ -489,6 +489,24 @@ def test_an_import_of_another_charset_names_the_line(
     assert (answer.code, answer.out) == (1, "2 added, 0 were suppressed already, 1 not understood\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (("subscriber", "import"), 0, "2 added or changed, 0 known as they are, 0 not understood"),
+        (("suppress", "import", "--format", "csv"), 0, "2 added, 0 were suppressed already, 0 not understood"),
+        (("hygiene",), 1, "standard input: not UTF-8; convert the list: iconv -t UTF-8"),
+    ],
+)
+def test_a_list_that_is_piped_is_read_as_from_a_file_whatever_the_locale(
+    config: Path, command: tuple[str, ...], code: int, said: str
+) -> None:
+    """A byte order mark is no part of the first column's name, and a letter of another charset ends no import."""
+    piped = b"\xef\xbb\xbfemail,name\r\na@b.test,M\xfcller\r\nc@b.test,Zo\xc3\xab\r\n"
+    process("store", "upgrade", "--config", str(config))
+    answer = process(*command, "-", "--config", str(config), stdin=piped, LC_ALL="C", PYTHONUTF8="0")
+    assert (answer.code, said in answer.out + answer.err) == (code, True), answer
+
+
 def test_a_large_import_is_written_in_shared_commits(told: Run, tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_text("".join(f"user{n}@receiver.test\n" for n in range(5000)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -36,3 +37,19 @@ def test_every_module_beside_the_packages_is_a_room_on_the_page() -> None:
     named = set(re.findall(r"`(?:mailback/)?([a-z_]+)\.py`", rooms))
     modules = {path.stem for path in (ROOT / "mailback").glob("*.py")} - {"__init__"}
     assert named == modules
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    """Whoever opens a folder finds its purpose, and in which order to read it, at its door."""
+    doors = [path for root in ("mailback", "milter", "smtpd") for path in (ROOT / root).rglob("__init__.py")]
+    assert len(doors) > 15
+    assert [path for path in doors if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_the_page_begins_newcomers_at_files_that_are_there() -> None:
+    section = PAGE.split("## Where to begin", 1)[1].split("\n## ", 1)[0]
+    named = re.findall(r"`((?:mailback/|config/)?[a-z_/]+\.(?:py|toml))`", section)
+    assert len(named) > 10
+    for name in named:
+        places = (ROOT / name, ROOT / "mailback" / name, ROOT / "config" / "rules" / name)
+        assert any(place.exists() for place in places), name
