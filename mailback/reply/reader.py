@@ -29,6 +29,7 @@ from mailback.reply import (
     flags,
     followup,
     intent,
+    invitation,
     language,
     meaning,
     model,
@@ -76,6 +77,7 @@ class ReplyRules:
     intent: intent.IntentRules
     flags: flags.FlagRules
     routes: routing.Routes
+    invitation: invitation.InvitationRules
     safety: safety.SafetyRules
     concepts: concepts.ConceptRules
     model: model.Model | None
@@ -98,6 +100,7 @@ class ReplyRules:
             ("intent", intent.IntentRules.load),
             ("flags", flags.FlagRules.load),
             ("routes", routing.load),
+            ("invitation", invitation.InvitationRules.load),
             ("safety", safety.SafetyRules.load),
             ("concepts", concepts.ConceptRules.load),
             ("model", lambda _: model.load_serving(state_directory)),
@@ -187,7 +190,7 @@ def read(
     tongue = language.detect(new or subject, [subject, *reversed(thread)], rules=rules.language)
     automatic = report.kind is Kind.AUTO_REPLY
     found_contact = contact.named(new, sender, known.us.domains)
-    reading = _automatic(report, found_contact) if automatic else _meant(new, subject, thread, rules)
+    reading = _automatic(report, found_contact) if automatic else _meant(message, new, thread, rules)
     said = safety.Said(
         new, thread, lambda page: body.read(body.of_page(page), thread, sender=name, rules=rules.body).text
     )
@@ -224,8 +227,12 @@ def read(
     )
 
 
-def _meant(new: str, subject: str, thread: Sequence[str], rules: ReplyRules) -> Reading:
-    return meaning.read(new, subject, thread, meaning.Knowledge(rules.intent, rules.concepts, rules.model))
+def _meant(message: Message, new: str, thread: Sequence[str], rules: ReplyRules) -> Reading:
+    """What a person means, by words or by a button of a calendar."""
+    known = meaning.Knowledge(rules.intent, rules.concepts, rules.model)
+    meant = meaning.read(new, message.header("subject"), thread, known)
+    answer = invitation.read(message, new, rules.invitation)
+    return meant if answer is None else invitation.reading(answer, meant, new, rules.invitation)
 
 
 def _automatic(report: Report, new_contact: str | None) -> Reading:
