@@ -139,7 +139,7 @@ def _group(name: str) -> object:
 
 
 def _key_conflicts(signing: SigningSettings) -> Iterator[Conflict]:
-    from mailback.returnpath import KeyFileError, Keys
+    from mailback.returnpath.keys import KeyFileError, Keys
 
     if signing.secret_file is None or _unreadable(signing.secret_file):
         return
