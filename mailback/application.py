@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Self
 from mailback import returnpath
 from mailback.outbound import unsubscribing
 from mailback.outbound.check import Answer, Check
+from mailback.outbound.probes import Probes, remembered
 from mailback.reports import original
 from mailback.returnpath import LONGEST_LOCAL
 from mailback.store.records import JournalEntry
@@ -57,7 +58,8 @@ class Outbox:
         self._settings = settings
         self._store = store
         self._paths = returnpath.load(settings)
-        self._check = Check(store)
+        self._probes = Probes.of(settings, store, claims=False)
+        self._check = Check(store, probes=self._probes)
 
     @classmethod
     def open(cls, config: str | Path | None = None) -> Self:
@@ -120,7 +122,7 @@ class Outbox:
             source="application",
             text=text,
         )
-        return self._store.submit(lambda transaction: transaction.journal(entry)).result()
+        return self._store.submit(lambda transaction: remembered(transaction, entry, self._probes)).result()
 
     def unsubscribe(self, recipient: str, *, list_id: str | None = None) -> Minted:
         """Mint the address and the one-click token by which a recipient unsubscribes, from `list_id` if one is named.

@@ -54,11 +54,14 @@ _REPLY_COLUMNS = (
 def explain(config: Path | None, address: str, as_json: bool) -> None:
     """Tell every event, verdict and decision behind an address's state, oldest first."""
     key = address_key(address)
+    from mailback.cli.check import held_for_now
     from mailback.effects.scoring import rules_of
+    from mailback.outbound.check import Check
 
     rules = rules_of(load_settings(config))
     with open_store(config) as store:
         explanation = store.explain(key)
+        for_now = Check(store, *held_for_now(config, store)).answer(address)
         lists, _ = store.subscriptions(key)
         again = [one for one in store.retries(key) if one.state in ("open", "sent")]
     if as_json:
@@ -69,9 +72,12 @@ def explain(config: Path | None, address: str, as_json: bool) -> None:
         json_line(
             to_dict(address, explanation, rules)
             | {"lists": [subscriber_dict(one, now) for one in lists], "retries": [retry_dict(one) for one in again]}
+            | {"later": for_now.reply if for_now.later else None}
         )
         return
     show(address, explanation, rules)
+    if for_now.later:
+        say(f"for now: {for_now.reply}")
     for person in lists:
         say(_on_list(person))
     for one in again:

@@ -88,6 +88,7 @@ def maintain(config: Path | None) -> int:
         database.submit(lambda transaction: transaction.forget_rates(now - timedelta(days=8))).result()
         database.forget_scores(now - counted)
         database.forget_reading(now - counted)
+        database.submit(lambda transaction: transaction.forget_probes(now - counted)).result()
         database.submit(lambda transaction: transaction.retries.forget(now - kept)).result()
         database.submit(lambda transaction: transaction.forget_domains(now - timedelta(days=90))).result()
         database.forget_captures(now - timedelta(days=settings.capture.retention_days))

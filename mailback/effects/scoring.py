@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailback import address
-from mailback.bounce.taxonomy import Action, Fault, Kind, Provenance, Type
+from mailback.bounce.taxonomy import CAUSES, Action, Fault, Kind, Provenance, Subcategory, Type
 from mailback.envelope import Source
 from mailback.policy.decision import Decision, DecisionRules
 from mailback.policy.handling import Handling
@@ -94,7 +94,7 @@ class Scoring:
         if settled.withheld is not None:
             return Decision(Action.MANUAL_REVIEW, settled.withheld)
         if entered and settled.hold is not None and settled.hold.entry.fact == recorded.event_id:
-            return self._told(transaction, settled.hold, recorded.event_id)
+            return self._told(transaction, settled.hold, recorded.event_id, handling)
         return decision
 
     def alive(
@@ -169,9 +169,11 @@ class Scoring:
             return ScoreEntry(key, Step.ALIVE, event.at, event_id, "delivered")
         if _untold(event):
             return ScoreEntry(key, Step.BOUNCE, event.at, event_id, str(event.subcategory))
-        if not _counts(event) or handling.action is Action.NO_ACTION:
+        tried = handling.action is Action.RE_ENGAGE and _own_fault(event)
+        if not (tried or _counts(event)) or handling.action is Action.NO_ACTION:
             return None
-        numbers = (handling.suppress_days, handling.escalate_after, handling.window_days)
+        needed = 1 if tried else handling.escalate_after
+        numbers = (handling.suppress_days, needed, handling.window_days)
         return ScoreEntry(key, Step.BOUNCE, event.at, event_id, str(event.subcategory), *numbers)
 
     def believes(self, event: Event) -> bool:
@@ -189,10 +191,15 @@ class Scoring:
         if event.envelope_sender and address.is_address(event.envelope_sender) and believed:
             self.alive(transaction, event.envelope_sender, "reply", event.at, event_id=event_id)
 
-    def _told(self, transaction: Transaction, hold: Hold, event_id: str) -> Decision:
-        action = Action.SUPPRESS_PERMANENTLY if hold.until is None else Action.SUPPRESS_TEMPORARILY
+    def _told(self, transaction: Transaction, hold: Hold, event_id: str, handling: Handling) -> Decision:
+        tried = handling.action is Action.RE_ENGAGE
+        action = Action.RE_ENGAGE if tried else Action.SUPPRESS_TEMPORARILY
+        if hold.until is None:
+            action = Action.SUPPRESS_PERMANENTLY
         window = hold.entry.window_days or self.rules.window_days
         counted = f"{hold.strikes} soft bounces in a row within {window} days"
+        if tried:
+            counted = "held until one message tries whether it is well"
         if hold.strikes == 1 and hold.round > 1 and self.rules.probe:
             counted = "the first message after a hold bounced"
         because = f"{counted}: hold {hold.round} of {self.rules.graduate_after}, " + (
@@ -202,6 +209,7 @@ class Scoring:
         return Decision(action, because)
 
 
+_CAUSES = frozenset(cause.value for cause in CAUSES)
 _CLASSES_ALONE = (None, "4.0.0", "5.0.0")
 """What a table's word says of a bounce at most ("soft", "hard"): no cause (RFC 3463 section 3.1)."""
 
@@ -225,14 +233,18 @@ def _untold(event: Event) -> bool:
     )
 
 
+def _own_fault(event: Event) -> bool:
+    return event.kind is Kind.BOUNCE and event.fault is Fault.RECIPIENT
+
+
 def _counts(event: Event) -> bool:
     """Whether an event is a soft bounce that is the recipient's own fault."""
-    return (
-        event.kind is Kind.BOUNCE
-        and event.type == Type.SOFT_BOUNCE
-        and event.fault is Fault.RECIPIENT
-        and not event.permanent
-    )
+    return _own_fault(event) and event.type == Type.SOFT_BOUNCE and not event.permanent
+
+
+def _type_of(cause: str) -> Type:
+    """What sort of bounce made a hold: soft, unless a row of the rules holds addresses back for another."""
+    return CAUSES[Subcategory(cause)].type if cause in _CAUSES else Type.SOFT_BOUNCE
 
 
 def _covers(stands: Suppression, wanted: Suppression) -> bool:
@@ -260,8 +272,8 @@ def _suppression(hold: Hold, key: str, recipient: str) -> Suppression:
         address_key=key,
         address=recipient,
         scope="all",
-        reason=f"{Type.SOFT_BOUNCE}/{hold.entry.cause}",
-        type=Type.SOFT_BOUNCE,
+        reason=f"{_type_of(hold.entry.cause)}/{hold.entry.cause}",
+        type=_type_of(hold.entry.cause),
         subcategory=hold.entry.cause,
         source=SCORE,
         since=hold.since,

@@ -55,6 +55,8 @@ class Brakes:
     slow_transport: str | None = None
     """Where mail of a breaker that only slows down is sent to; it is then not held at RCPT."""
     hold_transport: str | None = None
+    claims: bool = True
+    """False: only asks what would be answered, for whoever sends nothing itself."""
     clock: Callable[[], datetime] = field(default=_now)
     _readers: ReaderPool = field(init=False)
     _standing: dict[str, list[Breaker]] = field(init=False, default_factory=dict)
@@ -65,7 +67,9 @@ class Brakes:
         self._readers = ReaderPool(self.path, busy_timeout_s=1.0)
 
     @classmethod
-    def of(cls, settings: Settings, path: Path, known: Callable[[str], str | None]) -> Brakes | None:
+    def of(
+        cls, settings: Settings, path: Path, known: Callable[[str], str | None], *, claims: bool = True
+    ) -> Brakes | None:
         """As the settings ask for; None where breakers are told and not acted on."""
         from mailback.effects.senders import Senders
         from mailback.recipient.hosting import Hosting
@@ -74,7 +78,7 @@ class Brakes:
             return None
         return cls(
             path, Senders.of(settings.mail), Hosting(domains.DomainLookup(path).find), known,
-            settings.breakers.slow_transport, settings.breakers.hold_transport,
+            settings.breakers.slow_transport, settings.breakers.hold_transport, claims,
         )  # fmt: skip
 
     def held(
@@ -90,7 +94,7 @@ class Brakes:
             return None
         domain = key.rpartition("@")[2]
         provider = self.hosting.provider(domain) or self.known(domain) or domain
-        if self.hosting.wishes:
+        if self.claims and self.hosting.wishes:
             self._wish()
         found = standing.get(provider)
         if not found:
@@ -123,6 +127,8 @@ class Brakes:
             return not queued
         if machine.claimed(breaker, key, now) is None:
             return False
+        if not self.claims:
+            return True
         return rows.claim(self.path, breaker, lambda latest: machine.claimed(latest, key, now))
 
     def _wish(self) -> None:

@@ -12,6 +12,11 @@ Where the recipient's provider refuses our mail at the moment (`mailback.policy.
 
     451 4.7.1 <address>: mail from 192.0.2.25 to google is held until 2026-01-31 12:30 UTC, block_bounce/ip_blocked
 
+After a hold that bounces made, one message shows whether the mailbox lives (`mailback.outbound.probes`); until that is
+known the others are answered
+
+    451 4.7.1 <address>: held until 2026-01-31 12:30 UTC, one message is trying whether it takes mail again (...)
+
 The null sender (RFC 5321 section 4.5.5) is never refused. What comes from `<>` is a notice about a message that the
 recipient wrote himself, a delivery status notification or a read receipt, never a campaign; refusing it would leave
 him without an answer, leave Postfix with a bounce it cannot deliver, and break sender verification by other sites.
@@ -34,6 +39,7 @@ from mailback.store.records import Breaker, Suppression
 
 if TYPE_CHECKING:
     from mailback.outbound.brakes import Brakes
+    from mailback.outbound.probes import Probes
 
 REPLY_MAX: Final = 500
 """Octets of a whole reply, code included: RFC 5321 section 4.5.3.1.5 allows 512 with CRLF, and Postfix adds to it."""
@@ -70,6 +76,12 @@ class Answer:
     """What the recipient has to wait for, where he is not suppressed and may not be mailed now."""
 
     @property
+    def later(self) -> bool:
+        """Whether the recipient may not be mailed now, and may be later: his provider holds mail, or a message that
+        tries whether he takes mail again is under way."""
+        return not self.allowed and self.code == DEFERRED
+
+    @property
     def reply(self) -> str:
         """The whole SMTP reply, at most `REPLY_MAX` octets."""
         return f"{self.code} {self.enhanced} {self.text}".rstrip()
@@ -79,14 +91,15 @@ ALLOWED: Final = Answer(allowed=True)
 
 
 class Check:
-    """Answers from one suppression list, and the breakers where they are acted on; as safe to share between threads as
-    its look-up is."""
+    """Answers from one suppression list, and the breakers and probes where they are acted on; as safe to share between
+    threads as its look-up is."""
 
-    __slots__ = ("_brakes", "_lookup")
+    __slots__ = ("_brakes", "_lookup", "_probes")
 
-    def __init__(self, lookup: Lookup, brakes: Brakes | None = None) -> None:
+    def __init__(self, lookup: Lookup, brakes: Brakes | None = None, probes: Probes | None = None) -> None:
         self._lookup = lookup
         self._brakes = brakes
+        self._probes = probes
 
     def answer(
         self,
@@ -98,10 +111,12 @@ class Check:
         stream: str | None = None,
         sending_ip: str | None = None,
         queued: bool = False,
+        token: str | None = None,
     ) -> Answer:
         """May `recipient` be mailed by this list, campaign and stream, from this address of ours?
 
-        `queued`: the table of transports asks, which may send mail to a slower one instead of holding it. `sender` is
+        `queued`: the table of transports asks, which may send mail to a slower one instead of holding it. `token`: the
+        front's name, a colon, and what tells this message from others; the same message may ask again. `sender` is
         the envelope sender: the empty string is the null sender, None is not known. `stream` is
         `transactional` or `marketing`. A suppression of everything counts always, one of a list, campaign or stream
         only where that is named. Raises `StoreUnavailable`.
@@ -109,13 +124,18 @@ class Check:
         if sender == "":
             return ALLOWED
         key = address.key(recipient)
-        found = self._lookup.lookup(key, scopes(list_id, campaign, stream))
-        if found is not None:
+        concerned = scopes(list_id, campaign, stream)
+        probes = None if queued else self._probes  # what is queued was let through when it came
+        found = self._lookup.lookup(key, concerned) if probes is None else probes.last(key, concerned)
+        if found is not None and (probes is None or found.active(probes.clock())):
             return refusal(recipient, found)
-        if self._brakes is None:
-            return ALLOWED
-        breaker = self._brakes.held(key, sender, sending_ip, queued=queued)
-        return ALLOWED if breaker is None else deferral(recipient, breaker, self._brakes.clock())
+        if self._brakes is not None:
+            breaker = self._brakes.held(key, sender, sending_ip, queued=queued)
+            if breaker is not None:
+                return deferral(recipient, breaker, self._brakes.clock())
+        if found is not None and probes is not None and (until := probes.waits_until(found, token)):
+            return probing(recipient, until)
+        return ALLOWED
 
     def transport(self, breaker: Breaker) -> str | None:
         """The transport that mail held by a breaker is sent to; None: it is deferred where it is."""
@@ -158,6 +178,14 @@ def deferral(recipient: str, breaker: Breaker, now: datetime) -> Answer:
     told = f"{about}, {cause} (mailback breaker list)"
     shown = clip(printable(recipient), REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} <>: {told}"))
     return Answer(allowed=False, code=DEFERRED, enhanced=DEFERRED_ENHANCED, text=f"<{shown}>: {told}", breaker=breaker)
+
+
+def probing(recipient: str, until: datetime) -> Answer:
+    """What is answered while one message tries whether the recipient takes mail again."""
+    told = f"held until {_to_the_minute(until):%Y-%m-%d %H:%M} UTC, one message is trying whether it takes mail again"
+    shown = clip(printable(recipient), (REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} {told}") - 30) // 2)
+    text = f"<{shown}>: {told} (mailback explain {shown})"
+    return Answer(allowed=False, code=DEFERRED, enhanced=DEFERRED_ENHANCED, text=text)
 
 
 def _to_the_minute(moment: datetime) -> datetime:

@@ -23,14 +23,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mailback.outbound.brakes import Brakes
-from mailback.outbound.check import Check, Lookup
+from mailback.outbound.check import Check
 from mailback.outbound.connection import Connections
 from mailback.outbound.policyd import PolicyConnection
+from mailback.outbound.probes import Probes
 from mailback.outbound.socketmap import SocketmapConnection
 from mailback.outbound.watch import provider_names
 from mailback.service import sockets
@@ -41,6 +43,7 @@ from mailback.store.records import Suppression
 
 if TYPE_CHECKING:
     from mailback.settings import Settings
+    from mailback.store import SuppressionLookup
 
 DRAIN_S: Final = 5.0
 """A question is one packet; one that is not complete by then never will be."""
@@ -85,22 +88,27 @@ class PolicydPart:
         store = self._settings.store
         lookup = SuppressionLookup(store.url, busy_timeout_s=min(LOCKED_S, store.busy_timeout_s))
         brakes = Brakes.of(self._settings, lookup.path, self._known) if self._known is not None else None
+        probes = Probes.of(self._settings, lookup)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(lookup, self._policy, self._socketmap, ready, brakes))
+            runner.run(serve(lookup, self._policy, self._socketmap, ready, brakes=brakes, probes=probes))
         return 0
 
 
 async def serve(
-    lookup: Lookup,
+    lookup: SuppressionLookup,
     policy: Sequence[socket.socket],
     socketmap: Sequence[socket.socket],
     ready: Callable[[], None],
+    *,
     brakes: Brakes | None = None,
+    probes: Probes | None = None,
 ) -> None:
     """Answer on these listening sockets until SIGTERM."""
     trouble = Troubles()
     watched = _Watched(lookup, trouble)
-    check = Check(watched, brakes)
+    if probes is not None:
+        probes = replace(probes, last=watched.last)
+    check = Check(watched, brakes, probes)
     try:
         watched.lookup("")
     except StoreUnavailable as error:  # serve all the same: what each front answers then is its documented choice
@@ -159,12 +167,17 @@ class _Watched:
 
     __slots__ = ("_lookup", "_troubles")
 
-    def __init__(self, lookup: Lookup, troubles: Troubles) -> None:
+    def __init__(self, lookup: SuppressionLookup, troubles: Troubles) -> None:
         self._lookup = lookup
         self._troubles = troubles
 
     def lookup(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
         found = self._lookup.lookup(key, scopes, now)
+        self._troubles.over()
+        return found
+
+    def last(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
+        found = self._lookup.last(key, scopes, now)
         self._troubles.over()
         return found
 

@@ -80,6 +80,7 @@ class PolicyConnection(Connection):
             answer = self._check.answer(
                 _text(recipient),
                 sender=None if sender is None else _text(sender),
+                token=_token(attributes.get(b"instance", b"")),
                 **_concerns(_text(attributes.get(b"policy_context", b""))),
             )
         except Exception as error:  # whatever is wrong here, mail goes on
@@ -105,6 +106,11 @@ def action(answer: Answer) -> bytes:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")  # not surrogates: no database takes them
+
+
+def _token(instance: bytes) -> str | None:
+    """What Postfix tells one message by: the same for all its recipients, and for each time that it is asked about."""
+    return f"policy:{instance.hex()}" if instance else None
 
 
 def _concerns(context: str) -> Concerns:

@@ -53,6 +53,8 @@ def decide(event: Event, handling: Handling, rules: DecisionRules, history: Sequ
         return Decision(handling.action, "the sender is blocked there; the address itself is not held against")
     if handling.action in (Action.SUPPRESS_PERMANENTLY, Action.SUPPRESS_TEMPORARILY):
         return _suppress(event, handling, rules, history)
+    if handling.action is Action.RE_ENGAGE and (doubt := _doubt(event, rules)) is not None:
+        return Decision(Action.MANUAL_REVIEW, doubt)
     if handling.action is Action.MANUAL_REVIEW and rules.hold_during_review and handling.suppress_days:
         doubt = _doubt(event, rules)
         if doubt is None:
@@ -71,7 +73,8 @@ def wished(event: Event, handling: Handling) -> Suppression | None:
         return None
     if handling.action is Action.SUPPRESS_PERMANENTLY:
         return suppression_of(event, None)
-    return suppression_of(event, handling.suppress_days) if handling.action is Action.SUPPRESS_TEMPORARILY else None
+    for_a_time = handling.action in (Action.SUPPRESS_TEMPORARILY, Action.RE_ENGAGE)
+    return suppression_of(event, handling.suppress_days) if for_a_time else None
 
 
 def _suppress(event: Event, handling: Handling, rules: DecisionRules, history: Sequence[Event]) -> Decision:

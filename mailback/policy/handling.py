@@ -157,6 +157,11 @@ def _check(table: Table, handling: Handling) -> None:
         table.wrong("retry_with_delay needs retry_after_s")
     if handling.action is Action.SUPPRESS_TEMPORARILY and handling.suppress_days is None:
         table.wrong("suppress_temporarily needs suppress_days")
+    if handling.action is Action.RE_ENGAGE:
+        if handling.suppress_days is None:
+            table.wrong("re_engage needs suppress_days: how long the address is held before one message tries it")
+        if handling.scope in _PROVIDER_SCOPES:
+            table.wrong("re_engage is about an address; a provider's block is tried by its breaker: breakers.toml")
     if handling.action is Action.SUPPRESS_PERMANENTLY and handling.scope in _PROVIDER_SCOPES:
         table.wrong("only an address is suppressed for ever; a provider's block ends: use suppress_temporarily")
 

@@ -127,6 +127,16 @@ class ScoreSettings(Section):
             "instead of after `bounces_needed` more; if it arrives, the count begins anew."
         ),
     )
+    probe_wait_s: int = Field(
+        3600,
+        ge=0,
+        le=30 * 86400,
+        description=(
+            "After a hold that bounces made, one message is let through and the others are told to try later, until "
+            "something shows that the mailbox lives, or at most for so many seconds: then the next one tries. Three of "
+            "which nothing comes back end it. 0: all mail passes from the end of the hold on."
+        ),
+    )
 
 
 class RetrySettings(Section):

@@ -142,6 +142,10 @@ class Store:
         """See `SuppressionLookup.lookup`."""
         return self._lookup.lookup(key, scopes, now)
 
+    def last(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
+        """See `SuppressionLookup.last`."""
+        return self._lookup.last(key, scopes, now)
+
     def events(
         self,
         *,

@@ -35,7 +35,7 @@ LOOKED_FOR_S = 1.0
 _BY_KEY = (
     ("wave_member", "address_key"), ("engagement", "address_key"),
     ("retry", "address_key"), ("subscriber_change", "address_key"), ("subscriber", "address_key"),
-    ("score", "address_key"), ("capture", "address_key"), ("review", "recipient_key"),
+    ("score", "address_key"), ("probe", "address_key"), ("capture", "address_key"), ("review", "recipient_key"),
     ("suppression_change", "address_key"), ("suppression", "address_key"),
 )  # fmt: skip
 """Tables whose rows are each about one address, and the column that tells which."""

@@ -26,15 +26,17 @@ _COLUMNS = (
 )
 
 
-def _query(scopes: int) -> str:
+def _query(scopes: int, *, over: bool = False) -> str:
     marks = ",".join("?" * scopes)
+    standing = "" if over else " AND (until IS NULL OR until > ?)"
     return (
-        f"SELECT {_COLUMNS} FROM suppression WHERE address_key = ? AND scope IN ({marks})"
-        " AND lifted_at IS NULL AND (until IS NULL OR until > ?)"
+        f"SELECT {_COLUMNS} FROM suppression WHERE address_key = ? AND scope IN ({marks}) AND lifted_at IS NULL"
+        f"{standing}"
     )
 
 
 _QUERIES = tuple(map(_query, range(_MOST_SCOPES + 1)))
+_ALSO_OVER = tuple(_query(scopes, over=True) for scopes in range(_MOST_SCOPES + 1))
 
 
 class SuppressionLookup:
@@ -58,6 +60,15 @@ class SuppressionLookup:
         if not rows and (hashed := self._erased.hashed(key)) is not None:
             rows = self._readers.fetch(_QUERIES[len(scopes)], (hashed, *scopes, at))
         return _longest([codec.suppression_of(row) for row in rows]) if rows else None
+
+    def last(self, key: str, scopes: Sequence[str] = ("all",), now: datetime | None = None) -> Suppression | None:
+        """The same, and where nothing holds mail back any more what did so last: `active` tells which it is."""
+        if len(scopes) > _MOST_SCOPES:
+            raise ValueError(f"at most {_MOST_SCOPES} scopes can be asked for at once")
+        rows = self._readers.fetch(_ALSO_OVER[len(scopes)], (key, *scopes))
+        if rows:
+            return _longest([codec.suppression_of(row) for row in rows])
+        return self.lookup(key, scopes, now) if self._erased.hashed(key) is not None else None
 
     def hashed(self, key: str) -> str | None:
         """What stands in the place of an erased address; None where nothing was erased yet."""

@@ -226,6 +226,21 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """The message that shows whether an address takes mail again after a hold."""
+
+    address_key: str
+    hold_until: datetime
+    """The end of the hold that it comes after."""
+    at: datetime
+    """When it was let through."""
+    token: str
+    """What the fronts know it by, separated by blanks."""
+    tries: int
+    """It and those before it of which nothing was heard."""
+
+
+@dataclass(frozen=True, slots=True)
 class Breaker:
     """How mail from one of our addresses or domains to one provider stands; `mailback.policy.breaker` moves it."""
 

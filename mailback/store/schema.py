@@ -395,6 +395,19 @@ breaker = Table(
     sqlite_with_rowid=False,
 )
 
+# The message that tries an address whose hold has run out, so that all others wait for what becomes of it.
+probe = Table(
+    "probe",
+    metadata,
+    Column("address_key", Text, nullable=False),
+    Column("hold_until", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("token", Text, nullable=False, comment="what each front knows it by"),
+    Column("tries", Integer, nullable=False),
+    PrimaryKeyConstraint("address_key"),
+    sqlite_with_rowid=False,
+)
+
 # What is known of the domains that are mailed to: who runs their mail, and whether they take any.
 domain = Table(
     "domain",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from mailback.store import (
     journal,
     places,
     precedence,
+    probes,
     retries,
     reviews,
     scores,
@@ -46,6 +47,7 @@ from mailback.store.records import (
     JournalEntry,
     MailDomain,
     Place,
+    Probe,
     Reading,
     ScoreEntry,
     Step,
@@ -349,6 +351,22 @@ class Transaction:
             "until": codec.optional_ticks(breaker.until),
         }  # fmt: skip
         self.audit(actor, "breaker", breaker.name, detail)
+
+    def over(self, key: str, now: datetime) -> Suppression | None:
+        """The last hold of `key` that ran out; None where something holds its mail back, or nothing did."""
+        rows = self._connection.execute(sql.SUPPRESSIONS_OF, (key,))
+        ended = [s for s in map(codec.suppression_of, rows) if s.lifted_at is None]
+        if any(s.until is None or s.until > now for s in ended):
+            return None
+        return max(ended, key=lambda s: s.until or now, default=None)
+
+    def probe(self, key: str, step: Callable[[Probe | None], Probe | None]) -> Probe | None:
+        """Keep what `step` makes of the last message that tried an address."""
+        return probes.take(self._connection, key, step)
+
+    def forget_probes(self, before: datetime) -> int:
+        """Remove what tried addresses before that time."""
+        return probes.forget(self._connection, before)
 
     def capture(self, attempt: Capture) -> None:
         """Keep an attempt to enter an address."""

@@ -14,6 +14,7 @@ from mailback.address import is_address
 from mailback.outbound import unsubscribing
 from mailback.outbound.check import Answer, Check
 from mailback.outbound.entries import entry
+from mailback.outbound.probes import Probes, remembered
 
 if TYPE_CHECKING:
     from mailback.engine import Engine
@@ -35,7 +36,8 @@ class Links(BaseModel):
 def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
     """The routes for applications."""
     routes = APIRouter()
-    check = Check(store)
+    probes = Probes.of(settings, store, claims=False)
+    check = Check(store, probes=probes)
 
     @routes.get("/check")
     def may_i_mail(
@@ -61,7 +63,7 @@ def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
             if isinstance(found, str):
                 raise HTTPException(422, f"entry {number}: {found}")
             read.append(found)
-        store.submit(lambda transaction: [transaction.journal(one) for one in read]).result()
+        store.submit(lambda transaction: [remembered(transaction, one, probes) for one in read]).result()
         return {"added": len(read)}
 
     @routes.post("/unsubscribe-links", status_code=201)

@@ -100,6 +100,7 @@ class MilterPart:
         from mailback.outbound.brakes import Brakes
         from mailback.outbound.check import Check
         from mailback.outbound.outgoing import Outgoing
+        from mailback.outbound.probes import Probes
         from mailback_milter.direction import DirectionRules
         from mailback_milter.session import Rules
 
@@ -107,7 +108,11 @@ class MilterPart:
         milter, mail = self._settings.milter, self._settings.mail
         paths = self._knowledge.return_paths
         return Rules(
-            check=Check(store, Brakes.of(self._settings, store.path, self._knowledge.failures.names.of_host)),
+            check=Check(
+                store,
+                Brakes.of(self._settings, store.path, self._knowledge.failures.names.of_host),
+                Probes.of(self._settings, store),
+            ),
             directions=DirectionRules.of(milter.outbound_daemon_names, mail.sending_domains, mail.bounce_domain),
             failure_action=milter.failure_action,
             max_message_bytes=milter.max_message_bytes,

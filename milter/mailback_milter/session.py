@@ -41,6 +41,7 @@ Log events (of the part `milter`):
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -102,7 +103,13 @@ class RecipientCheck(Protocol):
     """What knows the suppressed: `mailback.outbound.check.Check`."""
 
     def answer(
-        self, recipient: str, *, sender: str | None = None, list_id: str | None = None, campaign: str | None = None
+        self,
+        recipient: str,
+        *,
+        sender: str | None = None,
+        list_id: str | None = None,
+        campaign: str | None = None,
+        token: str | None = None,
     ) -> Answer: ...
 
 
@@ -154,6 +161,10 @@ class Reading(NamedTuple):
     raw: bytes
 
 
+def _token() -> str:
+    return f"milter:{secrets.token_hex(6)}"
+
+
 @dataclass(slots=True)
 class Transaction:
     """One message, from MAIL on."""
@@ -174,6 +185,8 @@ class Transaction:
     """How many header fields there were of each name, in lower case, of which some may be forged."""
     withheld: tuple[str, ...] = ()
     """Recipients of a message that goes out who have opted out of its list or campaign."""
+    token: str = field(default_factory=_token)
+    """What the check knows the message by."""
     failed: bool = False
     """Something went wrong where no answer could be given."""
 
@@ -295,9 +308,9 @@ class Session:
         address = _mailbox(data)
         if transaction.reads:
             return self._backscatter(transaction, address) or self._accepted(transaction, address)
-        answer = self._rules.check.answer(address, sender=transaction.sender.address)
+        answer = self._rules.check.answer(address, sender=transaction.sender.address, token=transaction.token)
         submitted = transaction.direction is Direction.SUBMITTED
-        if answer.allowed or (submitted and answer.breaker is not None):
+        if answer.allowed or (submitted and answer.later):
             # What must wait and has nobody who would try again waits in the queue: its table of transports holds it.
             return self._accepted(transaction, address)
         if submitted:
@@ -508,14 +521,15 @@ class Session:
         """The recipients that want no mail of the list or campaign that a message belongs to, as its header tells."""
         if not (entry.list_id or entry.campaign):
             return {}
+        token = self._transaction.token if self._transaction is not None else None
         answers = {
             who: self._rules.check.answer(
-                who, sender=entry.envelope_sender, list_id=entry.list_id, campaign=entry.campaign
+                who, sender=entry.envelope_sender, list_id=entry.list_id, campaign=entry.campaign, token=token
             )
             for who in entry.recipients
         }
         # Who only has to wait is not taken off a message that was accepted: nobody would ever send it to him again.
-        return {who: answer for who, answer in answers.items() if not answer.allowed and answer.breaker is None}
+        return {who: answer for who, answer in answers.items() if not answer.allowed and not answer.later}
 
     def _refused_as_a_whole(self, transaction: Transaction, answer: Answer) -> bytes:
         log.info("refused", recipient=whom(transaction.recipients[0]), sender=whom(transaction.sender.address))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mailback.store import Store
+from mailback.store.records import Suppression
 from tests.postfix.conftest import Scene, scene
 from tests.postfix.instance import Smtpd
 from tests.support.mail import dsn
@@ -92,3 +95,20 @@ def test_a_suppression_lifted_lets_mail_pass_again(stage: Scene) -> None:
     assert done.returncode == 0, done.stderr
     # This Postfix asks the socketmap for the transport too, and remembers what it heard for two seconds.
     wait_for(lambda: stage.postfix.refusal("policy", "news@sender.test", "undo@receiver.test")[0] == 250)
+
+
+@pytest.mark.parametrize("front", ["policy", "socketmap"])
+def test_after_a_hold_one_message_passes_and_the_next_is_told_to_wait(stage: Scene, front: str) -> None:
+    who = f"held-{front}@receiver.test"
+    now = datetime.now(UTC)
+    hold = Suppression(
+        who, who, "all", "soft_bounce/mailbox_full", "soft_bounce", "mailbox_full", "score", now,
+        now + timedelta(seconds=1),
+    )  # fmt: skip
+    with Store.open(stage.store_url) as store:
+        store.submit(lambda transaction: transaction.suppress(hold, "test")).result()
+    wait_for(lambda: stage.suppression(who) is None)  # each answer that Postfix is asked for counts as a message
+    assert stage.postfix.refusal(front, "news@sender.test", who)[0] == 250, stage.postfix.log()
+    code, said = stage.postfix.refusal(front, "news@sender.test", who)
+    assert code == 451, said
+    assert "one message is trying whether it takes mail again" in said

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ class Clock:
         return self.now
 
 
-def front(store: Store, clock: Clock, senders: Senders = OURS, **fields: str) -> Check:
+def front(store: Store, clock: Clock, senders: Senders = OURS, **fields: Any) -> Check:
     lookup = DomainLookup(store.path)
     brakes = Brakes(store.path, senders, Hosting(lookup.find), known, clock=clock, **fields)
     return Check(SuppressionLookup(f"sqlite:///{store.path}"), brakes)
