@@ -45,6 +45,10 @@ class Service:
     word: tuple[str, ...] = ()
     """Columns whose word tells the kind."""
     words: Mapping[str, str] | None = None
+    """What its words mean; who has one of `fine` is on no list of the suppressed."""
+    fine: frozenset[str] = frozenset()
+    outweighs: Mapping[str, Mapping[str, str]] | None = None
+    """Columns of which a word says more than all others."""
     text: tuple[str, ...] = ()
     """Columns with the words of the server that refused."""
     code: tuple[str, ...] = ()
@@ -53,6 +57,8 @@ class Service:
     """Columns that only the list of one kind has."""
     tags: str = ""
     """A column of what somebody unsubscribed from."""
+    headless: tuple[str, ...] = ()
+    """The columns of a CSV without names in its first line."""
 
 
 SERVICES: dict[str, Service] = {
@@ -61,6 +67,7 @@ SERVICES: dict[str, Service] = {
         at=("lastupdatetime", "last update time", "date added"),
         word=("reason", "suppression reason"),
         words={"bounce": "bounce", "complaint": "complaint"},
+        headless=("emailaddress", "reason"),
     ),
     "sendgrid": Service(
         address=("email",),
@@ -80,15 +87,22 @@ SERVICES: dict[str, Service] = {
     "postmark": Service(
         address=("emailaddress", "email", "email address"),
         at=("createdat", "bouncedat"),
-        word=("suppressionreason", "type"),
+        word=("suppressionreason", "type", "reason"),
         words={
             "hardbounce": "bounce", "bademailaddress": "bounce", "spamcomplaint": "complaint",
             "spamnotification": "complaint", "manualsuppression": "unsubscribe", "unsubscribe": "unsubscribe",
         },
     ),
     "mailchimp": Service(
-        address=("email address", "email"),
-        at=("clean_time", "unsub_time"),
+        address=("email address", "email_address", "email"),
+        at=("clean_time", "unsub_time", "last_changed"),
+        word=("status",),
+        words={"cleaned": "bounce", "unsubscribed": "unsubscribe"},
+        fine=frozenset({"subscribed", "pending", "transactional", "archived"}),
+        outweighs={
+            "unsub_reason": {"abuse": "complaint"},
+            "unsubscribe_reason": {"abuse": "complaint", "n/a (unsubscribed by complaint)": "complaint"},
+        },
         tells={"clean_time": "bounce", "unsub_time": "unsubscribe"},
     ),
 }  # fmt: skip
@@ -123,20 +137,22 @@ class Judge:
         return verdict.type, verdict.subcategory
 
 
-def records(stream: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def records(stream: TextIO, service: Service) -> Iterator[tuple[int, dict[str, Any]]]:
     """The records of a list and their line or place: CSV with names in its first line, a JSON document, or JSON lines.
 
-    A document may be a list, or an object of which one value is the list. Raises ValueError for what is none of these.
+    A document may be a list, or an object of which one value is the list. A CSV that begins with an address has no
+    names, where the service writes it so. Raises ValueError for what is none of these.
     """
     beginning = stream.read(4096)
     rest = _Rest(beginning, stream)
     if beginning.lstrip()[:1] not in ("{", "["):
-        reader = csv.DictReader(rest)
+        headless = service.headless if "@" in beginning.partition("\n")[0].partition(",")[0] else None
+        reader = csv.DictReader(rest, headless or None)
         names = {name: (name or "").strip().lower() for name in reader.fieldnames or ()}
         for row in reader:
             yield reader.line_num, {names[name]: value for name, value in row.items() if name in names}
         return
-    for number, record in enumerate(_documents("".join(rest)), 1):
+    for number, record in enumerate(_documents("".join(rest), service), 1):
         if not isinstance(record, dict):
             raise ValueError(f"entry {number} is no object")
         yield number, {str(name).lower(): value for name, value in record.items()}
@@ -154,20 +170,31 @@ class _Rest:
         yield from self._stream
 
 
-def _documents(text: str) -> Iterator[Any]:
+def _documents(text: str, service: Service) -> Iterator[Any]:
     try:
         document = json.loads(text)
     except json.JSONDecodeError:
         yield from (json.loads(line) for line in text.splitlines() if line.strip())
         return
     if isinstance(document, dict):
-        lists = [value for value in document.values() if isinstance(value, list)]
-        document = lists[0] if len(lists) == 1 else [document]
+        document = next(
+            (value for value in document.values() if isinstance(value, list) and _is_list_of(value, service)),
+            [document],
+        )
     yield from document
+
+
+def _is_list_of(entries: list[Any], service: Service) -> bool:
+    """Whether entries are what the service tells of addresses: an answer may hold links and the like beside them."""
+    if not entries:
+        return True
+    return isinstance(entries[0], dict) and any(str(name).lower() in service.address for name in entries[0])
 
 
 def plain(service: Service, record: Mapping[str, Any], kind: str | None, judge: Judge) -> dict[str, Any] | None:
     """A record in our own column names; None where the address is not to blame. Raises KindUnknown."""
+    if _first(record, service.word).lower() in service.fine:
+        return None
     kind = kind or _kind(service, record)
     if kind is None:
         raise KindUnknown
@@ -187,6 +214,9 @@ def plain(service: Service, record: Mapping[str, Any], kind: str | None, judge: 
 
 
 def _kind(service: Service, record: Mapping[str, Any]) -> str | None:
+    for column, words in (service.outweighs or {}).items():
+        if (told := str(record.get(column) or "").strip().lower()) in words:
+            return words[told]
     word = _first(record, service.word).replace(" ", "").lower()
     if service.words and word in service.words:
         return service.words[word]
@@ -215,6 +245,13 @@ def _time(text: str) -> str | None:
         return parsedate_to_datetime(text).astimezone(UTC).isoformat()
     except (TypeError, ValueError):
         return text
+
+
+def of_kind(suppression: Suppression, kind: str) -> bool:
+    """Whether a suppression belongs on a service's list of bounces, complaints or unsubscribes."""
+    if not _own_word(suppression):
+        return kind == "bounce"
+    return kind == ("unsubscribe" if suppression.subcategory == Subcategory.UNSUBSCRIBE_REQUEST else "complaint")
 
 
 def _own_word(suppression: Suppression) -> bool:

@@ -215,7 +215,11 @@ def _row(suppression: Suppression, now: datetime) -> list[object]:
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
 @click.option("--scope", callback=scope, metavar="SCOPE", help=f"Only this scope: {_SCOPE_HELP}")
-def export_(*, config: Path | None, format_: str, output: Path | None, scope: str | None) -> None:
+@click.option(
+    "--kind", type=click.Choice(["bounce", "complaint", "unsubscribe"]),
+    help="Only what belongs on this list of a service, for those that keep one of each.",
+)  # fmt: skip
+def export_(*, config: Path | None, format_: str, output: Path | None, scope: str | None, kind: str | None) -> None:
     """Write what is suppressed to a file: as text, csv or json, or as a table for Postfix.
 
     The tables for Postfix are snapshots with whole SMTP replies as values, for check_recipient_access. In the .cf file
@@ -233,7 +237,12 @@ def export_(*, config: Path | None, format_: str, output: Path | None, scope: st
         output = _table_file(config, format_, output)
         scope = "all"
     with open_store(config) as store, progress("exporting", None) as bar:
-        found = _counted(_begun(store.suppressions(scope=scope, active_at=datetime.now(UTC))), bar.step)
+        found = _begun(store.suppressions(scope=scope, active_at=datetime.now(UTC)))
+        if kind is not None:
+            from mailback.cli.services import of_kind
+
+            found = (suppression for suppression in found if of_kind(suppression, kind))
+        found = _counted(found, bar.step)
         count = export(found, format_, output)
     if output is not None:
         say(f"{output}: {count} {'suppressions' if format_ in {'csv', 'json'} else 'addresses'}")
@@ -369,7 +378,7 @@ def _of_service(
 
     service, judge = services.SERVICES[format_], services.Judge()
     try:
-        for number, record in services.records(stream):
+        for number, record in services.records(stream, service):
             told = services.plain(service, record, kind, judge)
             if told is None:
                 counts.innocent += 1

@@ -200,3 +200,41 @@ def test_the_columns_of_exports_are_those_of_the_services(config: Desk) -> None:
     assert set(rows[0]) == {"address", "code", "error", "created_at"}
     [request] = map(json.loads, run(config, "suppress", "export", "--format", "postmark")[1].splitlines())
     assert {"EmailAddress": "gone@a.test"} in request["Suppressions"]
+
+
+def test_ses_bulk_files_have_no_names_and_come_back_as_they_were_written(config: Desk) -> None:
+    code, _, found = taken(config, "gone@a.test,BOUNCE\nangry@a.test,COMPLAINT\n", "--format", "ses")
+    assert code == 0
+    assert causes(found) == {"gone@a.test": ("hard_bounce", None), "angry@a.test": ("complaint", "spam_complaint")}
+    code, exported = run(config, "suppress", "export", "--format", "ses")
+    assert sorted(exported.splitlines()) == ["angry@a.test,COMPLAINT", "gone@a.test,BOUNCE"]
+
+
+def test_mailchimp_members_as_its_api_tells_them(config: Desk) -> None:
+    """The answer has lists beside that of the members, and members who are mailed."""
+    members = [
+        {"email_address": "here@a.test", "status": "subscribed"},
+        {"email_address": "gone@a.test", "status": "cleaned", "last_changed": "2026-03-04T05:06:07+00:00"},
+        {"email_address": "left@a.test", "status": "unsubscribed", "unsubscribe_reason": "N/A (by an admin)"},
+        {"email_address": "old@a.test", "status": "archived"},
+    ]
+    answer = {"members": members, "list_id": "9f2", "total_items": 4, "_links": [{"rel": "self", "href": "x"}]}
+    code, output, found = taken(config, json.dumps(answer), "--format", "mailchimp")
+    assert code == 0, output
+    assert causes(found) == {"gone@a.test": ("hard_bounce", None), "left@a.test": ("complaint", "unsubscribe_request")}
+    assert found["gone@a.test"].since == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def test_mailchimp_tells_who_complained_among_who_left(config: Desk) -> None:
+    text = '"Email Address",UNSUB_TIME,UNSUB_REASON\nangry@a.test,"2026-03-04 05:06:07","ABUSE"\n'
+    assert causes(taken(config, text, "--format", "mailchimp")[2])["angry@a.test"] == ("complaint", "spam_complaint")
+
+
+def test_a_service_that_keeps_a_list_of_each_kind_gets_each_in_a_file(config: Desk) -> None:
+    taken(config, POSTMARK, "--format", "postmark")
+    told = {
+        kind: run(config, "suppress", "export", "--format", "mailgun", "--kind", kind)[1]
+        for kind in ("bounce", "complaint", "unsubscribe")
+    }
+    listed = {kind: [row["address"] for row in csv.DictReader(io.StringIO(text))] for kind, text in told.items()}
+    assert listed == {"bounce": ["gone@a.test"], "complaint": ["angry@a.test"], "unsubscribe": ["left@a.test"]}
