@@ -177,10 +177,8 @@ def _documents(text: str, service: Service) -> Iterator[Any]:
         yield from (json.loads(line) for line in text.splitlines() if line.strip())
         return
     if isinstance(document, dict):
-        document = next(
-            (value for value in document.values() if isinstance(value, list) and _is_list_of(value, service)),
-            [document],
-        )
+        lists = [value for value in document.values() if isinstance(value, list) and _is_list_of(value, service)]
+        document = lists[0] if lists else [document]
     yield from document
 
 
@@ -192,9 +190,12 @@ def _is_list_of(entries: list[Any], service: Service) -> bool:
 
 
 def plain(service: Service, record: Mapping[str, Any], kind: str | None, judge: Judge) -> dict[str, Any] | None:
-    """A record in our own column names; None where the address is not to blame. Raises KindUnknown."""
+    """A record in our own column names; None where the address is not to blame, nothing where the service mails it.
+
+    Raises KindUnknown.
+    """
     if _first(record, service.word).lower() in service.fine:
-        return None
+        return {}
     kind = kind or _kind(service, record)
     if kind is None:
         raise KindUnknown
@@ -215,8 +216,8 @@ def plain(service: Service, record: Mapping[str, Any], kind: str | None, judge: 
 
 def _kind(service: Service, record: Mapping[str, Any]) -> str | None:
     for column, words in (service.outweighs or {}).items():
-        if (told := str(record.get(column) or "").strip().lower()) in words:
-            return words[told]
+        if (said := str(record.get(column) or "").strip().lower()) in words:
+            return words[said]
     word = _first(record, service.word).replace(" ", "").lower()
     if service.words and word in service.words:
         return service.words[word]

@@ -337,6 +337,7 @@ def import_(
             )
             _import(store, lines, counts, bar.step)
     left = f", {counts.innocent} left out: not their fault" if counts.innocent else ""
+    left += f", {counts.fine} left out: nothing stands against them there" if counts.fine else ""
     say(f"{counts.added} added, {counts.known} were suppressed already, {counts.wrong} not understood{left}")
     return 1 if counts.wrong else 0
 
@@ -348,6 +349,8 @@ class _Counts:
     wrong: int = 0
     innocent: int = 0
     """Bounces of a service's list that were somebody else's fault."""
+    fine: int = 0
+    """Members of a service's list whom it mails."""
 
 
 def _parsed(stream: TextIO, format_: str, defaults: Suppression) -> Iterator[Line]:
@@ -380,8 +383,9 @@ def _of_service(
     try:
         for number, record in services.records(stream, service):
             told = services.plain(service, record, kind, judge)
-            if told is None:
-                counts.innocent += 1
+            if not told:
+                counts.innocent += told is None
+                counts.fine += told is not None
             else:
                 yield _line(number, told, defaults)
     except services.KindUnknown:
