@@ -12,10 +12,12 @@ A program that sends mail asks, signs, remembers and mints what unsubscribes wit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from mailback.application import Outbox
     from mailback.envelope import Envelope
@@ -32,9 +34,16 @@ def classify(raw: bytes, envelope: Envelope | None = None, thread: Sequence[str]
     `raw` is the message as it stands on the wire or in a file, `thread` the texts of the earlier messages of its
     thread, oldest first. Never raises on any bytes: what is not mail has the kind `other`.
     """
-    from mailback.walk.knowledge import classify as _classify  # loads the rules: only who asks pays for them
+    told: Classification = _knowledge().classify(raw, envelope, thread)
+    return told
 
-    return _classify(raw, envelope, thread)
+
+@cache
+def _knowledge() -> ModuleType:
+    """It loads the rules: only who asks pays for them."""
+    from mailback.walk import knowledge
+
+    return knowledge
 
 
 def validate(address: str, *, dns: bool = True, nameservers: Sequence[str] = ()) -> Captured:

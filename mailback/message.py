@@ -267,8 +267,9 @@ def _quoted_printable(data: bytes) -> bytes:
     return binascii.a2b_qp(data)
 
 
+@lru_cache(maxsize=256)
 def _transfer_encoding(declared: str) -> str:
-    """`base64`, `quoted-printable` or the empty string for everything that is not encoded."""
+    """`base64`, `quoted-printable` or the empty string for everything that is not encoded. Few are ever declared."""
     initial = declared.strip(" \t\"'").lower()
     if initial.startswith("base"):
         return "base64"
@@ -383,11 +384,14 @@ def _unfold(value: str) -> str:
     """A fold and the white space around it become one space."""
     if "\n" not in value:
         return value.strip(_SPACE)
-    return " ".join(filter(None, (line.strip(_SPACE) for line in value.split("\n"))))
+    return " ".join([text for line in value.split("\n") if (text := line.strip(_SPACE))])
 
 
 def _first_values(lines: Sequence[_Line]) -> dict[str, str]:
-    return {name.lower(): value for name, value, _ in reversed(lines)}
+    first: dict[str, str] = {}
+    for name, value, _ in lines:
+        first.setdefault(name.lower(), value)
+    return first
 
 
 _NO_HEADERS: Final = Headers("", [], {})
@@ -553,6 +557,7 @@ _PARAMETER = re.compile(
     re.DOTALL,
 )
 _MAX_TYPE = 200
+_MAX_ENCODING = 100
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _EXTENDED_NAME = re.compile(r"([^*]++)(?:\*([0-9]{1,4}+))?+(\*)?+\Z")
 
@@ -586,6 +591,12 @@ def _decoded_parameters(value: str) -> dict[str, str]:
             extended.setdefault(parsed[1], {}).setdefault(int(parsed[2] or 0), segment)
     decoded = {name: _parameter_text(text) for name, text in plain.items()}
     return decoded | {name: _extended_value(segments) for name, segments in extended.items()}
+
+
+@lru_cache(maxsize=1024)
+def _charset(content_type: str) -> str:
+    """The charset that a Content-Type declares, lower case; empty where it declares none. Those of texts are few."""
+    return _decoded_parameters(content_type).get("charset", "").strip(" \t\"'").lower()
 
 
 def _parameter_text(text: str) -> str:
@@ -646,21 +657,12 @@ def _split_long_head(data: bytes, start: int, limit: int, end: int, reading: _Re
 
 
 def _empty_line(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Where the lines before the first empty line end and where those after it begin; `(end, -1)` when there is none.
+    """Where the lines before the first empty line end and where those after it begin; `(end, -1)` without one."""
+    found = _EMPTY_LINE.search(data, start, end)
+    return (found.start() + 1, found.end()) if found else (end, -1)
 
-    The line end of the first line is looked for first: the other search then stays within what the first one found.
-    """
-    feed = data.find(b"\n", start, end)
-    if feed < 0:
-        return end, -1
-    first, second = b"\n\n", b"\n\r\n"
-    if feed > start and data[feed - 1] == _CARRIAGE_RETURN:
-        first, second = second, first
-    found, empty = data.find(first, feed, end), first
-    earlier = data.find(second, feed, end if found < 0 else found)
-    if earlier >= 0:
-        found, empty = earlier, second
-    return (found + 1, found + len(empty)) if found >= 0 else (end, -1)
+
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
 def _skip_lead(data: bytes, start: int, end: int) -> int:
@@ -780,6 +782,7 @@ class Part:
         "_text",
         "depth",
         "headers",
+        "is_container",
         "type",
     )
 
@@ -803,6 +806,8 @@ class Part:
         self._content_type = self.headers.written("content-type")
         if self._content_type:
             self.type = _declared_type(self._content_type[:_MAX_TYPE]) or implied_type
+        self.is_container = self.type.startswith("multipart/")
+        """Whether it is a multipart."""
         self._data = data
         self._end = end
         self._reading = reading
@@ -825,7 +830,8 @@ class Part:
     @property
     def charset(self) -> str:
         """The declared charset in lower case; empty when none is declared."""
-        return self.params.get("charset", "").strip(" \t\"'").lower()
+        declared = self._content_type
+        return _charset(declared) if len(declared) <= _MAX_TYPE else _charset.__wrapped__(declared)
 
     @property
     def disposition(self) -> str:
@@ -847,8 +853,9 @@ class Part:
     def content(self) -> bytes:
         """The octets with their transfer encoding undone. What was not encoded is not kept a second time."""
         if self._content is None:
-            content = self._decoded_body(self._end)
-            if not self._encoding:
+            encoding = self._encoding
+            content = self._decoded_body(self._end, encoding)
+            if not encoding:
                 return content
             self._content = content
         return self._content
@@ -878,17 +885,11 @@ class Part:
         return self._message
 
     @property
-    def is_container(self) -> bool:
-        """Whether it is a multipart."""
-        return self.type.startswith("multipart/")
-
-    @property
     def _encoding(self) -> str:
-        return _transfer_encoding(self.headers.written("content-transfer-encoding"))
+        return _transfer_encoding(self.headers.written("content-transfer-encoding")[:_MAX_ENCODING])
 
-    def _decoded_body(self, end: int) -> bytes:
+    def _decoded_body(self, end: int, encoding: str) -> bytes:
         body = self._data[self._begin : end]
-        encoding = self._encoding
         if encoding == "base64":
             return _base64(body)
         return _quoted_printable(body) if encoding == "quoted-printable" else body
@@ -899,7 +900,7 @@ class Part:
             content = self.content
         else:
             # At most three octets encode one, so what is beyond three times the limit need not even be decoded.
-            content = self._decoded_body(min(self._end, self._begin + 3 * limit))
+            content = self._decoded_body(min(self._end, self._begin + 3 * limit), self._encoding)
         if len(content) > limit:
             self._reading.cut(f"the text of a part is cut after {limit} octets")
             content = content[:limit]

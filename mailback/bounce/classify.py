@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mailback.address import domain
 from mailback.bounce import dialect
@@ -115,30 +115,17 @@ class _Votes:
 
     def cast(self) -> list[_Vote]:
         """Those that count."""
-        return [vote for vote in (self.code, self.text, self.model, self.engagement) if vote is not None]
-
-
-class _Hit(NamedTuple):
-    """A text rule that holds, and where its words stand."""
-
-    rule: TextRule
-    number: int
-    """Of the pattern, or beyond all patterns for a rule that is told by a provider's code alone."""
-    strength: float
-    data: bytes
+        told = (self.code, self.text, self.model, self.engagement)
+        return [vote for vote in told if vote is not None and vote.weight]
 
 
 _Status = tuple[str, str, int]
 """An enhanced status code: class, subject and detail."""
 
 
-class _Context(NamedTuple):
-    """What rules are limited by."""
-
-    status: _Status | None
-    klass: str
-    smtp_code: str | None
-    providers: Set[str]
+_Hit = tuple[TextRule, int, float, bytes]
+"""A text rule that holds, its strength here, and where its words stand: the number of its pattern (a number beyond all
+patterns for a rule that is told by a provider's code alone) and the text."""
 
 
 class Classifier:
@@ -179,12 +166,14 @@ class Classifier:
             self._rule_of[number] = rule
             self._by_code.setdefault(rule.provider or "", []).append(number)
         self._unlimited = frozenset(number for number, rule in self._rule_of.items() if _is_unlimited(rule))
+        self._limits = {number: rule.provider for number, rule in self._rule_of.items() if not _is_unlimited(rule)}
+        """The provider that a rule is limited to, if it is to one."""
         self._order = {number: _rank(rule) for number, rule in self._rule_of.items()}
         self.names = names = ProviderNames(rules)
         self._provider_of = names.of_host
         # Codes are few, and come again and again.
         self._code_vote = lru_cache(maxsize=4096)(_code_voter(rules))
-        self._allows = lru_cache(maxsize=4096)(_allows)
+        self._allows = lru_cache(maxsize=4096)(self._allowed)
         self._told_by_code = lru_cache(maxsize=4096)(self._rules_of_code)
         self._last = threading.local()
 
@@ -226,96 +215,118 @@ class Classifier:
     def _votes(self, failure: DeliveryFailure, report: Report) -> _Votes:
         data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
         found = self._patterns.found(data) if data else []
-        context = self._context(failure, found)
-        hits = self._hits(found, data, context, 1.0)
-        if (not hits or hits[0].strength < GENERAL) and report.text:
-            hits = sorted(hits + self._report_hits(report, context), key=_strongest)
+        hits = self._hits(found, data, failure)
+        if (not hits or hits[0][2] < GENERAL) and report.text:
+            hits = sorted(hits + self._report_hits(report, failure, found), key=_strongest)
         code = self._code_vote(failure.status, failure.smtp_code)
-        text = self._text_vote(hits, context) if hits else None
-        votes = _Votes(_beside(code, text) if code and text else code, text, self._rival(hits))
+        text = rival = None
+        if hits:
+            text, rival = self._text_vote(hits, failure), self._rival(hits)
         # The model costs as much as all other layers together: where a specific text and the code agree, it is not
         # asked. Where they do not, it turns no specific text, but its doubt rightly lowers the confidence (measured).
         told_outright = text is not None and code is not None and text.strength >= SPECIFIC and code.says is text.says
+        model = None
         if self._model is not None and data and not told_outright and (told := self._model.vote(data)) is not None:
-            votes.model = _Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"])
-        return votes
+            model = _Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"])
+        if code is not None and text is not None and code.says is not text.says:
+            code = _beside(code, text)
+        return _Votes(code, text, rival, model)
 
-    def _context(self, failure: DeliveryFailure, found: Iterable[int]) -> _Context:
-        marks = self._marks
+    def _providers(self, failure: DeliveryFailure, found: Iterable[int]) -> set[str]:
+        """Whose servers are speaking: told by their names, or by these patterns."""
+        marks, provider_of = self._marks, self._provider_of
         providers = {marks[number] for number in found if number in marks}
         for host in {failure.remote_mta, failure.reporting_mta, failure.recipient, failure.final_recipient}:
-            if host and (provider := self._provider_of(host)):
+            if host and (provider := provider_of(host)):
                 providers.add(provider)
-        status = _split_status(failure.status)
-        return _Context(status, _klass(status, failure.smtp_code), failure.smtp_code, providers)
+        return providers
 
-    def _hits(self, found: Iterable[int], data: bytes, context: _Context, discount: float) -> list[_Hit]:
-        """The rules that hold, the strongest first."""
-        numbers = [number for number in found if number in self._unlimited or self._holds(number, context)]
-        if context.status is not None and discount == 1.0:
-            for provider in context.providers:
-                numbers += self._told_by_code(provider, context.status, context.smtp_code)
+    def _hits(self, found: Iterable[int], data: bytes, failure: DeliveryFailure) -> list[_Hit]:
+        """The rules that hold for a diagnostic, the strongest first."""
+        providers = self._providers(failure, found)
+        numbers = self._holding(found, failure, providers)
+        if failure.status is not None:
+            for provider in providers:
+                numbers += self._told_by_code(provider, failure.status, failure.smtp_code)
         if len(numbers) > 1:
             numbers.sort(key=self._order.__getitem__)
-        hits = []
-        for number in numbers:
-            rule = self._rule_of[number]
-            hits.append(_Hit(rule, number, rule.strength * discount, data))
-        return hits
+        rule_of = self._rule_of
+        return [(rule := rule_of[number], number, rule.strength, data) for number in numbers]
 
-    def _holds(self, number: int, context: _Context) -> bool:
-        """Whether it is a rule, and its limits (provider, codes) are met."""
-        rule = self._rule_of.get(number)
-        if rule is None or (rule.provider is not None and rule.provider not in context.providers):
-            return False
-        return self._allows(rule, context.status, context.smtp_code)
-
-    def _rules_of_code(self, provider: str, status: _Status, smtp_code: str | None) -> tuple[int, ...]:
-        """The rules that a provider's code tells without any words."""
-        numbers = self._by_code.get(provider, ())
-        return tuple(number for number in numbers if _allows(self._rule_of[number], status, smtp_code))
-
-    def _report_hits(self, report: Report, context: _Context) -> list[_Hit]:
+    def _report_hits(self, report: Report, failure: DeliveryFailure, found: Iterable[int]) -> list[_Hit]:
         """What the explanation for people says; scanned once a report, however many recipients it names."""
         last = self._last
         if getattr(last, "text", None) is not report.text:
             last.data = prepare(_EMPTY_SUMMARY.sub("", report.text[:_MAX_REPORT]))
             last.found = self._patterns.found(last.data)
             last.text = report.text
-        alone = len(report.failures) <= 1
-        return self._hits(last.found, last.data, context, _REPORT_DISCOUNT if alone else _REPORT_DISCOUNT / 2)
+        discount = _REPORT_DISCOUNT if len(report.failures) <= 1 else _REPORT_DISCOUNT / 2
+        numbers = self._holding(last.found, failure, self._providers(failure, found))
+        rule_of = self._rule_of
+        return [(rule := rule_of[number], number, rule.strength * discount, last.data) for number in numbers]
 
-    def _text_vote(self, hits: list[_Hit], context: _Context) -> _Vote:
+    def _holding(self, found: Iterable[int], failure: DeliveryFailure, providers: Set[str]) -> list[int]:
+        """The patterns among these whose rules hold: their limits (provider, codes) are met."""
+        unlimited, limits = self._unlimited, self._limits
+        return [
+            number
+            for number in found
+            if number in unlimited
+            or (
+                number in limits
+                and (limits[number] is None or limits[number] in providers)
+                and self._allows(number, failure.status, failure.smtp_code)
+            )
+        ]
+
+    def _allowed(self, number: int, status: str | None, smtp_code: str | None) -> bool:
+        """Whether the codes are among those that a rule is limited to."""
+        rule, split = self._rule_of[number], _split_status(status)
+        if rule.statuses and (split is None or not any(allowed.holds(split) for allowed in rule.statuses)):
+            return False
+        return not rule.codes or smtp_code in rule.codes
+
+    def _rules_of_code(self, provider: str, status: str, smtp_code: str | None) -> tuple[int, ...]:
+        """The rules that a provider's code tells without any words."""
+        if _split_status(status) is None:
+            return ()
+        numbers = self._by_code.get(provider, ())
+        return tuple(number for number in numbers if self._allowed(number, status, smtp_code))
+
+    def _text_vote(self, hits: list[_Hit], failure: DeliveryFailure) -> _Vote:
         rule, _, strength, _ = hits[0]
-        if _rivalled(hits):
+        if len(hits) > 1 and _rivalled(hits):
             strength *= _RIVALLED
-        says = rule.temporary if context.klass == "4" else rule.says
+        says = rule.temporary if _klass(_split_status(failure.status), failure.smtp_code) == "4" else rule.says
         layer = "provider" if rule.provider else "text"
         return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], self._words(hits[0]), bool(rule.statuses))
 
     def _rival(self, hits: list[_Hit]) -> _Vote | None:
         """Another cause, told nearly as strongly as the first."""
+        first, _, strongest, _ = hits[0]
         for hit in hits[1:_RIVALS]:
-            if hit.rule.says is not hits[0].rule.says:
-                if hit.strength < hits[0].strength - _CLOSE:
-                    break
-                layer = "provider" if hit.rule.provider else "text"
-                return _Vote(layer, hit.rule.id, hit.rule.says, hit.strength, 0.0, self._words(hit))
+            rule, _, strength, _ = hit
+            if rule.says is not first.says:
+                if strength < strongest - _CLOSE:
+                    return None
+                layer = "provider" if rule.provider else "text"
+                return _Vote(layer, rule.id, rule.says, strength, 0.0, self._words(hit))
         return None
 
     def _words(self, hit: _Hit) -> str:
         """The words that a rule was told by; the reason of one that is told by a code."""
-        words = self._patterns.matched(hit.number, hit.data) if hit.number < len(self._patterns) else hit.rule.reason
+        rule, number, _, data = hit
+        words = self._patterns.matched(number, data) if number < len(self._patterns) else rule.reason
         return words[:_EVIDENCE_TEXT]
 
 
 def _rivalled(hits: list[_Hit]) -> bool:
     """Whether another rule says something else, nearly as strongly as the first; the strongest come first."""
-    says, near = hits[0].rule.says, hits[0].strength - _NEAR
-    for hit in hits:
-        if hit.strength <= near:
+    says, near = hits[0][0].says, hits[0][2] - _NEAR
+    for rule, _, strength, _ in hits:
+        if strength <= near:
             return False
-        if hit.rule.says is not says and not _akin(hit.rule.says, says):
+        if rule.says is not says and not _akin(rule.says, says):
             return True
     return False
 
@@ -325,13 +336,6 @@ def _is_unlimited(rule: TextRule) -> bool:
     return not (rule.provider or rule.statuses or rule.codes)
 
 
-def _allows(rule: TextRule, status: _Status | None, smtp_code: str | None) -> bool:
-    """Whether the codes are among those that a rule is limited to."""
-    if rule.statuses and (status is None or not any(allowed.holds(status) for allowed in rule.statuses)):
-        return False
-    return not rule.codes or smtp_code in rule.codes
-
-
 def _rank(rule: TextRule) -> tuple[float, int]:
     """Order of rules: the strongest first, a provider's own before one for everybody."""
     return -rule.strength, 0 if rule.provider else 1
@@ -339,7 +343,8 @@ def _rank(rule: TextRule) -> tuple[float, int]:
 
 def _strongest(hit: _Hit) -> tuple[float, int]:
     """The same of hits, which may count less."""
-    return -hit.strength, 0 if hit.rule.provider else 1
+    rule, _, strength, _ = hit
+    return -strength, 0 if rule.provider else 1
 
 
 def _code_voter(rules: Rules) -> Callable[[str | None, str | None], _Vote | None]:
@@ -380,19 +385,22 @@ def _count(votes: _Votes) -> tuple[Subcategory, float]:
     Confidence is the winner's share of all that was voted, times the chance that not all rules that speak for it err.
     """
     cast = votes.cast()
-    support: dict[Subcategory, float] = {}
-    for vote in _deciding(votes, cast):
-        support[vote.says] = support.get(vote.says, 0.0) + vote.strength * vote.weight
-    winner = max(support, key=support.__getitem__) if len(support) > 1 else next(iter(support), Subcategory.UNKNOWN)
+    if not cast:
+        return Subcategory.UNKNOWN, _NOTHING_KNOWN
+    winner = cast[0].says
+    if len(cast) > 1:
+        support: dict[Subcategory, float] = {}
+        for vote in _deciding(votes, cast):
+            support[vote.says] = support.get(vote.says, 0.0) + vote.strength * vote.weight
+        winner = max(support, key=support.__getitem__)
     total = agreed = 0.0
     all_err = 1.0
     for vote in cast:
-        if vote.weight:
-            agreement = 1.0 if vote.says is winner else _KIN if _akin(vote.says, winner) else 0.0
-            mass = vote.strength * vote.weight
-            total += mass
-            agreed += mass * agreement
-            all_err *= 1.0 - vote.strength * agreement
+        agreement = 1.0 if vote.says is winner else _KIN if _akin(vote.says, winner) else 0.0
+        mass = vote.strength * vote.weight
+        total += mass
+        agreed += mass * agreement
+        all_err *= 1.0 - vote.strength * agreement
     if not total:
         return Subcategory.UNKNOWN, _NOTHING_KNOWN
     return winner, min(agreed / total * (1.0 - all_err), _SUREST)
@@ -410,13 +418,13 @@ def _deciding(votes: _Votes, cast: list[_Vote]) -> list[_Vote]:
     if text is not None and text.strength >= SPECIFIC:
         told = {text.says}
     else:
-        told = {vote.says for vote in cast if vote is not model and vote.weight and vote.strength >= GENERAL}
+        told = {vote.says for vote in cast if vote is not model and vote.strength >= GENERAL}
     return [vote for vote in cast if vote is not model] if told and model.says not in told else cast
 
 
 def _beside(code: _Vote, text: _Vote) -> _Vote:
     """The vote of a code as it counts beside a text that says something else: left out, halved or as it is."""
-    if text.strength < GENERAL or code.says is text.says:
+    if text.strength < GENERAL:
         return code
     if code.strength < GENERAL or text.explains:
         weight = 0.0
@@ -446,13 +454,8 @@ def _engaged(says: Subcategory, trend: str) -> _Vote:
 
 def _evidence(votes: _Votes) -> tuple[Evidence, ...]:
     told = (votes.code, votes.text, votes.rival, votes.model, votes.engagement)
-    return tuple(
-        [
-            Evidence(vote.layer, vote.rule, vote.strength * vote.weight, vote.says, vote.text)
-            for vote in told
-            if vote is not None
-        ]
-    )
+    cast = [vote for vote in told if vote is not None]
+    return tuple([Evidence(v.layer, v.rule, v.strength * v.weight, v.says, v.text) for v in cast])
 
 
 def _verdict(

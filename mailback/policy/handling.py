@@ -93,7 +93,7 @@ class HandlingRules:
     @property
     def tells_lists(self) -> bool:
         """Whether any row is for a single list: else nobody need find out which list a message was for."""
-        return any(override.list_id is not None for override in self.overrides)
+        return bool(self.overrides) and any(override.list_id is not None for override in self.overrides)
 
     def handling(self, verdict: Verdict, *, provider: str | None = None, list_id: str | None = None) -> Handling:
         """What to do about a verdict, as told by this provider, for mail of this list."""

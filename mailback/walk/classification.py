@@ -5,8 +5,7 @@ Emits no log events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailback.bounce.taxonomy import Kind, Provenance
 
@@ -30,8 +29,7 @@ KINDS_OF_FAILURE = frozenset({Kind.BOUNCE, Kind.DELAY})
 """Kinds whose verdict what the recipient did with earlier mail has a part in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One recipient of a report: what it says, why, and what the handling rules ask for."""
 
     failure: DeliveryFailure
@@ -66,8 +64,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(NamedTuple):
     """What a message is; the answer of `mailback.classify`."""
 
     report: Report
@@ -116,7 +113,7 @@ class Classification:
 
 def notes_of(message: Message, report: Report, findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """What was odd about a message, in words: kept with its events and logged."""
-    notes = [*message.notes, *report.notes]
+    notes = message.notes + report.notes
     if report.truncated:
         notes.append("read in part: a limit was passed, and what stands beyond it is not recorded")
     if report.kind is Kind.BOUNCE and not findings:
@@ -125,4 +122,4 @@ def notes_of(message: Message, report: Report, findings: tuple[Finding, ...]) ->
         notes.append("no mail: no header field could be read")
     if b"\0" in message.raw:
         notes.append("holds NUL octets")
-    return tuple(dict.fromkeys(notes))
+    return tuple(dict.fromkeys(notes)) if notes else ()

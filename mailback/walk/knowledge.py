@@ -130,12 +130,12 @@ class Knowledge:
     ) -> tuple[Report, tuple[Finding, ...]]:
         report = reports.read(message, envelope, names=self.names, vocabulary=self.vocabulary, cap=self.recipient_cap)
         list_id = report.original.list_id if self.handling.tells_lists and report.original else None
+        if readership is None or envelope is None or report.kind not in KINDS_OF_FAILURE:
+            return report, tuple([self.judge(failure, report, list_id) for failure in report.failures])
         readers: list[Reader | None] = [None] * len(report.failures)
-        if readership is not None and envelope is not None and report.kind in KINDS_OF_FAILURE:
-            at = envelope.received_at
-            readers[:ASKED] = [readership.of(failure, at) for failure in report.failures[:ASKED]]
+        readers[:ASKED] = [readership.of(failure, envelope.received_at) for failure in report.failures[:ASKED]]
         told = zip(report.failures, readers, strict=True)
-        return report, tuple(self.judge(failure, report, list_id, reader) for failure, reader in told)
+        return report, tuple([self.judge(failure, report, list_id, reader) for failure, reader in told])
 
     def judge(
         self, failure: DeliveryFailure, report: Report, list_id: str | None = None, reader: Reader | None = None
