@@ -3,6 +3,7 @@ r"""The small language that rule patterns are written in: what `re` and hypersca
 A pattern is matched against UTF-8 bytes that were lower-cased and had their white space folded to single spaces.
 
     abc  \.  \(       the character itself (a backslash before punctuation); letters are lower-cased
+    é  ä  ł           a Latin letter with a mark: itself, or what servers without it write (e, ae, l, ? and U+FFFD)
     .                 one byte
     \d  \w  \b        an ASCII digit, an ASCII word character, a word boundary
     [abc0-9] [éè]     one character out of a set;  [^ab]  one byte that is not in a set of ASCII characters
@@ -19,6 +20,7 @@ Emits no log events.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,6 +33,12 @@ MIN_LITERAL = 2
 _PLAIN = re.compile(r"[^\\\[\](){}?*+.|^$]+")  # most patterns are nothing but text: they need no parser
 _COUNT = re.compile(r"\{(\d{1,3})(?:,(\d{1,3}))?\}")
 _CLASSES = {"d": (b"\\d", b"7"), "w": (b"\\w", b"w")}
+_LETTERS = re.compile(r"[ß-öø-ɏḀ-ỿ]|[^ß-öø-ɏḀ-ỿ]+")
+_PLAINLY = {"ß": "ss", "ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ı": "i", "ð": "d", "þ": "th"}
+"""Letters that Unicode does not take apart, as they are written in ASCII."""
+_IN_TWO = {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"}
+_LOST = ("?", "\ufffd")
+"""What stands for a letter that some program on the way could not say."""
 
 
 class DialectError(ValueError):
@@ -88,7 +96,7 @@ def parse(pattern: str) -> Node:
 
     Raises DialectError for what is not of the language or would be costly to search for.
     """
-    if _PLAIN.fullmatch(pattern):
+    if pattern.isascii() and _PLAIN.fullmatch(pattern):
         node: Node = Literal(pattern.lower().encode())
     else:
         node = _Reader(pattern).whole()
@@ -143,14 +151,19 @@ def _work_of_choice(options: tuple[Node, ...]) -> int:
         begins = _begins(option)
         first[begins] = first.get(begins, 0) + work(option)
     anything = first.pop(b"", 0)
-    return anything + max(first.values(), default=0)
+    return anything + max((ways + _of_shorter(first, begins) for begins, ways in first.items()), default=0)
+
+
+def _of_shorter(first: dict[bytes, int], begins: bytes) -> int:
+    """Ways of the alternatives of which only the first byte is fixed, and is the same."""
+    return first.get(begins[:1], 0) if len(begins) > 1 else 0
 
 
 def _begins(node: Node) -> bytes:
-    """The first two bytes of every match where they are fixed; empty where anything may stand."""
+    """The first two bytes of every match, or the one, where they are fixed; empty where anything may stand."""
     match node:
         case Literal(text):
-            return text[:2] if len(text) > 1 else b""
+            return text[:2]
         case Sequence(items):
             return next((_begins(item) for item in items if not isinstance(item, Boundary)), b"")
         case _:
@@ -192,6 +205,28 @@ def _example(source: bytes) -> bytes | None:
     return next((bytes([n]) for n in range(33, 127) if members.fullmatch(bytes([n]))), None)
 
 
+@lru_cache(maxsize=256)
+def _letter(char: str) -> Node:
+    """One character; of a Latin letter with a mark, each of its spellings.
+
+    SMTP replies are ASCII (RFC 5321 section 4.2), so that most servers that speak these languages write them without
+    the marks; what is not ASCII is often lost on its way through a program that knows no other alphabet.
+    """
+    plain = _PLAINLY.get(char) or unicodedata.normalize("NFD", char)[0]
+    if char.isascii() or not plain.isascii():
+        return Literal(char.encode())
+    spellings = dict.fromkeys((char, plain, _IN_TWO.get(char, plain), *_LOST))
+    return Choice(tuple(Literal(spelling.encode()) for spelling in spellings))
+
+
+def _spelled(text: str) -> list[Node]:
+    """Plain text, in as few items as it takes."""
+    if text.isascii():
+        return [Literal(text.lower().encode())]
+    parts = _LETTERS.findall(text.lower())
+    return [_letter(part) if len(part) == 1 else Literal(part.encode()) for part in parts]
+
+
 class _Reader:
     """The place reached in a pattern; recursive descent, one method a construct."""
 
@@ -221,26 +256,26 @@ class _Reader:
     def sequence(self) -> Node:
         items: list[Node] = []
         while (char := self.peek()) and char not in "|)":
-            item = self.plain() or self.repeated(self.item())
-            if isinstance(item, Literal) and items and isinstance(items[-1], Literal):
-                items[-1] = Literal(items[-1].text + item.text)
-            else:
-                items.append(item)
+            for item in self.plain() or [self.repeated(self.item())]:
+                if isinstance(item, Literal) and items and isinstance(items[-1], Literal):
+                    items[-1] = Literal(items[-1].text + item.text)
+                else:
+                    items.append(item)
         if not items:
             raise self.wrong("an empty alternative")
         return items[0] if len(items) == 1 else Sequence(tuple(items))
 
-    def plain(self) -> Node | None:
+    def plain(self) -> list[Node]:
         """Several plain characters at once; the last is left where a repetition follows, which is its alone."""
         run = _PLAIN.match(self.pattern, self.at)
         if run is None:
-            return None
+            return []
         end = run.end() - (self.pattern[run.end() : run.end() + 1] in ("?", "{"))
         if end == self.at:
-            return None
+            return []
         text = self.pattern[self.at : end]
         self.at = end
-        return Literal(text.lower().encode())
+        return _spelled(text)
 
     def item(self) -> Node:
         char = self.peek()
@@ -257,7 +292,7 @@ class _Reader:
             case "*" | "+" | "?" | "{" | "}" | "]" | "^" | "$":
                 self.at -= 1
                 raise self.wrong(f"{char!r} is not allowed here")
-        return Literal(char.lower().encode())
+        return _letter(char.lower())
 
     def group(self) -> Node:
         if self.peek() == "?":
@@ -291,7 +326,7 @@ class _Reader:
         if not body.isascii():
             if "-" in body or body.startswith("^"):
                 raise self.wrong("a set beyond ASCII names each of its characters")
-            return Choice(tuple(Literal(char.encode()) for char in dict.fromkeys(body.lower())))
+            return Choice(tuple(_letter(char) for char in dict.fromkeys(body.lower())))
         source = b"[" + body.lower().encode() + b"]"
         example = _example(source)
         if example is None:

@@ -158,6 +158,14 @@ def test_refuses_what_is_not_of_the_language(pattern: str) -> None:
         ("почтовый Ящик", "Почтовый ящик переполнен", True),
         ("bo[îi]te pleine", "La Boîte pleine", True),
         ("quota é?x", "quota x", True),
+        ("boîte pleine", "Boite pleine", True),
+        ("boîte pleine", "Bo?te pleine", True),
+        ("boîte pleine", "Bo\ufffdte pleine", True),
+        ("empfänger gelöscht", "Empfaenger geloescht", True),
+        ("zu groß", "Zu gross", True),
+        ("skrzynka pełna", "skrzynka pelna", True),
+        ("boite pleine", "Boîte pleine", False),
+        ("ящик полон", "?щик полон", False),
         ("a{2}b{1,2}code", "aabbcode", True),
         ("a{2}b{1,2}code", "abbcode", False),
         (r"\bspf\b", "spfail", False),
@@ -170,6 +178,11 @@ def test_reads_case_sets_counts_and_letters_beyond_ascii(
     pattern: str, text: str, found: bool, engine: patterns.Engine
 ) -> None:
     assert bool(PatternSet([dialect.parse(pattern)], engine=engine).found(prepare(text))) is found
+
+
+def test_spellings_that_begin_alike_are_counted_as_ways_to_try_a_pattern() -> None:
+    assert dialect.work(dialect.parse("é.{0,9}quota")) == 10
+    assert dialect.work(dialect.parse("ä.{0,9}quota")) == 20  # a, ae
 
 
 def test_addresses_are_hidden_so_that_their_words_match_nothing() -> None:
