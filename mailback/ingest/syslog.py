@@ -9,8 +9,9 @@ The forms, told line by line, so that a file may change its form half way:
     Wed 2026-11-25 22:08:41 UTC mx postfix/smtp[7]: ...         journalctl -o short-full
     1764108521.123456 mx postfix/smtp[7]: ...                   journalctl -o short-unix
     <22>1 2026-11-25T22:08:41Z mx postfix/smtp 7 - - ...        RFC 5424, as sent over a network
+    Nov 25 22:08:41 <mail.info> mx postfix/smtp[7]: ...         FreeBSD's syslogd -v
     {"MESSAGE": "...", "SYSLOG_IDENTIFIER": "postfix/smtp", "__REALTIME_TIMESTAMP": "1764108521123456", ...}
-                                                                journalctl -o json
+                                                                journalctl -o json, json-seq, json-sse
 
 A priority (`<22>`) may stand before each of them. `journalctl -o export` is read in `export_records`.
 
@@ -45,6 +46,9 @@ _MONTHS = {
 }  # fmt: skip
 _UNIX = re.compile(r"\d{9,11}(?:\.\d{1,6})?")
 _PRIORITY = re.compile(r"<\d{1,3}>(?:1 )?")
+_FACILITY = re.compile(r"<[\w.]{1,32}> ?")
+_FRAME = re.compile(r"(?:\x1e|data: )(?=\{)")
+"""What stands before a record of `json-seq` (RFC 7464) and `json-sse`."""
 _WEEKDAY = re.compile(r"[A-Z][a-z]{2} (?=\d{4}-)")
 _ZONE_NAME = re.compile(r"[A-Z]{2,5}|[+-]\d{2}")
 
@@ -138,8 +142,8 @@ class Lines:
 
     def record(self, line: str) -> Record | None:
         """The record of a line without its line end; None for what is none, or not of a program like Postfix's."""
-        if line.startswith("{"):
-            return _of_json(line)
+        if line[:1] in "{\x1ed" and (told := _FRAME.sub("", line, count=1)).startswith("{"):
+            return _of_json(told)
         found = _LINE.match(line)
         if found is None:
             return None
@@ -156,7 +160,7 @@ class Lines:
         stamp = _TRADITIONAL.match(head)
         if stamp is not None:
             moment = self._clock.read(stamp.group())
-            rest = head[stamp.end() :].strip()
+            rest = _FACILITY.sub("", head[stamp.end() :].strip(), count=1)
         else:
             moment, rest = _with_year(head, self._clock.zone)
         return (moment, rest) if moment is not None and " " not in rest else None

@@ -28,7 +28,10 @@ _LEAST_KNOWN: Final = 20
 """Messages that a provider has to have taken before its collapse can be told."""
 _NORMAL_KNOWN: Final = 100
 """Outcomes that it takes for a normal share to be more than chance."""
-_HALF: Final = 0.5
+_EACH: Final = 40
+"""Failures up to which each is looked at."""
+HALF: Final = 0.5
+"""The least share that is a collapse."""
 _NEARLY_ALL: Final = 0.9
 _STEP: Final = 1.1
 
@@ -67,7 +70,7 @@ def turned(now: Outcomes, normal: Outcomes, *, share: float, factor: float) -> b
     expected = share
     if normal.total >= _NORMAL_KNOWN:
         expected = max(share, factor * normal.turned / normal.total)
-    return beyond(now.turned, now.total, min(expected, max(share, _HALF)))
+    return beyond(now.turned, now.total, min(expected, max(share, HALF)))
 
 
 def collapsed(now: Outcomes, normal: Outcomes, elsewhere: Outcomes, *, factor: float) -> bool:
@@ -76,7 +79,7 @@ def collapsed(now: Outcomes, normal: Outcomes, elsewhere: Outcomes, *, factor: f
         return False
     usual = normal.permanent / normal.total
     others = elsewhere.permanent / elsewhere.total if elsewhere.total else 0.0
-    return beyond(now.permanent, now.total, min(_NEARLY_ALL, max(_HALF, factor * usual, 2 * others)))
+    return beyond(now.permanent, now.total, min(_NEARLY_ALL, max(HALF, factor * usual, 2 * others)))
 
 
 def beyond(count: int, total: int, share: float) -> bool:
@@ -91,6 +94,9 @@ def beyond(count: int, total: int, share: float) -> bool:
     return total * divergence >= _CHANCE
 
 
-def worth_asking(count: int) -> bool:
-    """Whether the tests are made after so many failures: after each of the first, then each time a tenth is added."""
-    return count <= 20 or int(log(count, _STEP)) != int(log(count - 1, _STEP))
+def worth_asking(count: int, share: float) -> bool:
+    """Whether a test is made after so many failures: once they could be beyond a share at all, then each time a tenth
+    is added."""
+    if count * -log(share) < _CHANCE:
+        return False
+    return count <= _EACH or int(log(count, _STEP)) != int(log(count - 1, _STEP))

@@ -119,13 +119,15 @@ class Guard:
         turned = 0
         if transaction.took_mail(key, at - LATELY, at):
             turned = outcomes.turned(transaction, provider, at)
-            if told and wave.worth_asking(turned) and self._turned(transaction, provider, at):
+            if told and wave.worth_asking(turned, self.wave_share) and self._turned(transaction, provider, at):
                 return True
         if told:
             return self._collapsed(transaction, provider, at)
         if not turned:
             return None
-        return wave.worth_asking(turned) and self._turned_among_neighbours(transaction, event, provider)
+        return wave.worth_asking(turned, self.wave_share) and self._turned_among_neighbours(
+            transaction, event, provider
+        )
 
     def _turned(self, transaction: Transaction, provider: str, at: datetime) -> bool:
         """Whether more of those that took mail lately fail in this hour, alone or with the last, than die."""
@@ -136,9 +138,9 @@ class Guard:
 
     def _collapsed(self, transaction: Transaction, provider: str, at: datetime) -> bool:
         """Whether a provider that took mail refuses nearly all of it in this hour, and the others do not."""
-        now = outcomes.between(transaction, provider, at, at)
-        if not wave.worth_asking(now.permanent):
+        if not wave.worth_asking(outcomes.permanent(transaction, provider, at), wave.HALF):
             return False
+        now = outcomes.between(transaction, provider, at, at)
         normal = _normal(transaction, provider, at)
         if not wave.collapsed(now, normal, Outcomes(), factor=self.wave_factor):
             return False

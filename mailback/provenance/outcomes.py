@@ -40,8 +40,10 @@ def count(transaction: Transaction, event: Event, *, proof_needed: bool) -> None
 
 
 def turned(transaction: Transaction, provider: str, at: datetime) -> int:
-    """One more address of a provider that took mail lately fails for good; how many there are in that hour."""
-    return transaction.count(f"{_TURNED}:{provider}", at)
+    """One more address of a provider that took mail lately fails for good; how many there are in that hour and the
+    one before."""
+    transaction.one_more(f"{_TURNED}:{provider}", at)
+    return transaction.total(f"{_TURNED}:{provider}", at - _HOUR, at)
 
 
 def recent(transaction: Transaction, provider: str, now: datetime) -> float:
@@ -57,6 +59,11 @@ def between(transaction: Transaction, provider: str, first: datetime, last: date
         permanent=transaction.total_of(f"{PERMANENT}:{provider}/", first, last),
         turned=transaction.total(f"{_TURNED}:{provider}", first, last),
     )
+
+
+def permanent(transaction: Transaction, provider: str, at: datetime) -> int:
+    """How many addresses of a provider failed for good in that hour."""
+    return transaction.total_of(f"{PERMANENT}:{provider}/", at, at)
 
 
 def everywhere(transaction: Transaction, first: datetime, last: datetime) -> Outcomes:

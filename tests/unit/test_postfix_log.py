@@ -59,6 +59,7 @@ def begun(
         ("1795600801.250000 mx postfix/smtp[7]: ", "2026-11-25T10:00:01.250000+00:00"),
         ("<22>1 2026-11-25T10:00:01.5Z mx postfix/smtp 7 - - ", "2026-11-25T10:00:01.500000+00:00"),
         ('<22>1 2026-11-25T10:00:01Z mx postfix/smtp 7 - [origin@1 ip="a] b"] ', "2026-11-25T10:00:01+00:00"),
+        ("Nov 25 10:00:01 <mail.info> mx postfix/smtp[7]: ", "2026-11-25T10:00:01+00:00"),
         ("Nov 25 10:00:01 [192.0.2.1] postfix/smtp[7]: ", "2026-11-25T10:00:01+00:00"),
         ("Nov 25 10:00:01 mx postfix-out/smtp[7]: ", "2026-11-25T10:00:01+00:00"),
         ("Nov 25 10:00:01 mx postfix/relay/smtp[7]: ", "2026-11-25T10:00:01+00:00"),
@@ -77,6 +78,8 @@ def test_lines_of_the_journal_tell_the_same() -> None:
     )
     [told] = read(entry)
     assert told.at.isoformat() == "2026-11-25T10:00:01.250000+00:00"
+    lines = syslog.Lines(syslog.Clock(datetime.now(UTC)))
+    assert lines.record(entry) == lines.record(f"\x1e{entry}") == lines.record(f"data: {entry}") is not None
     octets = list(f"4YxK1p2Qz3z9rT: {GONE}".encode())
     [told] = read(
         f'{{"__REALTIME_TIMESTAMP":"1795600801250000","SYSLOG_IDENTIFIER":"postfix/smtp","MESSAGE":{octets}}}'
