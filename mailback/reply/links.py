@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 from itertools import islice
@@ -101,6 +101,29 @@ def signs(message: Message, around: Around, rules: LinkRules, alike: Alike) -> I
         if found:
             there = _squeezed(around.own(page)) if around.own is not None else None
             yield from (sign if _stands(shown, there) else _quoted(sign) for shown, sign in found)
+
+
+def foreign(message: Message, around: Around, rules: LinkRules, thread: Sequence[str]) -> bool:
+    """Whether a link in what is new leads to a host that nobody here knows: neither the writer's nor one of ours, in
+    no message before, no service that rewrites links."""
+    known = {organizational(around.sender), *map(organizational, around.ours)}
+    before = "\n".join(thread)[-_TEXT_CAP:].lower()
+    for target in _targets(message, around):
+        host, _ = _host(target)
+        rewritten = not rules.rewriters.isdisjoint(_above(host))
+        if host and organizational(host) not in known and not rewritten and host not in before:
+            return True
+    return False
+
+
+def _targets(message: Message, around: Around) -> Iterator[str]:
+    for url in islice(_URL.finditer(around.new[:_TEXT_CAP]), _LINKS):
+        yield url[0] if "://" in url[0] else f"http://{url[0]}"
+    for part in message.parts:
+        if part.type == "text/html" and part.disposition != "attachment":
+            page = part.text[:_HTML_CAP]
+            there = _squeezed(around.own(page)) if around.own is not None and _ANCHOR.search(page) else None
+            yield from (link.target for link in islice(_anchors(page), _LINKS) if _stands(link.shown, there))
 
 
 def present(message: Message) -> bool:

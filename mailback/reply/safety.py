@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from mailback import address
@@ -186,11 +186,18 @@ def _lies(
     around = links.Around(writer.domain, ours, rules.attachments.files, rules.bearers, said.new, said.own)
     actionable = links.present(message) or attachments.has_page(message, rules.attachments)
     answers = bool(message.header("in-reply-to") or message.header("references"))
-    words = wording.Words(said.new, message.header("subject"), said.thread, actionable=actionable, answers=answers)
+    words = wording.Words(
+        said.new,
+        message.header("subject"),
+        said.thread,
+        actionable=actionable,
+        foreign=partial(links.foreign, message, around, rules.links, said.thread),
+        answers=answers,
+    )
     phrases = wording.search(words, rules.wording)
     found = [
         *links.signs(message, around, rules.links, rules.alike),
-        *wording.signs(words, phrases),
+        *wording.signs(words, phrases, rules.wording),
     ]
     if not inside or failed:
         found += _posed(writer, known, ours, phrases, rules, inside=inside, failed=failed)

@@ -10,19 +10,21 @@ Log events: none; never raises on any text. A wrong rule file raises RulesError 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from mailback.reply import ploys
 from mailback.reply.phrases import Phrases, Text
 from mailback.reply.rulefiles import Lists
 from mailback.reply.signs import Sign, Verdict
 
-TABLES = {
+_PHRASES = {
     "phishing": ("credentials", "calls", "threats", "lures", "reported", "pretext"),
     "spam": ("strong", "weak"),
-    "abuse": ("threats", "insults", "rude"),
+    "abuse": ("threats", "slurs", "insults", "rude"),
 }
+TABLES = _PHRASES | ploys.TABLES
 """What of `replies_safety.toml` is read here."""
 
 _READ = 20_000  # characters
@@ -33,7 +35,7 @@ _WORDS_ALONE = 0.55  # of the chance that is left where there is nothing to act 
 _REPORTED = 0.4  # of the chance that is left where somebody tells of such a letter
 _PRETEXT = 0.27
 _STRONG, _WEAK, _UNASKED = 0.6, 0.29, 0.1
-_THREATENS, _INSULTS, _RUDE = 0.85, 0.4, 0.2
+_THREATENS, _DEGRADES, _INSULTS, _RUDE = 0.85, 0.55, 0.4, 0.2
 _RUDE_COUNTED = 2
 _URL = re.compile(r"https?://|www\.[a-z0-9]", re.IGNORECASE)
 _ADDRESSES = re.compile(r"(?:https?://|www\.)\S{1,1000}", re.IGNORECASE)
@@ -46,10 +48,13 @@ class WordingRules:
     """The phrases, ready to be searched for."""
 
     phrases: Phrases
+    ploys: ploys.PloyRules
 
     @classmethod
     def of(cls, told: Lists) -> WordingRules:
-        return cls(Phrases({f"{table}.{key}": told[f"{table}.{key}"] for table in TABLES for key in TABLES[table]}))
+        """Raises RulesError for a ploy that is none."""
+        lists = {f"{table}.{key}": told[f"{table}.{key}"] for table in _PHRASES for key in _PHRASES[table]}
+        return cls(Phrases(lists), ploys.PloyRules(told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Words:
     thread: Sequence[str] = ()
     actionable: bool = False
     """There is a link, a form or a page to act on, beside the text."""
+    foreign: Callable[[], bool] = lambda: False
+    """Whether one of the links leads to a host that is neither the writer's nor ours nor in the thread before."""
     answers: bool = True
     """It answers a message (In-Reply-To or References)."""
 
@@ -83,11 +90,13 @@ def search(words: Words, rules: WordingRules) -> Found:
     return {name: phrases for name, phrases in new.items() if phrases}
 
 
-def signs(words: Words, found: Found) -> Iterator[Sign]:
+def signs(words: Words, found: Found, rules: WordingRules) -> Iterator[Sign]:
     """Every sign in what was found, but those that count only beside others (`pretext`)."""
     yield from _phishing(words, found)
+    yield from _ploys(words, found, rules.ploys)
     yield from _spam(words, found)
     yield from _each(found, "abuse.threats", Sign(Verdict.ABUSE, _THREATENS, "threat_of_violence"))
+    yield from _each(found, "abuse.slurs", Sign(Verdict.ABUSE, _DEGRADES, "degrading"))
     yield from _each(found, "abuse.insults", Sign(Verdict.ABUSE, _INSULTS, "insult"))
     yield from islice(_each(found, "abuse.rude", Sign(Verdict.ABUSE, _RUDE, "rude")), _RUDE_COUNTED)
 
@@ -116,6 +125,24 @@ def _phishing(words: Words, found: Found) -> Iterator[Sign]:
         baits.append((_LINK, "link"))
     for chance, says in baits:
         yield Sign(Verdict.PHISHING, chance if actionable else chance * _WORDS_ALONE, says)
+
+
+def _ploys(words: Words, found: Found, rules: ploys.PloyRules) -> Iterator[Sign]:
+    """What stands in the reply and not in the thread before it; who tells of such a letter did not write it."""
+    text = _ADDRESSES.sub(" ", f"{words.subject}\n{words.new[:_READ]}")
+    link = words.actionable or bool(_URL.search(words.new))
+    beside = frozenset({ploys.LINK, ploys.FOREIGN} if link else ())
+    told = list(rules.found(text, beside))
+    if told and link and not words.foreign():  # asked only where something hangs on it
+        beside -= {ploys.FOREIGN}
+        told = list(rules.found(text, beside))
+    if not told:
+        return
+    before = set(rules.found("\n".join(words.thread)[-_THREAD_READ:], beside)) if words.thread else set()
+    for sign in told:
+        if sign not in before:
+            reported = sign.verdict is Verdict.PHISHING and "phishing.reported" in found
+            yield sign._replace(chance=sign.chance * _REPORTED) if reported else sign
 
 
 def _spam(words: Words, found: Found) -> Iterator[Sign]:

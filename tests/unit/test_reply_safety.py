@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mailback.bounce.rulefile import RulesError
 from mailback.message import Message, parse
 from mailback.reply import safety
 from mailback.reply.safety import Known, Safety, Said, Verdict
@@ -310,3 +311,48 @@ def test_nothing_that_people_answer_to_mail_is_taken_for_a_danger() -> None:
         if not (answer := safety.assess(_reply(item["text"], item["subject"] or ""), said=Said(item["text"]))).clean
     ]
     assert len(wrong) * 2000 <= len(told), wrong
+
+
+_WORDS = [
+    line.split("\t")
+    for line in (Path(__file__).parents[1] / "data" / "safety_words.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize(("verdict", "spoken", "subject", "text"), _WORDS, ids=[f"{o[0]}-{o[3][:40]}" for o in _WORDS])
+def test_a_ploy_is_told_by_words_that_stand_together_and_business_with_the_same_words_is_clean(
+    verdict: str, spoken: str, subject: str, text: str
+) -> None:
+    answers = "In-Reply-To: <1@tidewell.example>\r\n" if verdict in ("clean", "abuse") else ""
+    head = f"From: jo@elm.example\r\nTo: maya@tidewell.example\r\nSubject: {Header(subject, 'utf-8').encode()}\r\n"
+    mail = parse(f"{head}{answers}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}".encode())
+    assert safety.assess(mail, said=Said(text)).verdict.value == verdict, spoken
+
+
+def test_kinds_of_words_far_from_each_other_make_no_ploy() -> None:
+    fraud = "Our bank has changed, pay all outstanding invoices to the new IBAN below."
+    apart = f"We have changed banks and our new IBAN will follow. {'The hall was cold and the tea was good. ' * 12}"
+    assert not safety.assess(_reply(fraud), said=Said(fraud)).clean
+    told = f"{apart} Please tell us which invoices are outstanding, we pay immediately."
+    assert safety.assess(_reply(told), said=Said(told)).clean
+
+
+def test_a_link_to_our_own_pages_or_those_of_the_thread_is_nobody_elses() -> None:
+    text = "Your account expires today. Please renew it at https://pages.test/renew or it will be closed."
+    assert not safety.assess(_reply(text), said=Said(text)).clean
+    ours = text.replace("pages.test", "app.milltown.example")
+    assert safety.assess(_reply(ours), _OURS, said=Said(ours)).clean
+    thread = ["See https://pages.test/renew for how a customer renews."]
+    assert safety.assess(_reply(text), said=Said(text, thread)).clean
+
+
+def test_a_ploy_of_an_operator_is_told_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    own = tmp_path / safety.FILE
+    own.write_text('[ploy]\nsigns = ["spam 0.7 tea_trade = casino, wages"]\n')
+    text = "Wages are paid in the casino."
+    told = safety.assess(_reply(text), said=Said(text), rules=safety.SafetyRules.load([rules_dir(), tmp_path]))
+    assert (told.verdict, "tea_trade" in told.signals) == (Verdict.SPAM, True)
+    own.write_text('[ploy]\nsigns = ["spam 0.7 tea_trade = kettle"]\n')
+    with pytest.raises(RulesError, match="kettle"):
+        safety.SafetyRules.load([rules_dir(), tmp_path])
