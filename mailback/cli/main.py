@@ -69,7 +69,7 @@ COMMANDS: dict[str, Place] = {
     "model": Place("model", "model", "The learnt classifiers: train, evaluate, list, promote, compare."),
     "config": Place("config", "config", "Check and show the configuration."),
     "review": Place("review", "review", "What waits for a person: list, show, approve, correct."),
-    "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm."),
+    "wave": Place("wave", "waves", "Bursts that were frozen: list, undo, confirm, reopen."),
     "breaker": Place("breaker", "breakers", "Providers that refuse your mail: list, open, close."),
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "subscriber": Place("subscriber", "subscriber", "Who is on a list: import, export, show, list, opt-in, opt-out."),

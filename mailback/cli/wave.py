@@ -21,7 +21,7 @@ _number = click.argument("wave", metavar="WAVE", type=Whole(min=1))
 
 @click.group("wave")
 def waves() -> None:
-    """Bursts that were frozen: list, undo, confirm."""
+    """Bursts that were frozen: list, undo, confirm, reopen."""
 
 
 @waves.command(name="list")
@@ -69,6 +69,22 @@ def confirm(config: Path | None, wave: int) -> None:
     with open_store(config) as store:
         made = store.submit(lambda transaction: transaction.confirm_wave(wave, by)).result()
     say(f"wave {wave}: {_known(made, wave)} addresses suppressed")
+
+
+@waves.command()
+@config_option
+@_number
+def reopen(config: Path | None, wave: int) -> None:
+    """Take back an undo or a confirm: the wave waits again, with everything as it was before that decision.
+
+    What the wave had made is made again, what it had kept back is not; whatever anybody changed since stays.
+    """
+    by = actor()
+    with open_store(config) as store:
+        changed = store.submit(lambda transaction: transaction.reopen_wave(wave, by)).result()
+    if changed is None:
+        raise CommandError(f"there is no wave {wave} that was decided", "mailback wave list")
+    say(f"wave {wave}: waits for a decision again, {changed} suppressions changed")
 
 
 def _known(count: int | None, number: int) -> int:

@@ -2,6 +2,7 @@
 
 - It asks DNS for the MX records of domains that the others wished for, and of those that the journal shows mail going
   to, so that a recipient's provider is known before it is needed. `providers.look_up` switches that off.
+- It looks at waves as well, and says in the log that one waits for a person.
 - It looks at the breakers once a second, says in the log what became of them, whoever moved them, and writes down those
   that time has closed.
 
@@ -15,6 +16,10 @@ Log events, and what to do about each:
                     `breakers.act` is on. Mend what the refusals complain of, then `mailback breaker close`.
 `breaker.half_open`   the pause is over, single messages try. Nothing.
 `breaker.closed`    mail flows again. Nothing.
+`wave.opened`       more addresses of a provider fail at once than die (`wave`, `provider`, `cause`, `addresses`): new
+                    permanent suppressions there wait. Ask whether it has trouble, then `mailback wave undo`; or
+                    `mailback wave confirm` where the addresses are gone.
+`wave.closed`       somebody has decided. Nothing.
 """
 
 from __future__ import annotations
@@ -135,6 +140,8 @@ class Watch:
         self._pool = ThreadPoolExecutor(LOOK_UPS, "mailback-dns") if resolver is not None else None
         self._seen: dict[str, str] = {}
         """State of each breaker as it was told last."""
+        self._waves: set[int] = set()
+        """The open ones that were told."""
         self._journalled: int | None = None
         self._asked: dict[str, float] = {}
         """Domains of the journal that were wished for, and when."""
@@ -151,6 +158,7 @@ class Watch:
         self.busy = False
         try:
             self._look_at_breakers()
+            self._look_at_waves()
             if self._resolver is not None:
                 self._read_journal()
                 self._look_up(self._resolver)
@@ -180,6 +188,20 @@ class Watch:
             if breaker.state != before:
                 self._seen[breaker.name] = breaker.state
                 _tell(breaker)
+
+    # -- waves ------------------------------------------------------------------------------------------------
+
+    def _look_at_waves(self) -> None:
+        standing = {wave.id: wave for wave in self._store.waves(only_open=True)}
+        for number in standing.keys() - self._waves:
+            wave = standing[number]
+            _log.warning(
+                "wave.opened", wave=wave.id, provider=wave.provider, cause=wave.subcategory, addresses=wave.members,
+                advice="mailback wave list",
+            )  # fmt: skip
+        for number in self._waves - standing.keys():
+            _log.info("wave.closed", wave=number)
+        self._waves = set(standing)
 
     # -- domains ----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,10 @@ _CLOSE = (
     "UPDATE review SET state = ?, closed_at = ?, closed_by = ?, note = ?, recipient = ?, recipient_key = ?, domain = ?,"
     " right_type = ?, right_subcategory = ?, right_intent = ? WHERE id = ? AND state = ?"
 )
+_REOPEN = (
+    "UPDATE review SET state = 'open', closed_at = NULL, closed_by = NULL, note = NULL"
+    " WHERE event_id = ? AND state <> 'open' AND substr(note, 1, ?) = ?"
+)
 _SETTLE = "UPDATE review SET state = ?, closed_at = ?, closed_by = ?, note = ? WHERE event_id = ? AND state = 'open'"
 
 _UNANSWERED = (
@@ -95,6 +99,10 @@ class ReviewQueue:
             self._connection.execute(_SETTLE, (state, now, codec.text(by), note, event_id)).rowcount
             for event_id in event_ids
         )
+
+    def reopen(self, event_ids: Sequence[str], note: str) -> None:
+        """Let what was closed with a note that begins so wait for a person again."""
+        self._connection.executemany(_REOPEN, [(event_id, len(note), note) for event_id in event_ids])
 
     def breach(self, now: datetime, most: int) -> list[Review]:
         """Open items whose deadline has passed and was not noted yet; from now on it is."""

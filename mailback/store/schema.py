@@ -205,6 +205,7 @@ wave_member = Table(
     Column("scope", String(200), nullable=False),
     Column("event_id", String(26), nullable=False),
     Column("suppression", Text, nullable=False, comment="JSON"),
+    Column("frozen", Boolean, nullable=False, server_default=text("0"), comment="kept back, never made by the wave"),
     PrimaryKeyConstraint("wave_id", "address_key", "scope"),
     sqlite_with_rowid=False,
 )

@@ -479,7 +479,7 @@ class Transaction:
 
     def freeze(self, number: int, suppression: Suppression) -> None:
         """Keep a suppression with its wave instead of making it."""
-        waves.add(self._connection, number, suppression)
+        waves.add(self._connection, number, suppression, frozen=True)
 
     def confirm_wave(self, number: int, actor: str) -> int | None:
         """Make all suppressions of a wave; how many changed anything, None for a wave that there is not."""
@@ -502,6 +502,24 @@ class Transaction:
         waves.close(self._connection, number, "undone")
         self.audit(actor, "wave", f"wave:{number}", {"state": "undone", "changed": undone})
         return undone
+
+    def reopen_wave(self, number: int, actor: str) -> int | None:
+        """Take back what was decided about a wave, so that it waits again as it did: what it had made is made, what it
+        had kept back is not. What anybody has changed since is left alone. How many changed, None for no closed wave.
+        """
+        wave = waves.find(self._connection, number)
+        if wave is None or wave.state == "open":
+            return None
+        frozen = waves.members(self._connection, number, frozen=True)
+        changed = sum(self._take_back(member, actor, f"wave {number} reopened") for member in frozen)
+        for made in waves.members(self._connection, number, frozen=False):
+            rows = self._connection.execute(sql.CHANGES_OF, (made.address_key,)).fetchall()
+            if waves.undone_last([codec.change_of(row) for row in rows], made.scope, f"wave {number} undone"):
+                changed += self.suppress(made, actor)
+        self.reviews.reopen([member.event_id for member in frozen if member.event_id], f"wave {number} ")
+        waves.reopen(self._connection, number)
+        self.audit(actor, "wave", f"wave:{number}", {"state": "open", "changed": changed})
+        return changed
 
     def _take_back(self, made: Suppression, actor: str, reason: str) -> bool:
         """Undo one suppression where it still stands as it was made, and restore the one before it."""

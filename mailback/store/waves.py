@@ -35,8 +35,10 @@ _ALREADY = (
     " AND coalesce(event.provider, event.domain) = ? AND event.kind = 'bounce'"
     " AND suppression.lifted_at IS NULL AND suppression.until IS NULL"
 )
+# The first stands: what the wave made is told by its event, and must be found when it is undone.
 _PUT_MEMBER = (
-    "INSERT OR REPLACE INTO wave_member (wave_id, address_key, scope, event_id, suppression) VALUES (?,?,?,?,?)"
+    "INSERT INTO wave_member (wave_id, address_key, scope, event_id, suppression, frozen) VALUES (?,?,?,?,?,?)"
+    " ON CONFLICT (wave_id, address_key, scope) DO NOTHING"
 )
 ALL_WAVES = f"{_WAVE} ORDER BY id DESC"
 
@@ -125,22 +127,39 @@ def begin(
         for row in connection.execute(_ALREADY, (since, until, provider)).fetchall():
             made = codec.suppression_of(row)
             if since == begins or turned(made.address_key, made.since):
-                add(connection, number, made)
+                add(connection, number, made, frozen=False)
     return number
 
 
-def add(connection: sqlite3.Connection, number: int, suppression: Suppression) -> None:
+def add(connection: sqlite3.Connection, number: int, suppression: Suppression, *, frozen: bool) -> None:
+    """Keep a suppression with its wave: one that was made, or (`frozen`) one that was not."""
     connection.execute(
         _PUT_MEMBER,
-        (number, suppression.address_key, suppression.scope, suppression.event_id or "", _written(suppression)),
-    )
+        (
+            number, suppression.address_key, suppression.scope, suppression.event_id or "", _written(suppression),
+            int(frozen),
+        ),
+    )  # fmt: skip
 
 
-def members(connection: sqlite3.Connection, number: int) -> list[Suppression]:
+def members(connection: sqlite3.Connection, number: int, *, frozen: bool | None = None) -> list[Suppression]:
+    """What belongs to a wave; with `frozen` only what was kept back, or only what was made."""
     rows = connection.execute(
-        "SELECT suppression FROM wave_member WHERE wave_id = ? ORDER BY address_key, scope", (number,)
+        "SELECT suppression FROM wave_member WHERE wave_id = ? AND (?2 IS NULL OR frozen = ?2)"
+        " ORDER BY address_key, scope",
+        (number, frozen),
     ).fetchall()
     return [_read(row[0]) for row in rows]
+
+
+def reopen(connection: sqlite3.Connection, number: int) -> None:
+    connection.execute("UPDATE wave SET state = 'open', closed_at = NULL WHERE id = ?", (number,))
+
+
+def undone_last(changes: list[SuppressionChange], scope: str, reason: str) -> bool:
+    """Whether undoing a wave was the last that changed a scope."""
+    last = [change for change in changes if change.scope == scope and change.verb != "restored"]
+    return bool(last) and last[-1].verb == "lifted" and last[-1].reason == reason
 
 
 def close(connection: sqlite3.Connection, number: int, state: str) -> None:

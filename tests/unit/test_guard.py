@@ -13,7 +13,7 @@ from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
 from mailback.settings import Settings
-from mailback.store import Store
+from mailback.store import Store, Transaction
 from mailback.store.records import Suppression
 from tests.support.mail import dsn
 
@@ -188,6 +188,38 @@ def test_undoing_can_itself_be_undone_and_that_again(flooded: Store) -> None:
     assert [tell("undo"), tell("confirm"), tell("undo"), tell("confirm")] == [set(), BURST, set(), BURST]
 
 
+def test_a_decision_taken_back_leaves_the_wave_as_it_waited(flooded: Store) -> None:
+    def tell(verb: str) -> None:
+        flooded.submit(lambda transaction: getattr(transaction, f"{verb}_wave")(1, "operator:ann")).result()
+
+    waited = of_burst(flooded), {item.recipient for item in flooded.reviews()}
+    assert [len(found) for found in waited] == [10, 10]
+    for decisions in (["undo"], ["confirm"], ["undo", "confirm"], ["confirm", "undo"]):
+        for decision in decisions:
+            tell(decision)
+        tell("reopen")
+        assert (of_burst(flooded), {item.recipient for item in flooded.reviews()}) == waited, decisions
+        [wave] = flooded.waves(only_open=True)
+        assert wave.members == 20
+    assert flooded.verify_audit().holds
+
+
+def test_taking_a_decision_back_leaves_alone_whom_a_person_has_freed(flooded: Store) -> None:
+    def free(transaction: Transaction) -> None:
+        transaction.lift("burst0@receiver.test", actor="operator:ann", reason="is back")
+
+    flooded.submit(free).result()
+    flooded.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    flooded.submit(lambda transaction: transaction.reopen_wave(1, "operator:ann")).result()
+    assert of_burst(flooded) == {f"burst{n}@receiver.test" for n in range(1, 10)}
+
+
+def test_who_bounces_again_while_the_wave_waits_is_freed_with_the_others(flooded: Store) -> None:
+    bounce(engine_of(flooded, wave_minimum=10), "burst3@receiver.test", at=NOON + timedelta(minutes=70))
+    flooded.submit(lambda transaction: transaction.undo_wave(1, "operator:ann")).result()
+    assert of_burst(flooded) == set()
+
+
 def test_what_stood_before_the_wave_stands_again_as_it_was(store: Store) -> None:
     until = datetime.now(UTC) + timedelta(days=3)
     earlier = Suppression(
@@ -239,4 +271,7 @@ def test_the_command_line_lists_undoes_and_confirms(
     assert "10 suppressions taken back" in capsys.readouterr().out
     assert run(["wave", "confirm", "1", *config]) == 0
     assert "20 addresses suppressed" in capsys.readouterr().out
+    assert run(["wave", "reopen", "1", *config]) == 0
+    assert "waits for a decision again" in capsys.readouterr().out
+    assert run(["wave", "reopen", "1", *config]) == 1
     assert run(["wave", "undo", "7", *config]) == 1

@@ -18,7 +18,7 @@ from mailback.recipient.hosting import Hosting
 from mailback.recipient.mailhosts import look_up
 from mailback.resources import rules_dir
 from mailback.settings import Settings
-from mailback.store import Store
+from mailback.store import Store, Transaction
 from mailback.store.records import JournalEntry
 from tests.support.dns import DnsServer
 from tests.support.server import free_port, running, wait_for
@@ -191,6 +191,25 @@ def test_what_became_of_breakers_is_logged_once_and_time_closes_them(
     said = capfd.readouterr().err
     assert [said.count(f"breaker.{state}") for state in ("opened", "half_open", "closed")] == [1, 1, 1]
     assert [one.state for one in store.breakers()] == [CLOSED]
+
+
+def test_a_wave_is_told_once_and_so_is_its_end(
+    store: Store, names: ProviderNames, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def begin(transaction: Transaction) -> int:
+        return transaction.begin_wave("receiver.test", "user_unknown", datetime.now(UTC), 0.5, timedelta(days=100))
+
+    number = store.submit(begin).result()
+    watch = Watch(store, names, None)
+    watch.look()
+    watch.look()
+    told = capfd.readouterr().err
+    assert told.count("wave.opened") == 1
+    assert "receiver.test" in told
+    store.submit(lambda transaction: transaction.undo_wave(number, "operator:ann")).result()
+    watch.look()
+    watch.look()
+    assert capfd.readouterr().err.count("wave.closed") == 1
 
 
 def test_a_store_that_is_away_is_told_once_and_the_watch_goes_on(
