@@ -388,7 +388,7 @@ def _count(votes: _Votes) -> tuple[Subcategory, float]:
     if not cast:
         return Subcategory.UNKNOWN, _NOTHING_KNOWN
     winner = cast[0].says
-    if len(cast) > 1:
+    if len({vote.says for vote in cast}) > 1:
         support: dict[Subcategory, float] = {}
         for vote in _deciding(votes, cast):
             support[vote.says] = support.get(vote.says, 0.0) + vote.strength * vote.weight

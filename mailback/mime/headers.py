@@ -78,7 +78,11 @@ class Headers:
     def get(self, name: str) -> str | None:
         """Decoded (RFC 2047, raw UTF-8 as RFC 6532 allows, other 8-bit text by guess), unfolded, on one line."""
         value = self._first.get(name.lower())
-        return None if value is None else self._decoded(value)
+        if value is None:
+            return None
+        plain = value.strip(SPACE)
+        # Nearly all: nothing to unfold and nothing to decode.
+        return plain if plain.isprintable() and plain.isascii() and "=?" not in plain else self._decoded(value)
 
     def get_all(self, name: str) -> list[str]:
         return [self._decoded(value) for value in self._values(name)]
@@ -99,7 +103,10 @@ class Headers:
         """The value unfolded but not decoded, octets as Latin-1, without NUL; empty when there is none. For the syntax
         of MIME; `name` is in lower case."""
         value = self._first.get(name)
-        return "" if value is None else _unfold(value).replace("\0", "")
+        if value is None:
+            return ""
+        plain = value.strip(SPACE)
+        return plain if plain.isprintable() else _unfold(value).replace("\0", "")
 
     def _values(self, name: str) -> list[str]:
         name = name.lower()

@@ -99,8 +99,8 @@ def in_text(text: str) -> list[str]:
 
 def is_full(address: str) -> bool:
     """True for a local part at a domain of more than one label, or at an address literal."""
-    local, at, domain = address.rpartition("@")
-    return bool(at and local and ("." in domain or domain.startswith("[")) and not domain.startswith("."))
+    local, _, domain = address.rpartition("@")
+    return local != "" and (domain[:1] == "[" or ("." in domain and domain[0] != "."))
 
 
 def of_field(value: str) -> tuple[str, str]:

@@ -54,8 +54,9 @@ def _status_fields(facts: Facts) -> tuple[dsn.Fields, list[DeliveryFailure], boo
     truncated = False
     for part in dsn.status_parts(facts.message):
         fields, more, cut = dsn.read(part.content, facts.cap - len(failures))
-        for name, values in fields.items():
+        for name, values in fields.items() if told else ():
             told.setdefault(name, []).extend(values)
+        told = told or fields
         failures += more
         truncated = truncated or cut
     return (told, failures, truncated) if failures else None
@@ -349,10 +350,10 @@ _WORDS = re.compile(r"[\w.+-]*\w")
 def _list_that_wrote(facts: Facts) -> list[str]:
     """`dev@` where `dev-owner@` writes: a mailing-list server refuses a posting in its own name."""
     local, _, domain = facts.sender.rpartition("@")
-    for ending in facts.dialects.list_endings:
-        if local.lower().endswith(ending) and len(local) > len(ending):
-            return [f"{local[: -len(ending)]}@{domain}"]
-    return []
+    lower, endings = local.lower(), facts.dialects.list_endings
+    if not lower.endswith(endings):
+        return []
+    return [f"{local[: -len(one)]}@{domain}" for one in endings if lower.endswith(one) and len(local) > len(one)][:1]
 
 
 def _from_return_path(facts: Facts) -> list[str]:

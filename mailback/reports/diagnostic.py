@@ -40,6 +40,9 @@ class Said(NamedTuple):
     status: str | None
 
 
+_PLAIN = re.compile(r"([245][0-5][0-9])[ -]([245]\.[0-9]\.[0-9]{1,3})(?=\s)")
+"""How most replies begin: nothing after that can say more."""
+_ALONE = re.compile(r"[245]\.[0-9]\.[0-9]{1,3}")
 _ANY_CODE = re.compile(r"[245](?:[0-5]\d|\.\d\.)")
 _NOTHING_SAID = Said(None, None)
 
@@ -50,6 +53,9 @@ def codes(text: str) -> Said:
     >>> codes("host mx.example.org[192.0.2.1] said: 550 5.1.1 <a@example.org>: User unknown")
     Said(smtp_code='550', status='5.1.1')
     """
+    plain = _PLAIN.match(text)
+    if plain is not None and not is_vague(plain[2]):
+        return Said(plain[1], plain[2])
     text = text[:_CAP]
     if _ANY_CODE.search(text) is None:  # half of all texts asked about
         return _NOTHING_SAID
@@ -123,6 +129,8 @@ def settle(stated: str | None, told: str | None, smtp_code: str | None = None) -
 
 def of_field(value: str) -> str | None:
     """The code of a Status field: `5.1.1`, `5.0.0 (permanent failure)`."""
+    if _ALONE.fullmatch(value):
+        return value
     return next((status for status, _ in _statuses(value[:200])), None)
 
 

@@ -134,18 +134,25 @@ def _groups(text: str, of_message: Fields) -> Iterator[Fields]:
             blank = True
             continue
         if name in _OF_MESSAGE:
-            of_message.setdefault(name, []).append(value)
+            _add(of_message, name, value)
             continue
         if current is None:
             if name in _OF_RECIPIENT:
                 current = {}
-        elif _opens(name, current, blank):
+        elif (blank or name in current) and _opens(name, current, blank):
             yield current
             current = {}
         blank = False
-        (of_message if current is None else current).setdefault(name, []).append(value)
+        _add(of_message if current is None else current, name, value)
     if current is not None and not current.keys().isdisjoint(_SAYS_SOMETHING):
         yield current
+
+
+def _add(fields: Fields, name: str, value: str) -> None:
+    if name in fields:
+        fields[name].append(value)
+    else:
+        fields[name] = [value]
 
 
 def _opens(name: str, current: Fields, blank: bool) -> bool:
@@ -171,23 +178,25 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     # All lines in one call, but for reports so long that a tuple a line would take hundreds of megabytes.
     lines = _LINES.findall(text) if len(text) < _LONG else (match.groups("") for match in _LINES.finditer(text))
-    name, values = "", [""]
-    for told, value, other in lines:
+    name, value = "", ""
+    more: list[str] = []
+    for told, written, other in lines:
         if told:
             if name:
-                yield name, _value(values)
-            name, values = _NAMES.get(told) or told.lower(), [value]
+                yield name, _joined([value, *more]) if more else value
+            name, more = _NAMES.get(told) or told.lower(), []
+            value = _joined(written.split("\n")) if "\n" in written else written.strip()[:_LINE_CAP]
         elif other and not other.isspace():
-            if name and len(values) < _FOLDS_CAP:
-                values.append(other)
+            more.append(other)
         else:
             if name:
-                yield name, _value(values)
-                name = ""
+                yield name, _joined([value, *more]) if more else value
+            name, more = "", []
             yield "", ""
 
 
-_LINES = re.compile(r"([A-Za-z][A-Za-z0-9_-]{1,60}+)[ \t]*+:([^\n]*+)\n?|([^\n]*+)\n?")
+_LINES = re.compile(r"([A-Za-z][A-Za-z0-9_-]{1,60}+)[ \t]*+:([^\n]*+(?:\n[ \t]++\S[^\n]*+)*+)\n?|([^\n]*+)\n?")
+"""A field with its indented lines, or a line that is neither."""
 _LONG = 262_144  # characters
 _NAMES = {
     name: name.lower()
@@ -200,9 +209,8 @@ _NAMES = {
 """How nearly all servers spell the names: a look-up for these, a pattern for the rest."""
 
 
-def _value(lines: list[str]) -> str:
-    value = lines[0] if len(lines) == 1 else " ".join([line.strip()[:_LINE_CAP] for line in lines])
-    return value.strip()[:_LINE_CAP]
+def _joined(lines: list[str]) -> str:
+    return " ".join([line.strip()[:_LINE_CAP] for line in lines[:_FOLDS_CAP]]).strip()[:_LINE_CAP]
 
 
 def _failure(group: Fields, of_message: Fields) -> DeliveryFailure:

@@ -6,14 +6,13 @@ Log events: none. Worked out once a message and only when asked for, so that eac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from mailback.envelope import Envelope, Source
 from mailback.message import Message
 from mailback.reports import addresses
 from mailback.reports.dialects import Dialects
+from mailback.reports.once import Once
 from mailback.reports.original import OriginalNames
 from mailback.reports.vocabulary import Vocabulary
 from mailback.reports.words import Words
@@ -26,24 +25,6 @@ _ANSWERS = re.compile(
 """What mail programs put before the subject of an answer or a forwarded message."""
 
 _SMTP_SOURCES = frozenset({Source.SMTPD, Source.MILTER})
-
-
-T = TypeVar("T")
-
-
-class _Once(Generic[T]):
-    """A property worked out once: `functools.cached_property` without its lock, which costs more than the work."""
-
-    def __init__(self, work: Callable[[Facts], T]) -> None:
-        self._work = work
-        self.__doc__ = work.__doc__
-
-    def __set_name__(self, owner: type[Facts], name: str) -> None:
-        self._name = name
-
-    def __get__(self, facts: Facts, owner: type[Facts]) -> T:
-        value = facts.__dict__[self._name] = self._work(facts)
-        return value
 
 
 @dataclass
@@ -70,12 +51,12 @@ class Facts:
         value = self.message.headers.get(name)
         return value.lower() if value else ""
 
-    @_Once
+    @Once
     def types(self) -> frozenset[str]:
         """The MIME types of all parts."""
         return frozenset([part.type for part in self.message.parts])
 
-    @_Once
+    @Once
     def _subject(self) -> tuple[str, bool]:
         subject = " ".join((self.message.headers.get("subject") or "").split()).lower()[:500]
         mark = _ANSWERS.match(subject)
@@ -86,12 +67,12 @@ class Facts:
         """Decoded, lower case, white space collapsed, without the mark of an answer."""
         return self._subject[0]
 
-    @_Once
+    @Once
     def subject_says(self) -> frozenset[str]:
         """The lists of phrases of which one stands in the subject, by the names of `Dialects` and `Words`."""
         return self.vocabulary.subjects.told(self.subject)
 
-    @_Once
+    @Once
     def automatic(self) -> bool:
         """The subject begins as only automatic answers do."""
         return "auto_subjects" in self.subject_says and self.subject.startswith(self.words.auto_subjects)
@@ -101,25 +82,25 @@ class Facts:
         """The subject says that this is an answer or a forwarded message."""
         return self._subject[1]
 
-    @_Once
+    @Once
     def sender(self) -> str:
         """The From address, empty when there is none."""
         found = addresses.of_header(self.message.headers.get("from") or "")
         return found[-1] if found else ""
 
-    @_Once
+    @Once
     def null_sender(self) -> bool:
         """The envelope sender is `<>` or a mail server's own (RFC 5321 section 4.5.5)."""
         return _is_null_sender(self.message.headers.get("return-path"), self.envelope)
 
-    @_Once
+    @Once
     def daemon(self) -> bool:
         """The From address or name is one that only mail servers use, or a field is there that only they set."""
         if _is_daemon(self.get("from"), self.sender.lower(), self.dialects):
             return True
         return not self.message.headers.names.isdisjoint(self.dialects.machine_headers)
 
-    @_Once
+    @Once
     def ours(self) -> tuple[str, ...]:
         """Whom the message was sent to: for a report, the sender of the original. Lower case."""
         headers = self.message.headers

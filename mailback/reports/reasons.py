@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from functools import cached_property
 from typing import NamedTuple
 
 from mailback.bounce.taxonomy import Subcategory
 from mailback.reports import diagnostic
 from mailback.reports.diagnostic import Said
 from mailback.reports.legacy import Mention, Reading
+from mailback.reports.once import Once
 from mailback.reports.report import DeliveryFailure
 
 _CAP = 1200  # characters of one reason
@@ -99,23 +99,23 @@ class Reasons:
                     return answer
         return _NOTHING
 
-    @cached_property
+    @Once
     def _by_address(self) -> dict[str, list[Mention]]:
         told: dict[str, list[Mention]] = {}
         for mention in self._mentions:
             told.setdefault(mention.address.lower(), []).append(mention)
         return told
 
-    @cached_property
+    @Once
     def _after_list(self) -> Reason:
         return reason(self._text[self._end : self._end + _CAP].strip(_EDGES))
 
-    @cached_property
+    @Once
     def _before_list(self) -> Reason:
         start = self._starts[0] if self._starts else 0
         return reason(self._text[max(0, start - _CAP) : start].strip(_EDGES))
 
-    @cached_property
+    @Once
     def _beginning(self) -> Reason:
         return reason(self._text.strip()[:_CAP])
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from mailback.bounce.taxonomy import Kind, Subcategory
 from mailback.reports.dates import date
+from mailback.reports.once import Once
 
 CAUSE_STATED = 0.95
 """Confidence in a cause that a report states itself."""
@@ -96,7 +97,7 @@ class Report:
     returned: Callable[[], Original | None] = lambda: None
     """Gives `original`; called when that is asked for: reading our own header costs a fifth of reading a report."""
 
-    @cached_property
+    @Once
     def text(self) -> str:
         """What the report says to people (RFC 6522 section 3), HTML made visible, capped; for the text rules."""
         return self.explanation()[:TEXT_CAP]
