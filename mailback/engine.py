@@ -73,6 +73,8 @@ class Assessment:
     """What a reply answers; None for everything that is no reply."""
     recipients: tuple[str, ...] = ()
     """Those of the envelope."""
+    raw: bytes = b""
+    """The message, for where it is kept."""
 
 
 class Engine:
@@ -83,6 +85,7 @@ class Engine:
     ) -> None:
         """`checks` authenticate what comes in; without them nothing is authenticated."""
         self._store = store
+        self._keeps_raw = settings.store.keep_raw
         self._checks = checks
         hosts = hosting.Hosting(store.mail_domain)
         self._knowledge = replace(knowledge or Knowledge.load(settings), hosting=hosts)
@@ -183,7 +186,7 @@ class Engine:
         original = classification.report.original
         returned_sender = original.sender if original is not None else None
         answered = self._belief.answered(envelope, returned_sender, date(message.header("date")), shown)
-        return Assessment(classification, tuple(events), tuple(handlings), answered, context, envelope.recipients)
+        return Assessment(classification, tuple(events), tuple(handlings), answered, context, envelope.recipients, raw)
 
     def _scanned(self, raw: bytes, report: Report, known: reply.Known) -> reply.Known:
         """What is known, with what a scanner finds; that it could not look is noted, and costs nothing else."""
@@ -213,6 +216,7 @@ class Engine:
             recorded, decision = self._record(transaction, event, handling, decision, held)
             event_ids.append(recorded.event_id)
             decisions.append(decision)
+        self._keep_raw(transaction, assessment, decisions)
         return outcome_of(classification, tuple(decisions), event_ids[0], hearing.restored(), tuple(held))
 
     def _write_reply(
@@ -229,12 +233,21 @@ class Engine:
             event.route = Route.REQUIRE_APPROVAL
         held: dict[str, None] = {}
         recorded, decision = self._record(transaction, event, None, decision, held, text=answer.text)
+        self._keep_raw(transaction, assessment, [decision])
         outcome = outcome_of(
             classification, (decision,), recorded.event_id, hearing.restored(), tuple(held), route=event.route
         )
         owner = event.reply["owner"] if event.reply else None
         delivery = self._actions.delivery(event.route or "", answer.safety, owner if isinstance(owner, str) else None)
         return delivered(outcome, delivery)
+
+    def _keep_raw(self, transaction: Transaction, assessment: Assessment, decisions: Sequence[Decision]) -> None:
+        """Keep the message as it came in, where the settings ask for it."""
+        event = assessment.events[0]
+        waits = any(decision.action is Action.MANUAL_REVIEW for decision in decisions)
+        wanted = self._keeps_raw == "all" or (self._keeps_raw == "review" and waits)
+        if wanted and event.raw_sha256 and assessment.raw:
+            transaction.keep_raw(event.raw_sha256, assessment.raw, event.at)
 
     def observe(
         self, observations: Sequence[Observation | Interaction], then: Callable[[Transaction], None] | None = None

@@ -227,6 +227,7 @@ def _show(item: Review, event: Event | None, suggestion: Suggestion | None, now:
         "decided": f"by {item.closed_by} at {when(item.closed_at)} UTC" if item.closed_at else None,
         "note": item.note,
         "event": f"{item.event_id} of {when(item.at)} UTC, {item.kind}",
+        "as it came": f"mailback store message {item.event_id}" if event and event.raw_sha256 else None,
         "subject": event.subject if event else None,
         "queue id": event.queue_id if event and item.route == "escalate" else None,
     }

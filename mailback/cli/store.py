@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ _PAGES_A_STEP = 256  # of a backup: short read locks, so that mail goes on being
 
 @click.group()
 def store() -> None:
-    """The database: upgrade, check, maintain, backup, size."""
+    """The database: upgrade, check, maintain, backup, size, message."""
 
 
 @store.command()
@@ -91,6 +92,7 @@ def maintain(config: Path | None) -> int:
         database.submit(lambda transaction: transaction.forget_probes(now - counted)).result()
         database.submit(lambda transaction: transaction.retries.forget(now - kept)).result()
         database.submit(lambda transaction: transaction.forget_domains(now - timedelta(days=90))).result()
+        database.forget_raws(now - timedelta(days=settings.store.raw_retention_days))
         database.forget_captures(now - timedelta(days=settings.capture.retention_days))
         database.submit(lambda transaction: transaction.subscribers.decay(now)).result()
         folded = database.fold()
@@ -132,6 +134,30 @@ def _size_row(one: TableSize) -> list[object]:
         one.name, f"{one.rows:,}", f"{one.octets / 1e6:,.1f}", f"{one.index_octets / 1e6:,.1f}",
         None if each is None else f"{each:,.0f}",
     ]  # fmt: skip
+
+
+@store.command()
+@config_option
+@click.argument("event")
+def message(config: Path | None, event: str) -> None:
+    """Write the message behind an event as it came in, to standard output.
+
+    EVENT is its id, as `mailback events` and `explain` tell it. What is kept, and for how long, is store.keep_raw and
+    store.raw_retention_days. It is a stranger's mail, and may hold what a terminal obeys: it goes to a file or a pager.
+    """
+    if sys.stdout.isatty():
+        raise CommandError("a stranger's mail is not written to a terminal", "add: | less", exit_code=2)
+    with open_store(config) as database:
+        found = database.event(event)
+        if found is None:
+            raise CommandError(f"there is no event {event}", "mailback events")
+        raw = database.raw(found.raw_sha256) if found.raw_sha256 else None
+    if raw is None:
+        told = "it came in no message" if not found.raw_sha256 else "its message is not kept, or not any more"
+        raise CommandError(f"event {event}: {told}", "store.keep_raw says which messages are kept")
+    sys.stdout.buffer.write(raw)
+    if found.raw_size is not None and found.raw_size > len(raw):
+        complain(f"the first {len(raw)} of {found.raw_size} octets; the rest was not kept")
 
 
 @store.command()

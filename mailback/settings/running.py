@@ -49,6 +49,19 @@ class StoreSettings(Section):
             "is then answered 451 and keeps the mail."
         ),
     )
+    keep_raw: Literal["never", "review", "all"] = Field(
+        "review",
+        description=(
+            "Which messages are kept as they came in, for a person to read (`mailback store message`): those that wait "
+            "for a review, all, or none. They are packed, and cut after 256 kB."
+        ),
+    )
+    raw_retention_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="Days that a message is kept as it came in; `mailback store maintain` removes older ones.",
+    )
     retention_days: int = Field(
         730,
         ge=30,

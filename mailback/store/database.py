@@ -29,6 +29,7 @@ from mailback.store import (
     history,
     journal,
     places,
+    raws,
     retries,
     sizes,
     sqlite,
@@ -296,6 +297,17 @@ class Store:
             page = self.submit(partial(step, place)).result()
             total += page.removed
             place = page.last
+        return total
+
+    def raw(self, sha256: str) -> bytes | None:
+        """A message as it came in, by the hash that its events have; None where it is not kept."""
+        return raws.find(self._readers.fetch, sha256)
+
+    def forget_raws(self, before: datetime) -> int:
+        """Remove messages as they came in from before that time, some hundreds a transaction."""
+        total = 0
+        while removed := self.submit(lambda transaction: transaction.forget_raws(before, _FORGOTTEN_AT_ONCE)).result():
+            total += removed
         return total
 
     def forget_captures(self, before: datetime) -> int:

@@ -92,8 +92,10 @@ def erase(connection: sqlite3.Connection, key: str, hashed: str) -> int:
     Within the caller's transaction. What was deleted is overwritten in the file as well (`secure_delete`).
     """
     connection.execute("PRAGMA secure_delete = ON")
-    events = [row[0] for row in connection.execute(_EVENTS, (key, key, key))]
+    found = connection.execute(_EVENTS, (key, key, key)).fetchall()
+    events = [event for event, _ in found]
     removed = len(events)
+    connection.executemany("DELETE FROM raw WHERE sha256 = ?", [(sha256,) for _, sha256 in found if sha256])
     connection.executemany("DELETE FROM event WHERE id = ?", [(event,) for event in events])
     removed += sum(
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,)).rowcount for table, column in _BY_KEY
@@ -105,7 +107,10 @@ def erase(connection: sqlite3.Connection, key: str, hashed: str) -> int:
     return removed
 
 
-_EVENTS = "SELECT id FROM event WHERE recipient_key = ? OR lower(final_recipient) = ? OR lower(envelope_sender) = ?"
+_EVENTS = (
+    "SELECT id, raw_sha256 FROM event WHERE recipient_key = ? OR lower(final_recipient) = ?"
+    " OR lower(envelope_sender) = ?"
+)
 
 
 def _erase_journal(connection: sqlite3.Connection, key: str) -> int:

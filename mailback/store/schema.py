@@ -425,6 +425,17 @@ domain = Table(
     sqlite_with_rowid=False,
 )
 
+# Messages as they came in, packed, for as long as somebody may have to read one; events refer to them by their hash.
+raw = Table(
+    "raw",
+    metadata,
+    Column("sha256", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("message", LargeBinary, nullable=False, comment="zlib; the beginning, of a very long one"),
+    PrimaryKeyConstraint("sha256"),
+    Index(None, "at"),  # retention
+)
+
 # Addresses as they were entered, each time anew, with the verdict of the check; the refused ones too.
 capture = Table(
     "capture",

@@ -28,6 +28,7 @@ from mailback.store import (
     places,
     precedence,
     probes,
+    raws,
     retries,
     reviews,
     scores,
@@ -367,6 +368,14 @@ class Transaction:
     def forget_probes(self, before: datetime) -> int:
         """Remove what tried addresses before that time."""
         return probes.forget(self._connection, before)
+
+    def keep_raw(self, sha256: str, raw: bytes, at: datetime) -> None:
+        """Keep a message as it came in."""
+        raws.keep(self._connection, sha256, raw, at)
+
+    def forget_raws(self, before: datetime, most: int) -> int:
+        """Remove up to `most` messages from before that time; how many there were."""
+        return raws.forget(self._connection, before, most)
 
     def capture(self, attempt: Capture) -> None:
         """Keep an attempt to enter an address."""
