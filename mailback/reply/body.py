@@ -36,15 +36,21 @@ _THREAD_CAP = 40_000
 _NAMED = 6  # words of an attribution without a date: more are a sentence of the person's
 _ATTRIBUTION_LINES = 6  # mail programs break "On ... wrote:" over at most so many, counting empty ones
 _SIGNATURE_LINES = 12
+_LEGAL = 60  # characters from which a paragraph may be legal text
 _SHINGLE = 4  # words that must agree in a row for a line to count as ours
 
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: where a quotation of HTML begins and ends
+_CUT = "\ue002"  # where an element begins that holds nothing but the earlier message
 _MARKS = f" \t{_OPEN}{_CLOSE}"
 _BLOCKQUOTE = re.compile(r"<(/?)blockquote\b[^<>]*>?", re.IGNORECASE)
+_NAMED_ELEMENT = re.compile(r"<(?:div|span|table)\b([^<>=]{1,200}=[^<>]{1,600})>", re.IGNORECASE)
+_ATTRIBUTED = 1500  # characters of the element that holds an attribution
 _QUOTED = re.compile(r"[ \t]{0,3}(?:[A-Z]{0,2}[>＞]|\|(?: |$))")
 _RULE = re.compile(r"[\s_*=~\-–—─]{3,}")
 _DELIMITER = re.compile(r"(?:--|—|––|__|_{8,})[ \t]*")
 _EDGE = " \t-_=*<>─—–:#|"
+_FRAMED = re.compile(r"[ \t]*[-_=*]{3,}[^\n]{0,60}?[-_=*]{3,}[ \t]*")
+"""`----- Mail original -----` above copied header fields, in whatever language."""
 _DATED = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[:.h]\d\d|\d{1,2}[./-]\d{1,2}[./-]\d{2}")
 _CLOCK = re.compile(r"\d{1,2}[:.h]\d\d")
 _LABEL = re.compile(r"[*_\s]{0,4}([^\s:*][^:*]{0,24}?)[ *_]{0,3}:")
@@ -57,12 +63,17 @@ class BodyRules:
     verbs: re.Pattern[str]
     openers: tuple[str, ...]
     separators: frozenset[str]
+    containers: re.Pattern[str]
+    attributions: re.Pattern[str]
+    signatures: re.Pattern[str]
+    below: re.Pattern[str]
     from_labels: frozenset[str]
     labels: frozenset[str]
     mobile: re.Pattern[str]
     closings: frozenset[str]
     disclaimers: re.Pattern[str]
     banners: re.Pattern[str]
+    footers: re.Pattern[str]
 
     @classmethod
     def load(cls, directories: Sequence[Path]) -> BodyRules:
@@ -72,10 +83,10 @@ class BodyRules:
             FILE,
             {
                 "attribution": ("verbs", "openers"),
-                "history": ("separators",),
+                "history": ("separators", "containers", "attributions", "signatures", "below"),
                 "headers": ("from", "others"),
                 "signature": ("mobile", "closings"),
-                "disclaimer": ("phrases", "banners"),
+                "disclaimer": ("phrases", "banners", "footers"),
             },
         )
         from_labels = frozenset(map(squeeze, told["headers.from"]))
@@ -83,13 +94,22 @@ class BodyRules:
             verbs=one_of(told["attribution.verbs"]),
             openers=tuple(f"{squeeze(opener)} " for opener in told["attribution.openers"]),
             separators=frozenset(squeeze(phrase).strip(_EDGE) for phrase in told["history.separators"]),
+            containers=_pieces(told["history.containers"]),
+            attributions=_pieces(told["history.attributions"]),
+            signatures=_pieces(told["history.signatures"]),
+            below=one_of(told["history.below"]),
             from_labels=from_labels,
             labels=from_labels | frozenset(map(squeeze, told["headers.others"])),
             mobile=re.compile("|".join(f"(?:{pattern})" for pattern in told["signature.mobile"])),
             closings=frozenset(squeeze(phrase).rstrip(".,!") for phrase in told["signature.closings"]),
             disclaimers=one_of(told["disclaimer.phrases"]),
             banners=one_of(told["disclaimer.banners"]),
+            footers=one_of(told["disclaimer.footers"]),
         )
+
+
+def _pieces(told: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(piece.lower()) for piece in told) or r"(?!)")
 
 
 @lru_cache(maxsize=1)
@@ -108,25 +128,27 @@ class Body:
     """Something of an earlier message was there."""
 
 
-def visible(message: Message) -> str:
+def visible(message: Message, rules: BodyRules | None = None) -> str:
     """The text that a person sees, quotations of HTML marked with `>` as in plain text."""
+    rules = rules or shipped()
     for part in message.parts:
         if part.type == "text/plain" and part.disposition != "attachment" and not part.text.isspace() and part.text:
             return message.text[:TEXT_CAP]
     for part in message.parts:
         if part.type == "text/html" and part.disposition != "attachment":
-            return _marked(part.text)[:TEXT_CAP]
+            return _marked(part.text, rules)[:TEXT_CAP]
     return message.text[:TEXT_CAP]
 
 
-def of_page(html: str) -> str:
+def of_page(html: str, rules: BodyRules | None = None) -> str:
     """The text of HTML as `visible` takes it, whichever part it stands in."""
-    return _marked(html)[:TEXT_CAP]
+    return _marked(html, rules or shipped())[:TEXT_CAP]
 
 
-def _marked(html: str) -> str:
+def _marked(html: str, rules: BodyRules) -> str:
     """HTML as text, each line within a blockquote led by `>`."""
-    page = _BLOCKQUOTE.sub(lambda tag: f"<br>{_CLOSE if tag[1] else _OPEN}<br>", html[: 8 * TEXT_CAP])
+    page = "".join(_annotated(html[: 8 * TEXT_CAP], rules))
+    page = _BLOCKQUOTE.sub(lambda tag: f"<br>{_CLOSE if tag[1] else _OPEN}<br>", page)
     text = html_to_text(page)
     if _OPEN not in text:
         return text.replace(_CLOSE, "")
@@ -142,6 +164,27 @@ def _marked(html: str) -> str:
     return "\n".join(lines)
 
 
+def _annotated(page: str, rules: BodyRules) -> Iterator[str]:
+    """HTML with a mark before each element that is known to hold history, attribution or a signature."""
+    at = 0
+    for tag in _NAMED_ELEMENT.finditer(page):
+        named, start = tag[1].lower(), tag.start()
+        if start < at:
+            continue
+        if rules.containers.search(named):
+            yield f"{page[at:start]}<br>{_CUT}<br>"
+            at = start
+        elif rules.signatures.search(named):
+            yield f"{page[at:start]}<br>--<br>"
+            at = start
+        elif rules.attributions.search(named):
+            end = page.find("</div", start, start + _ATTRIBUTED)
+            if end >= 0:
+                yield f"{page[at:start]}<br>{_OPEN}<br>{page[start:end]}<br>{_CLOSE}<br>"
+                at = end
+    yield page[at:]
+
+
 def read(text: str, thread: Sequence[str] = (), *, sender: str = "", rules: BodyRules | None = None) -> Body:
     """Take a visible text apart; `thread` holds the texts of earlier messages, `sender` the display name of `From`."""
     rules = rules or shipped()
@@ -155,8 +198,26 @@ def read(text: str, thread: Sequence[str] = (), *, sender: str = "", rules: Body
     kept = _without_signature(kept, rules)
     kept = _without_boilerplate(kept, rules)
     told = _joined(_above_name(_joined(kept).split("\n"), squeeze(sender), rules))
+    if thread and (not told or (len(told) < _LINE_CAP and rules.below.search(squeeze(told)))):
+        told = f"{told}\n\n{_between(lines[history.cut :], thread, rules)}".strip()
     quoted = history.cut < len(lines) or bool(history.attributions) or _GONE in kept
     return Body(told, quoted)
+
+
+def _between(lines: Sequence[str], thread: Sequence[str], rules: BodyRules) -> str:
+    """What somebody wrote between the lines of the earlier message: what is left of it without what we had written.
+
+    Empty where most of it is left: then it is not the message that we know.
+    """
+    below = [line for line in lines if line.strip() and _label(line) not in rules.labels and not _QUOTED.match(line)]
+    known = _not_ours([line.rstrip() for line in below], thread)
+    said = _said(thread)
+    left = [line for line in known if line != _GONE and squeeze(line) not in said]
+    return _joined(left) if len(left) * 2 <= len(below) else ""
+
+
+def _said(thread: Sequence[str]) -> frozenset[str]:
+    return frozenset(squeeze(line) for text in thread for line in text[:_THREAD_CAP].split("\n"))
 
 
 _GONE = "\0"
@@ -178,8 +239,15 @@ def _history(lines: Sequence[str], rules: BodyRules) -> _History:
         if not line or line.isspace() or len(line) > _LINE_CAP or _QUOTED.match(line):
             at += 1
             continue
-        if _separates(line, rules) or _header_block(lines, at, rules):
+        if (
+            line.strip() == _CUT
+            or _separates(line, rules)
+            or _header_block(lines, at, rules)
+            or _notes_block(lines, at, rules)
+        ):
             found.cut = at
+            while found.cut and (_FRAMED.fullmatch(lines[found.cut - 1]) or not lines[found.cut - 1].strip()):
+                found.cut -= 1
             return found
         if (end := _attribution(lines, at, rules)) is not None:
             following = next((line for line in lines[end : end + 4] if line.strip()), "")
@@ -213,6 +281,16 @@ def _header_block(lines: Sequence[str], at: int, rules: BodyRules) -> bool:
     return False
 
 
+def _notes_block(lines: Sequence[str], at: int, rules: BodyRules) -> bool:
+    """Writer, date, and the names of the fields on lines of their own, as Lotus Notes copies them."""
+    if "@" not in lines[at] or len(lines[at]) > _LINE_CAP:
+        return False
+    below = list(_filled(lines, at + 1, 14))
+    if not below or not _DATED.search(below[0][:_LINE_CAP]):
+        return False
+    return len({name for line in below[1:] if (name := squeeze(line[:40])) in rules.labels}) >= 2
+
+
 def _filled(lines: Sequence[str], start: int, count: int) -> Iterator[str]:
     return (line for line in lines[start : start + count] if line.strip())
 
@@ -233,7 +311,7 @@ def _attribution(lines: Sequence[str], at: int, rules: BodyRules) -> int | None:
         broken = joined.count("<") > joined.count(">")  # the address of the line above goes on here
         if len(line) > _LINE_CAP or (_QUOTED.match(line) and not broken):
             return None
-        joined = f"{joined} {squeeze(line)}".strip()
+        joined = f"{joined} {squeeze(line)}".strip().lstrip("-").strip()
         if end == at and _above_quotation(lines, end) and _names_writer(joined, rules):
             return end + 1
         if _attributes(joined, rules) or (_above_quotation(lines, end) and _names_sender(joined)):
@@ -282,6 +360,7 @@ def _attributes(line: str, rules: BodyRules) -> bool:
     """Whether a line tells who wrote what follows: a date or an address, a verb, and a colon or the verb at its end."""
     if len(line) > _LINE_CAP:
         return False
+    line = line.rstrip("-").rstrip()
     colon = line.rstrip('"*_ ').endswith(":")
     verb = rules.verbs.search(line)
     dated = _DATED.search(line) is not None
@@ -383,15 +462,22 @@ def _without_boilerplate(lines: list[str], rules: BodyRules) -> list[str]:
             paragraph.append(line)
             continue
         told = squeeze(" ".join(paragraph))
-        legal = bool(paragraph) and rules.disclaimers.search(told) is not None and len(told) > 60
+        legal = bool(paragraph) and _length(told) > _LEGAL and rules.disclaimers.search(told) is not None
         if legal and written:
             return kept
-        if not legal and not (paragraph and len(told) < 500 and rules.banners.search(told)):
+        short = bool(paragraph) and len(told) < 500
+        added = short and (rules.banners.search(told) or (written and rules.footers.search(told)))
+        if not legal and not added:
             kept.extend(paragraph)
             written = written or bool(told)
         paragraph = []
         kept.append(line)
     return kept
+
+
+def _length(told: str) -> int:
+    """Characters, those of Chinese and Japanese twice: a word there is one or two."""
+    return len(told) if told.isascii() else len(told) + sum(letter >= "\u3000" for letter in told)
 
 
 def _above_name(lines: list[str], sender: str, rules: BodyRules) -> list[str]:

@@ -186,13 +186,13 @@ def read(
     rules = rules or shipped()
     name, sender = contact.author(message.header("from"))
     subject = message.header("subject")
-    new = body.read(body.visible(message), thread, sender=name, rules=rules.body).text
+    new = body.read(body.visible(message, rules.body), thread, sender=name, rules=rules.body).text
     tongue = language.detect(new or subject, [subject, *reversed(thread)], rules=rules.language)
     automatic = report.kind is Kind.AUTO_REPLY
     found_contact = contact.named(new, sender, known.us.domains)
     reading = _automatic(report, found_contact) if automatic else _meant(message, new, thread, rules)
     said = safety.Said(
-        new, thread, lambda page: body.read(body.of_page(page), thread, sender=name, rules=rules.body).text
+        new, thread, lambda page: body.read(body.of_page(page, rules.body), thread, sender=name, rules=rules.body).text
     )
     verdict = safety.assess(
         message,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,3 +118,53 @@ def test_hostile_text_costs_linear_time(name: str) -> None:
     began = time.process_time()
     body.read(text, [text])
     assert time.process_time() - began < 0.3
+
+
+_MAIL = [
+    json.loads(line) for line in (Path(__file__).parents[1] / "data" / "new_text.jsonl").read_text("utf-8").splitlines()
+]
+
+
+@pytest.mark.parametrize("item", _MAIL, ids=lambda item: item["name"])
+def test_of_every_mail_program_only_the_new_text_is_left(item: dict[str, Any]) -> None:
+    if "html" in item:
+        head = "From: Jo Ash <jo@elm.example>\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n"
+        seen = body.visible(parse(f"{head}<html><body>{item['html']}</body></html>".encode()))
+    else:
+        seen = item["text"]
+    assert _text(seen, sender=item["sender"]).split() == item["new"].split()
+
+
+_QUESTIONS = "Hi Jo,\n\nDoes Tuesday at ten suit you?\n\nHow many people will join the demo then?\n\nBest regards\nMaya"
+_COPIED = "From: Maya <maya@tidewell.example>\nSent: Tuesday, July 7, 2026 9:14 AM\nTo: Jo\nSubject: demo\n\n"
+
+
+@pytest.mark.parametrize("above", ["See my answers below in red.\n\n", "Antworten im Text:\n\n", ""])
+def test_answers_between_our_unmarked_lines_are_kept_where_our_mail_is_known(above: str) -> None:
+    answered = _QUESTIONS.replace("suit you?", "suit you?\nYes, that suits us well.")
+    answered = answered.replace("demo then?", "demo then?\nTwelve, with the two from Leeds.")
+    told = _text(f"{above}{_COPIED}{answered}", thread=(_QUESTIONS,))
+    answers = "Yes, that suits us well.\nTwelve, with the two from Leeds."
+    assert told.removeprefix(above.strip()).strip() == answers
+    assert "Twelve" not in _text(f"{above}{_COPIED}{answered}")
+
+
+def test_a_mail_that_we_do_not_know_is_history_whatever_stands_above_it() -> None:
+    assert (
+        _text(f"See below.\n\n{_COPIED}Dear Jo,\nI never saw this.\nNor this.\nPat", thread=(_QUESTIONS,))
+        == "See below."
+    )
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<div class=", "<div class=gmail_attr>", "<span id=divRplyFwdMsg>", "<div class=gmail_signature>y\n", "</div",
+    ],
+)  # fmt: skip
+def test_elements_without_end_cost_linear_time(piece: str) -> None:
+    raw = f"From: a@b.example\nContent-Type: text/html\n\n{piece * (100_000 // len(piece))}"
+    mail = parse(raw.encode())
+    began = time.process_time()
+    body.read(body.visible(mail))
+    assert time.process_time() - began < 0.6
