@@ -289,6 +289,15 @@ def list_models(*, config: Path | None, as_json: bool, replies: bool) -> None:
         table(_MODELS, [[row[name] for name in names] for row in rows], empty="there is no model")
 
 
+def states(config: Path | None) -> Iterator[dict[str, object]]:
+    """Of both sorts of models the one that serves, or what keeps it from serving."""
+    for about, replies in (("failures", False), ("replies", True)):
+        rows = list(_listed(config, replies=replies))
+        serving = next((row for row in rows if row["state"] == "serving"), None) or next(iter(rows), None)
+        if serving is not None:
+            yield {"of": about} | {name: serving[name] for name in ("name", "state", "accuracy", "trained_on", "made")}
+
+
 def _listed(config: Path | None, *, replies: bool) -> Iterator[dict[str, object]]:
     from mailback import linear
 

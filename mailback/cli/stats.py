@@ -36,13 +36,18 @@ def stats(*, config: Path | None, as_json: bool, since: datetime, until: datetim
 
     TIME is a date, a date with time, or a span counted back from now: 2026-11-30, 2026-11-30T12:00, 7d, 12h.
     """
+    from mailback.cli.model import states
+
     with open_store(config) as store:
         found = store.stats(since, until)
+    models = list(states(config))
     if as_json:
         told = asdict(found)
-        json_line(told | {"since": iso(found.since), "until": iso(found.until)})
+        json_line(told | {"since": iso(found.since), "until": iso(found.until), "models": models})
     else:
         _show(found)
+        for one in models:
+            say(f"model of {one['of']}: {safe(one['name'])}, {one['state']}, {one['accuracy']} of its test right")
 
 
 def _show(found: Stats) -> None:

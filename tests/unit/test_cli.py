@@ -710,6 +710,11 @@ def test_stats_count_by_kind_type_and_cause(told: Run, recorded: Store) -> None:
     assert recorded.path.exists()
     [figures] = told("stats", "--json", "--since", "2026-11-01").lines
     assert figures["events"] == 3
+    assert {(model["of"], model["state"]) for model in figures["models"]} == {
+        ("failures", "serving"),
+        ("replies", "serving"),
+    }
+    assert "model of failures: shipped, serving" in told("stats").out
     assert [t["count"] for t in figures["tallies"] if t["subcategory"] == "user_unknown"] == [2]
     assert "3 events" in told("stats", "--since", "2026-11-01").out
     assert "0 events" in told("stats", "--since", "2026-11-01", "--until", "2026-11-02").out
