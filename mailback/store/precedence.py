@@ -19,6 +19,11 @@ def is_own_word(suppression: Suppression) -> bool:
     return suppression.type == Type.COMPLAINT
 
 
+def lasting(suppression: Suppression) -> Suppression:
+    """The same without a date where the recipient asked for it: only the recipient ends that, by opting in anew."""
+    return replace(suppression, until=None) if is_own_word(suppression) else suppression
+
+
 def combine(standing: Suppression, new: Suppression) -> tuple[Suppression, str] | None:
     """What stands when `new` meets a `standing` active suppression, and the verb for the history; None: no change."""
     until = later(standing.until, new.until)

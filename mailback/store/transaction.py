@@ -113,9 +113,10 @@ class Transaction:
         """Hold mail to an address back, in one scope; history and audit are written with it.
 
         False when nothing changed: what stands already is as strong (`precedence`), or the new one is over before it
-        begins (a bounce read from an old mailbox).
+        begins (a bounce read from an old mailbox). What a recipient asked for never ends by a date.
         """
         now = datetime.now(UTC)
+        suppression = precedence.lasting(suppression)
         if not _begins(suppression, now):
             return False
         self._enter_gone(suppression)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,6 +164,30 @@ def test_of_many_that_ask_at_once_one_passes(store: Store) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(allowed) == [False] * 7 + [True]
+
+
+def test_of_many_processes_that_ask_one_gets_the_try(store: Store) -> None:
+    put(store)
+    with closing(sqlite3.connect(store.path)) as opened, opened:
+        hour = 3_600_000_000
+        now = int(datetime.now(UTC).timestamp() * 1_000_000)
+        opened.execute("UPDATE breaker SET since = ?, until = ?", (now - 2 * hour, now - hour))
+    code = (
+        "import sys; from pathlib import Path; from mailback.effects.senders import Senders;"
+        "from mailback.outbound.brakes import Brakes; from mailback.recipient.hosting import Hosting;"
+        "from mailback.store.domains import DomainLookup; path = Path(sys.argv[1]);"
+        "brakes = Brakes(path, Senders(('192.0.2.25',), ('sender.test',)), Hosting(DomainLookup(path).find),"
+        " lambda host: 'google');"
+        "print(brakes.held(f'{sys.argv[2]}@gmail.com', 'a@sender.test') is None)"
+    )
+
+    def ask(number: int) -> str:
+        command = [sys.executable, "-c", code, str(store.path), f"p{number}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(ask, range(4)))
+    assert sorted(answers) == ["False"] * 3 + ["True"]
 
 
 def test_quiet_lets_all_pass_even_before_anybody_wrote_it_down(store: Store) -> None:

@@ -178,6 +178,12 @@ def test_a_record_without_an_address_is_told_and_the_others_are_taken(config: De
     assert "line 3" in output
 
 
+def test_a_complaint_never_ends_by_a_date_whatever_the_import_says(config: Desk) -> None:
+    options = ("--format", "sendgrid", "--kind", "complaint", "--until", "7d")
+    code, _, found = taken(config, "email,created\nangry@a.test,1772600767\n", *options)
+    assert (code, found["angry@a.test"].until) == (0, None)
+
+
 def test_kind_without_a_service_is_a_wrong_call(config: Desk) -> None:
     assert taken(config, "address\nx@a.test\n", "--kind", "bounce")[0] == 2
 
