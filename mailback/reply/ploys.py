@@ -24,18 +24,18 @@ from mailback.reply.words import fold
 KINDS = (
     *("account", "blocked", "prove", "danger", "secret", "enter", "username", "answer", "bank", "changed"),
     *("pay", "pressed", "where", "done", "complains", "same", "former", "wages", "moving", "gift_card", "codes"),
-    *("parcel", "fee", "refund", "claim", "file", "charge", "not_you", "yours", "mine", "ranking"),
+    *("parcel", "fee", "refund", "claim", "file", "charge", "not_you", "yours", "firsthand", "mine", "ranking"),
     *("offers", "placed_link", "price", "coins", "gain", "easy", "per_day", "millions", "dead", "contacts"),
     *("sale", "loan", "unasked", "factory", "catalogue", "developers", "hourly", "casino", "bonus"),
     *("followers", "filmed", "ransom", "thing", "act", "loss", "bait", "prize", "collect", "visitors"),
-    *("pitch", "fakes"),
+    *("pitch", "fakes", "slimming", "miracle"),
 )
 TABLES = {"ploy": ("signs", *KINDS)}
 """What of `replies_safety.toml` is read here."""
 
 _ELIDED = re.compile(r"\b(l|d|qu|n|s|j|m|t|c|un|dell|all|nell|sull|dall|quest)'")
 """French and Italian articles that are bound to the next word: `l'iban` is an IBAN."""
-LINK, FOREIGN, _ASKS = "link", "foreign", "asks"
+LINK, FOREIGN, COLD, _ASKS = "link", "foreign", "cold", "asks"
 _WINDOW, _STEP = 70, 35  # words
 _ROW = re.compile(
     r"(?P<verdict>[a-z]+) (?P<chance>0\.\d+) (?P<says>[a-z_]+) = (?P<all>[a-z_, ]+?)(?:; not (?P<no>.+))?"
@@ -56,7 +56,7 @@ class PloyRules:
         self._rows = tuple(map(_row, told["ploy.signs"]))
 
     def found(self, text: str, beside: frozenset[str] = frozenset()) -> Iterator[Sign]:
-        """Every ploy of a text, once; `beside` tells what is there beside its words: `LINK`, `FOREIGN`."""
+        """Every ploy of a text, once; `beside` tells what is there beside its words: `LINK`, `FOREIGN`, `COLD`."""
         text = _ELIDED.sub(r"\1 ", fold(text))
         whole = Text(text)
         kinds = self._of(whole, text) | beside
@@ -88,7 +88,7 @@ def _row(line: str) -> _Row:
     if match is None:
         raise RulesError([f"{line!r} under [ploy] signs: expected VERDICT CHANCE NAME = KIND, KIND; not KIND"])
     needed, barred = (frozenset(re.findall(r"\w+", match[name] or "")) for name in ("all", "no"))
-    known = {*KINDS, LINK, FOREIGN, _ASKS}
+    known = {*KINDS, LINK, FOREIGN, COLD, _ASKS}
     if match["verdict"] not in {verdict.value for verdict in Verdict} or not needed | barred <= known:
         wrong = ", ".join(sorted((needed | barred) - known)) or match["verdict"]
         raise RulesError([f"{line!r} under [ploy] signs: no such kind or verdict: {wrong}"])

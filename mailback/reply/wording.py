@@ -131,7 +131,7 @@ def _ploys(words: Words, found: Found, rules: ploys.PloyRules) -> Iterator[Sign]
     """What stands in the reply and not in the thread before it; who tells of such a letter did not write it."""
     text = _ADDRESSES.sub(" ", f"{words.subject}\n{words.new[:_READ]}")
     link = words.actionable or bool(_URL.search(words.new))
-    beside = frozenset({ploys.LINK, ploys.FOREIGN} if link else ())
+    beside = frozenset({ploys.LINK, ploys.FOREIGN} if link else ()) | (frozenset() if words.answers else {ploys.COLD})
     told = list(rules.found(text, beside))
     if told and link and not words.foreign():  # asked only where something hangs on it
         beside -= {ploys.FOREIGN}
