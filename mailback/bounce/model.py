@@ -43,6 +43,7 @@ _LEAST_KNOWN = 2  # known features: a single word is no sentence
 _STEM = 5  # letters that are kept of a longer word: enough to tell words apart, few enough to lose most endings
 _FIRST_CJK = "\u2e80"  # scripts written without spaces begin here
 _TOKEN = re.compile(r"[\w.-]+|@")
+_TO_SPACES = bytes(octet if _TOKEN.fullmatch(chr(octet)) else 0x20 for octet in range(128)) + bytes(128)
 _SEAM = re.compile(r"[.\-_]+")
 _CODE = re.compile(r"[245](?:\d\d|\.\d{1,3}\.\d{1,3})(?![.\d])")  # RFC 5321 4.2, RFC 3463; perhaps joined: 550-5.1.1
 _TRANSIENT = re.compile(r"4(?:\d\d|\.\d{1,3}\.\d{1,3})(?![.\d])")
@@ -73,12 +74,19 @@ def tokens(text: bytes) -> list[str]:
     wrote its code down.
     """
     told: list[str] = []
-    for found in _TOKEN.findall(text[:_MAX_TEXT].decode("utf-8", "ignore")):
+    for found in _runs(text[:_MAX_TEXT]):
         if found.isalpha() or found == "@":
             told.append(found)
         else:
             told += _unmixed(found)
     return told
+
+
+def _runs(text: bytes) -> list[str]:
+    """The runs of word characters, full stops and hyphens, and each `@`."""
+    if text.isascii():  # nearly all: two passes over the octets take a third of the time that the pattern takes
+        return text.replace(b"@", b" @ ").translate(_TO_SPACES).decode().split()
+    return _TOKEN.findall(text.decode("utf-8", "ignore"))
 
 
 @lru_cache(maxsize=4096)

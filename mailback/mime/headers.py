@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, KeysView, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -108,6 +109,11 @@ class Headers:
         plain = value.strip(SPACE)
         return plain if plain.isprintable() else _unfold(value).replace("\0", "")
 
+    def cut(self, count: int) -> Headers:
+        """The first so many fields."""
+        lines = self._lines[:count]
+        return Headers(self._text, lines, first_values(lines))
+
     def _values(self, name: str) -> list[str]:
         name = name.lower()
         if name not in self._first:
@@ -145,22 +151,30 @@ NO_HEADERS: Final = Headers("", [], {})
 def _read_block(text: str, reading: Reading, behind: tuple[bytes, int, int]) -> tuple[Headers, int]:
     """The fields of a header block, and how much of it is header: less than all where the body began in it. `behind`
     is what comes after the empty line: data, from where (negative when there is no empty line), to where."""
-    lines = LINES.findall(text)
-    lines.pop()  # the empty match at the end
-    first = first_values(lines)
+    headers = _small_block(text) if len(text) <= _SMALL else _block(text)
     length = len(text)
-    if "" in first:  # lines that are no field
+    if "" in headers.names:  # lines that are no field
         data, begin, end = behind
         goes_on = begin >= 0 and _NOT_BLANK.search(data, begin, end) is not None
-        lines, length = _mend(text, lines, reading, goes_on=goes_on)
-        first = first_values(lines)
-        text = text[:length]
+        lines, length = _mend(text, LINES.findall(text)[:-1], reading, goes_on=goes_on)
+        headers = Headers(text[:length], lines, first_values(lines))
     allowed = reading.limits.max_headers
-    if len(lines) > allowed:
+    if len(headers) > allowed:
         reading.cut(f"a header of more than {allowed} fields: the rest are left out")
-        lines = lines[:allowed]
-        first = first_values(lines)
-    return Headers(text, lines, first), length
+        headers = headers.cut(allowed)
+    return headers, length
+
+
+def _block(text: str) -> Headers:
+    """A block as it stands, under the name `""` what is no field."""
+    lines = LINES.findall(text)
+    lines.pop()  # the empty match at the end
+    return Headers(text, lines, first_values(lines))
+
+
+_SMALL = 256  # octets
+_small_block = lru_cache(maxsize=1024)(_block)
+"""Blocks of parts are few: half of them say `Content-Type: message/delivery-status`, or the like, and no more."""
 
 
 def _mend(text: str, lines: list[_Line], reading: Reading, *, goes_on: bool) -> tuple[list[_Line], int]:
@@ -224,7 +238,8 @@ def split_head(data: bytes, start: int, end: int, reading: Reading) -> tuple[Hea
     """
     if start >= end or data[start] == LINE_FEED or data.startswith(b"\r\n", start, end):
         return NO_HEADERS, min(end, start + 2 if data[start : start + 1] == b"\r" else start + 1)
-    limit = min(end, start + reading.header_bytes)
+    limit = start + reading.header_bytes
+    limit = min(limit, end)
     stop, body = _empty_line(data, start, limit)
     if body < 0 and limit < end:
         return _split_long_head(data, start, limit, end, reading)

@@ -28,8 +28,9 @@ def part_spans(data: bytes, start: int, end: int, boundary: bytes, reading: Read
         after = at + len(delimiter)
         line = _DELIMITER_END.match(data, after, end) if at == start or data[at - 1] == LINE_FEED else None
         if line:
-            if begin >= 0:
-                spans.append((begin, _before_line_end(data, begin, at)))
+            if begin >= 0:  # the line end before a delimiter belongs to the delimiter (RFC 2046 section 5.1.1)
+                stop = at - 2 if data[at - 2] == CARRIAGE_RETURN else at - 1
+                spans.append((begin, max(begin, stop)))
             begin = -1 if line[1] else line.end()
             if len(spans) > reading.parts:
                 return spans
@@ -43,14 +44,6 @@ def part_spans(data: bytes, start: int, end: int, boundary: bytes, reading: Read
         reading.note("a multipart ends without its closing delimiter")
         spans.append((begin, end))
     return spans
-
-
-def _before_line_end(data: bytes, begin: int, at: int) -> int:
-    """The line end before a delimiter belongs to the delimiter (RFC 2046 section 5.1.1)."""
-    stop = at - 1
-    if stop > begin and data[stop - 1] == CARRIAGE_RETURN:
-        stop -= 1
-    return max(begin, stop)
 
 
 def guess_boundary(data: bytes, start: int, end: int) -> bytes:

@@ -81,7 +81,7 @@ def tidy(found: str) -> str:
     local, _, domain = found.rpartition("@")
     if local.startswith('"'):
         return found
-    prefix = _PREFIX.match(local)
+    prefix = _PREFIX.match(local) if "=" in local else None
     if prefix:
         local = local[prefix.end() :]
     return f"{local.lstrip(chr(39) + '`=*|/')}@{domain}"

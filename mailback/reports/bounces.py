@@ -17,7 +17,7 @@ from mailback.message import Part, html_to_text
 from mailback.reports import addresses, diagnostic, dsn, legacy, reasons
 from mailback.reports import original as originals
 from mailback.reports.facts import Facts
-from mailback.reports.legacy import Reading, Standing
+from mailback.reports.legacy import Mention, Reading, Standing
 from mailback.reports.phrases import says
 from mailback.reports.reasons import Reasons
 from mailback.reports.report import DeliveryFailure, Original, Report
@@ -108,7 +108,8 @@ def _fill_from_text(report: Report, reading: Reading, facts: Facts) -> None:
 def _name(nameless: list[DeliveryFailure], report: Report, reading: Reading, facts: Facts) -> None:
     """Find recipients for records that name a program, a folder or nobody; what finds none keeps its odd name."""
     known = {failure.recipient.lower() for failure in report.failures if addresses.is_full(failure.recipient)}
-    found = [address for address in whom(facts, reading, report) if address.lower() not in known]
+    every = whom(facts, reading, report, legacy.recipients(reading))
+    found = [address for address in every if address.lower() not in known]
     for failure, address in zip(nameless, found, strict=False):
         failure.recipient = address
         report.notes.append("a recipient was taken from the text, as its own fields name none")
@@ -288,7 +289,7 @@ def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
     reasons_told = Reasons(reading, every)
     by_address = {mention.address.lower(): mention for mention in (*reversed(reading.mentions), *reversed(every))}
     action = {Kind.BOUNCE: "failed", Kind.DELAY: "delayed"}.get(report.kind, "delivered")
-    addressees = whom(facts, reading, report)
+    addressees = whom(facts, reading, report, every)
     report.truncated = len(addressees) > facts.cap
     for address in addressees[: facts.cap]:
         mention = by_address.get(address.lower()) or (every[0] if every and len(addressees) == 1 else None)
@@ -306,12 +307,11 @@ def _add_failures(report: Report, facts: Facts, reading: Reading) -> None:
             report.notes.append("the text names no recipient: taken from elsewhere in the message")
 
 
-def whom(facts: Facts, reading: Reading, report: Report) -> list[str]:
-    """The recipients that a report is about, from the best evidence there is."""
+def whom(facts: Facts, reading: Reading, report: Report, told: list[Mention]) -> list[str]:
+    """The recipients that a report is about, from the best evidence there is; `told`: those of the text."""
     listed = addresses.of_header(facts.message.headers.get("x-failed-recipients") or "")
     if listed:
         return listed
-    told = legacy.recipients(reading)
     standing = told[0].standing if told else None
     if standing is not None and standing <= Standing.OWN:
         return [mention.address for mention in told]

@@ -141,7 +141,7 @@ def tidy(text: str) -> str:
     '550 5.7.1 Mail refused, see https://example.com/help'
     """
     text = " ".join(text[: _CAP * 2].split())[:_CAP]
-    first = _AGAIN.search(text)
+    first = _AGAIN.search(text) if "-" in text else None
     if first is None:
         return text
     begins = first.start() - 3
