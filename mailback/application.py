@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Self
 
 from mailback import returnpath
 from mailback.outbound import unsubscribing
+from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import Answer, Check
 from mailback.outbound.probes import Probes, remembered
 from mailback.reports import original
@@ -59,7 +60,7 @@ class Outbox:
         self._store = store
         self._paths = returnpath.load(settings)
         self._probes = Probes.of(settings, store, claims=False)
-        self._check = Check(store, probes=self._probes)
+        self._check = Check(store, Brakes.asking(settings, store.path), self._probes)
 
     @classmethod
     def open(cls, config: str | Path | None = None) -> Self:
@@ -86,7 +87,10 @@ class Outbox:
         self._store.close()
 
     def check(self, recipient: str, *, sender: str | None = None) -> Answer:
-        """Whether a recipient may be mailed; `allowed`, and the reason where not."""
+        """Whether a recipient may be mailed; `allowed`, and the reason where not.
+
+        `later`: not now, because his provider holds our mail off, or one message is trying whether he takes mail again.
+        """
         return self._check.answer(recipient, sender=sender)
 
     def sign(self, sender: str, recipients: Sequence[str]) -> str | None:

@@ -99,10 +99,9 @@ def held_for_now(config: Path | None, lookup: SuppressionLookup | Store) -> tupl
         return None, None
     from mailback.outbound.brakes import Brakes
     from mailback.outbound.probes import Probes
-    from mailback.outbound.watch import provider_names
 
     settings = load_settings(config)
-    brakes = Brakes.of(settings, lookup.path, provider_names(settings).of_host, claims=False) if braked else None
+    brakes = Brakes.asking(settings, lookup.path) if braked else None
     return brakes, Probes.of(settings, lookup, claims=False)
 
 

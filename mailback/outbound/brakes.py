@@ -81,6 +81,21 @@ class Brakes:
             settings.breakers.slow_transport, settings.breakers.hold_transport, claims,
         )  # fmt: skip
 
+    @classmethod
+    def asking(cls, settings: Settings, path: Path) -> Brakes | None:
+        """For whoever sends nothing itself and only wants to know: claims nothing. Providers are read when a breaker
+        stands, not before."""
+        names: list[Callable[[str], str | None]] = []
+
+        def known(host: str) -> str | None:
+            if not names:
+                from mailback.outbound.watch import provider_names
+
+                names.append(provider_names(settings).of_host)
+            return names[0](host)
+
+        return cls.of(settings, path, known, claims=False)
+
     def held(
         self, key: str, sender: str | None, sending_ip: str | None = None, *, queued: bool = False
     ) -> Breaker | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from mailback.address import is_address
 from mailback.outbound import unsubscribing
+from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import Answer, Check
 from mailback.outbound.entries import entry
 from mailback.outbound.probes import Probes, remembered
@@ -37,7 +38,7 @@ def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
     """The routes for applications."""
     routes = APIRouter()
     probes = Probes.of(settings, store, claims=False)
-    check = Check(store, probes=probes)
+    check = Check(store, Brakes.asking(settings, store.path), probes)
 
     @routes.get("/check")
     def may_i_mail(
@@ -98,4 +99,6 @@ def _told(address: str, told: Answer) -> dict[str, object]:
         "reason": held.reason if held else None,
         "since": held.since if held else None,
         "until": held.until if held else None,
+        "later": told.later,
+        "breaker": told.breaker.name if told.breaker else None,
     }

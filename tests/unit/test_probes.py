@@ -32,6 +32,7 @@ from mailback.store import Store, SuppressionLookup
 from mailback.store.records import Probe, Suppression
 from tests.support.command import Run, within
 from tests.support.mail import dsn
+from tests.support.server import wait_for
 
 WHO = "full@receiver.test"
 NOW = datetime.now(UTC)
@@ -395,3 +396,14 @@ def test_asking_uses_up_no_try_of_a_half_open_breaker(store: Store, command: Run
         opened.execute("UPDATE breaker SET since = since - 86400000000, until = until - 86400000000")
     for who in ("ann@receiver.test", "bob@receiver.test", WHO):
         assert command("check", who).code == 0
+
+
+def test_an_application_hears_of_a_breaker_and_by_asking_takes_no_try(store: Store, config: Path, command: Run) -> None:
+    assert command("breaker", "open", "receiver.test", "--until", "2h", "--reason", "their outage").code == 0
+    with mailback.outbox(config) as outbox:
+        answer = outbox.check(WHO, sender="news@sender.test")
+        assert (answer.later, outbox.check("ann@elsewhere.test").allowed) == (True, True)
+        with closing(sqlite3.connect(store.path)) as opened, opened:
+            opened.execute("UPDATE breaker SET since = since - 86400000000, until = until - 86400000000")
+        wait_for(lambda: outbox.check(WHO).allowed)
+        assert outbox.check("bob@receiver.test").allowed

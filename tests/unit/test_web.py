@@ -10,13 +10,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailback.policy.breaker import new, opened_by_hand
 from mailback.store import Store
-from tests.support.server import free_port, running
+from tests.support.server import free_port, running, wait_for
 
 KEY = "correct horse"
 LONG = f"{'x' * 60}@receiver.test"
@@ -144,6 +146,21 @@ def test_the_command_mints_the_same_fields(site: Site) -> None:
     link = told["fields"]["List-Unsubscribe"].split(">")[0].removeprefix("<https://mail.sender.test")
     assert site.ask(link, CLICK, key=None, headers=FORM)[0] == 200
     assert not site.allowed("carol@receiver.test")
+
+
+def test_an_application_hears_that_a_provider_holds_mail_off_for_now(site: Site) -> None:
+    with Store.open(site.store_url) as store:
+        now = datetime.now(UTC)
+        breaker = opened_by_hand(new("held.test", "ip", "*", now), now + timedelta(hours=1), "their outage", now)
+        store.submit(lambda transaction: transaction.put_breaker(breaker, "test")).result()
+
+    def told() -> dict[str, Any]:
+        answers: list[dict[str, Any]] = site.ask("/api/check?address=ann@held.test")[1]
+        return answers[0]
+
+    wait_for(lambda: told()["later"])
+    assert (told()["allowed"], told()["breaker"]) == (False, "held.test/ip/*")
+    assert told()["reply"].startswith("451 4.7.1 <ann@held.test>: mail to held.test is held until ")
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", KEY + "x"])
