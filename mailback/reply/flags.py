@@ -23,11 +23,12 @@ from html import unescape
 from itertools import islice
 from pathlib import Path
 
+from mailback.bounce.rulefile import RulesError
 from mailback.message import Message
 from mailback.reply import intent
 from mailback.reply.intent import Intent, IntentRules, Reading
-from mailback.reply.rulefiles import lists
-from mailback.reply.words import fold, one_of
+from mailback.reply.rulefiles import Lists, lists
+from mailback.reply.words import fold, one_of, squeeze
 from mailback.resources import rules_dir
 
 FILE = "replies_flags.toml"
@@ -44,6 +45,12 @@ _SENSITIVE = frozenset({Intent.LEGAL, Intent.SECURITY})
 _NOT_FOR_STRANGERS = _SENSITIVE | {Intent.BILLING, Intent.UNSUBSCRIBE, Intent.REFERRAL}
 """What is not taken from somebody who answers mail that went to somebody else; people do answer from their other
 address, and may ask or be interested there."""
+_ADDRESSED = 120  # characters around a command in which its machine is named
+_ROLE = re.compile(r"^[ \t]{0,3}\[?(?:system|assistant|developer)(?: (?:message|note|prompt))?\]? ?:", re.MULTILINE)
+"""A turn of a conversation with a language model."""
+_LETTERS = re.compile(r"[^\W\d_]+")
+_FIRST_PERSON = re.compile(r"(?<![a-z])(?:i|i'm|i've|my|we|our)(?![a-z])")
+_STOPS = re.compile(r"[.!?\n。！？](?=\s|$)|[。！？]")
 _TAG = re.compile(r"<(?:!--|/?[a-z!][^<>]{0,2000}>?)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{5,40}")
 _ENDS = re.compile(r"[.!?\n。！？]")
@@ -67,6 +74,12 @@ class FlagRules:
     verbs: re.Pattern[str]
     marks: re.Pattern[str]
     own: re.Pattern[str]
+    machines: re.Pattern[str]
+    commands: re.Pattern[str]
+    addresses: str
+    """An expression, compiled when a text first has one of the hints: it costs a command more time than the reading."""
+    pictured: re.Pattern[str]
+    hints: frozenset[str]
     phrases: re.Pattern[str]
     tokens: tuple[str, ...]
     requests: re.Pattern[str]
@@ -77,17 +90,54 @@ class FlagRules:
         told = lists(
             directories,
             FILE,
-            {"injection": ("objects", "verbs", "marks", "own", "phrases", "tokens"), "adversarial": ("requests",)},
+            {
+                "injection": (
+                    "objects",
+                    "verbs",
+                    "marks",
+                    "own",
+                    "machines",
+                    "commands",
+                    "readers",
+                    "addresses",
+                    "pictured",
+                    "hints",
+                    "phrases",
+                    "tokens",
+                ),
+                "adversarial": ("requests",),
+            },
         )
         return cls(
             objects=one_of(told["injection.objects"]),
             verbs=one_of(told["injection.verbs"]),
             marks=one_of(told["injection.marks"]),
             own=one_of(told["injection.own"]),
+            machines=one_of(told["injection.machines"]),
+            commands=one_of(told["injection.commands"]),
+            addresses=_addresses(told, checked=len(directories) > 1),
+            pictured=one_of(told["injection.pictured"]),
+            hints=frozenset(map(squeeze, told["injection.hints"])),
             phrases=one_of(told["injection.phrases"]),
             tokens=tuple(map(fold, told["injection.tokens"])),
             requests=one_of(told["adversarial.requests"]),
         )
+
+
+_compiled = lru_cache(maxsize=8)(re.compile)
+
+
+def _addresses(told: Lists, *, checked: bool) -> str:
+    """Wordings that speak to a machine, as one expression; `checked` raises RulesError for one that is none."""
+    readers = "|".join(map(squeeze, told["injection.readers"]))
+    wordings = [squeeze(wording).replace("{m}", f"(?:{readers})(?![a-z-])") for wording in told["injection.addresses"]]
+    expression = rf"(?<![a-z0-9])(?:{'|'.join(wordings)})"
+    try:
+        if checked:
+            _compiled(expression)
+    except re.error as wrong:
+        raise RulesError([f"{FILE}: [injection] readers or addresses: {wrong}"]) from wrong
+    return expression
 
 
 @lru_cache(maxsize=1)
@@ -126,9 +176,33 @@ def injected(text: str, rules: FlagRules | None = None) -> bool:
     """Whether a text tells a machine what to do with it."""
     rules = rules or shipped()
     folded = fold(text[:_READ])
-    if any(token in folded for token in rules.tokens) or rules.phrases.search(" ".join(folded.split())):
+    line = " ".join(folded.split())
+    if any(token in folded for token in rules.tokens) or rules.phrases.search(line):
+        return True
+    if not folded.isascii() and (rules.pictured.search(line) or _commands(folded, rules)):
+        return True
+    role = _ROLE.search(folded)
+    if role is not None:
+        turn = folded[role.end() : role.end() + _ADDRESSED]
+        if rules.commands.search(turn) and not _FIRST_PERSON.search(turn):
+            return True
+    named = not rules.hints.isdisjoint(_LETTERS.findall(folded))
+    if named and (_compiled(rules.addresses).search(line) or _commands(folded, rules)):
         return True
     return any(map(rules.verbs.search, _around(folded, rules)))
+
+
+def _commands(folded: str, rules: FlagRules) -> bool:
+    """Whether a sentence tells a machine what to answer: it names one, and is neither a question nor about the
+    writer's own."""
+    for found in islice(rules.commands.finditer(folded), _OBJECTS):
+        before = _STOPS.split(folded[max(0, found.start() - _ADDRESSED) : found.start()])[-1]
+        after = _STOPS.split(folded[found.end() : found.end() + _ADDRESSED], maxsplit=1)
+        asks = folded[found.end() + len(after[0]) :][:1] in ("?", "？")
+        sentence = f"{before}{found[0]}{after[0]}"
+        if not asks and rules.machines.search(sentence) and not rules.own.search(sentence):
+            return True
+    return False
 
 
 def _around(folded: str, rules: FlagRules) -> Iterator[str]:

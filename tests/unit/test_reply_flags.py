@@ -11,6 +11,7 @@ from mailback.bounce.rulefile import RulesError
 from mailback.message import parse
 from mailback.reply import flags, intent
 from mailback.reply.flags import Answer, Flag
+from mailback.resources import rules_dir
 
 
 def _raised(text: str, subject: str = "Re: Your order", thread: tuple[str, ...] = ()) -> tuple[Flag, ...]:
@@ -102,3 +103,28 @@ def _once(raw: bytes, answer: Answer) -> float:
     began = time.process_time()
     flags.of_reply(parse(raw), answer)
     return time.process_time() - began
+
+
+_SPOKEN = [
+    line.split("\t")
+    for line in (Path(__file__).parents[1] / "data" / "injection.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize(("speaks", "language", "text"), _SPOKEN, ids=[f"{o[0]}-{o[2][:40]}" for o in _SPOKEN])
+def test_who_speaks_to_a_machine_is_told_and_who_speaks_of_one_is_not(speaks: str, language: str, text: str) -> None:
+    assert flags.injected(text) is (speaks == "1"), language
+
+
+@pytest.mark.parametrize(
+    "piece", ["note to the ", "you are a ", "the ai must ", "dear ai, x", "assistant: ", "system: "]
+)
+def test_beginnings_of_speeches_to_a_machine_are_read_to_their_end(piece: str) -> None:
+    flags.injected(piece * (100_000 // len(piece)))
+
+
+def test_a_wording_of_an_operator_that_is_no_expression_is_named(tmp_path: Path) -> None:
+    (tmp_path / flags.FILE).write_text('[injection]\naddresses = ["(open {m}"]\n')
+    with pytest.raises(RulesError, match="addresses"):
+        flags.FlagRules.load([rules_dir(), tmp_path])
