@@ -207,10 +207,8 @@ class Classifier:
             return found
         if of_domain is not None and (found := of_domain(domain(failure.mailed))):
             return found
-        for host in (failure.final_recipient, failure.recipient, failure.reporting_mta):
-            if host and (found := self._provider_of(host)):
-                return found
-        return None
+        hosts = (failure.final_recipient or "", failure.recipient, failure.reporting_mta or "")
+        return next(filter(None, map(self._provider_of, hosts)), None)
 
     def _votes(self, failure: DeliveryFailure, report: Report) -> _Votes:
         data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
@@ -234,11 +232,14 @@ class Classifier:
 
     def _providers(self, failure: DeliveryFailure, found: Iterable[int]) -> set[str]:
         """Whose servers are speaking: told by their names, or by these patterns."""
-        marks, provider_of = self._marks, self._provider_of
-        providers = {marks[number] for number in found if number in marks}
-        for host in {failure.remote_mta, failure.reporting_mta, failure.recipient, failure.final_recipient}:
-            if host and (provider := provider_of(host)):
-                providers.add(provider)
+        hosts = {
+            failure.remote_mta or "",
+            failure.reporting_mta or "",
+            failure.recipient,
+            failure.final_recipient or "",
+        }
+        providers = set(filter(None, map(self._provider_of, hosts)))
+        providers.update(filter(None, map(self._marks.get, found)))
         return providers
 
     def _hits(self, found: Iterable[int], data: bytes, failure: DeliveryFailure) -> list[_Hit]:
@@ -267,17 +268,14 @@ class Classifier:
 
     def _holding(self, found: Iterable[int], failure: DeliveryFailure, providers: Set[str]) -> list[int]:
         """The patterns among these whose rules hold: their limits (provider, codes) are met."""
-        unlimited, limits = self._unlimited, self._limits
-        return [
-            number
-            for number in found
-            if number in unlimited
-            or (
-                number in limits
-                and (limits[number] is None or limits[number] in providers)
-                and self._allows(number, failure.status, failure.smtp_code)
-            )
-        ]
+        unlimited = self._unlimited
+        return [n for n in found if n in unlimited or self._holds(n, failure, providers)]
+
+    def _holds(self, number: int, failure: DeliveryFailure, providers: Set[str]) -> bool:
+        if number not in self._limits:
+            return False  # it gives a provider away, and is no rule
+        limit = self._limits[number]
+        return (limit is None or limit in providers) and self._allows(number, failure.status, failure.smtp_code)
 
     def _allowed(self, number: int, status: str | None, smtp_code: str | None) -> bool:
         """Whether the codes are among those that a rule is limited to."""
@@ -388,7 +386,7 @@ def _count(votes: _Votes) -> tuple[Subcategory, float]:
     if not cast:
         return Subcategory.UNKNOWN, _NOTHING_KNOWN
     winner = cast[0].says
-    if len({vote.says for vote in cast}) > 1:
+    if len(cast) > 1:
         support: dict[Subcategory, float] = {}
         for vote in _deciding(votes, cast):
             support[vote.says] = support.get(vote.says, 0.0) + vote.strength * vote.weight

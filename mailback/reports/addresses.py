@@ -100,7 +100,7 @@ def in_text(text: str) -> list[str]:
 def is_full(address: str) -> bool:
     """True for a local part at a domain of more than one label, or at an address literal."""
     local, _, domain = address.rpartition("@")
-    return local != "" and (domain[:1] == "[" or ("." in domain and domain[0] != "."))
+    return local != "" and (("." in domain and domain[0] != ".") or domain[:1] == "[")
 
 
 def of_field(value: str) -> tuple[str, str]:
