@@ -82,6 +82,10 @@ class _Rule:
     """None where the wording leaves the day open."""
 
 
+_BEGINS = r"(?<![a-z0-9])"
+"""A word begins here."""
+
+
 class SpanRules:
     """The wordings of one language, compiled when the first text of that language comes: there are hundreds, and most
     processes read one language or two."""
@@ -108,8 +112,11 @@ class SpanRules:
 
     @cached_property
     def _any(self) -> re.Pattern[str]:
-        parts = (re.sub(r"\?P<\w+>", "?:", rule.pattern.pattern) for rule in self._rules)
-        return re.compile("|".join(parts) or r"(?!)")
+        parts = [re.sub(r"\?P<\w+>", "?:", rule.pattern.pattern) for rule in self._rules]
+        # Where a word begins is asked once a place, and not once for each wording: most places are within a word.
+        begun = [part.removeprefix(_BEGINS) for part in parts if part.startswith(_BEGINS)]
+        anywhere = [part for part in parts if not part.startswith(_BEGINS)]
+        return re.compile("|".join([f"{_BEGINS}(?:{'|'.join(begun)})", *anywhere] if begun else anywhere) or r"(?!)")
 
     def find(self, told: str, today: date) -> Iterator[Span | tuple[int, int]]:
         """Every span of a folded text, none over another; of one that is unsure only the place."""
@@ -142,7 +149,7 @@ def _rule(line: str, spelled: Spelled) -> _Rule:
     }
     for place, pattern in places.items():
         words = words.replace(place, pattern)
-    edges = ("", "") if wording.strip().lstrip("({?:")[0] >= _FIRST_PICTURED else (r"(?<![a-z0-9])", r"(?![a-z])")
+    edges = ("", "") if wording.strip().lstrip("({?:")[0] >= _FIRST_PICTURED else (_BEGINS, r"(?![a-z])")
     try:
         compiled = re.compile(f"{edges[0]}(?:{words}){edges[1]}")
     except re.error as wrong:

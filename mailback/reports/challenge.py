@@ -46,7 +46,7 @@ def read(facts: Facts) -> Report | None:
 def _from_service(facts: Facts) -> bool:
     """Whether a service that challenges wrote this, by the domains of its sender."""
     hosts = facts.words.challenge_hosts
-    for address in (facts.sender, (facts.message.headers.get("return-path") or "").strip(" <>")):
+    for address in (facts.sender, facts.return_path or ""):
         domain = address.rpartition("@")[2].lower()
         if domain.endswith(hosts) and (domain in hosts or domain.endswith(tuple(f".{host}" for host in hosts))):
             return True
@@ -59,7 +59,7 @@ _MACHINES = frozenset({"precedence", "list-id", "x-auto-response-suppress", "x-m
 def _from_person(facts: Facts) -> bool:
     """Whether nothing shows a machine: who writes is who gets the bounces, and no field is there that machines set."""
     sender = facts.sender.lower()
-    envelope = (facts.message.headers.get("return-path") or "").strip(" <>").lower()
+    envelope = (facts.return_path or "").lower()
     if envelope != sender or facts.daemon or sender.startswith(("no-", "noreply", "confirm", "verify", "challenge")):
         return False
     return facts.message.headers.names.isdisjoint(_MACHINES)

@@ -134,7 +134,7 @@ def _groups(text: str, of_message: Fields) -> Iterator[Fields]:
             blank = True
             continue
         if name in _OF_MESSAGE:
-            _add(of_message, name, value)
+            of_message.setdefault(name, []).append(value)
             continue
         if current is None:
             if name in _OF_RECIPIENT:
@@ -143,16 +143,13 @@ def _groups(text: str, of_message: Fields) -> Iterator[Fields]:
             yield current
             current = {}
         blank = False
-        _add(of_message if current is None else current, name, value)
+        fields = of_message if current is None else current
+        if name in fields:
+            fields[name].append(value)
+        else:
+            fields[name] = [value]
     if current is not None and not current.keys().isdisjoint(_SAYS_SOMETHING):
         yield current
-
-
-def _add(fields: Fields, name: str, value: str) -> None:
-    if name in fields:
-        fields[name].append(value)
-    else:
-        fields[name] = [value]
 
 
 def _opens(name: str, current: Fields, blank: bool) -> bool:

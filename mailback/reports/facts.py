@@ -83,20 +83,30 @@ class Facts:
         return self._subject[1]
 
     @Once
+    def _from(self) -> str:
+        return self.message.headers.get("from") or ""
+
+    @Once
     def sender(self) -> str:
         """The From address, empty when there is none."""
-        found = addresses.of_header(self.message.headers.get("from") or "")
+        found = addresses.of_header(self._from)
         return found[-1] if found else ""
+
+    @Once
+    def return_path(self) -> str | None:
+        """The envelope sender as the server that delivered wrote it down (RFC 5321 section 4.4), without brackets."""
+        value = self.message.headers.get("return-path")
+        return None if value is None else value.strip(" <>")
 
     @Once
     def null_sender(self) -> bool:
         """The envelope sender is `<>` or a mail server's own (RFC 5321 section 4.5.5)."""
-        return _is_null_sender(self.message.headers.get("return-path"), self.envelope)
+        return _is_null_sender(self.return_path, self.envelope)
 
     @Once
     def daemon(self) -> bool:
         """The From address or name is one that only mail servers use, or a field is there that only they set."""
-        if _is_daemon(self.get("from"), self.sender.lower(), self.dialects):
+        if _is_daemon(self._from.lower(), self.sender.lower(), self.dialects):
             return True
         return not self.message.headers.names.isdisjoint(self.dialects.machine_headers)
 
@@ -112,7 +122,7 @@ def _is_null_sender(return_path: str | None, envelope: Envelope | None) -> bool:
         return envelope.sender == "" or envelope.sender[:13].lower() == "mailer-daemon"
     if return_path is None:
         return False
-    inner = return_path.strip().strip("<>").lower()
+    inner = return_path.lower()
     return inner == "" or inner.startswith(("mailer-daemon", "postmaster@", "double-bounce"))
 
 

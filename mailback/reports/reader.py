@@ -144,7 +144,7 @@ def _unclaimed(facts: Facts) -> Kind:
 
 def _postmaster_answers(facts: Facts) -> bool:
     """People read postmaster@ too, and answer: what no reader claimed, answers our mail and can be answered in turn."""
-    envelope = (facts.message.headers.get("return-path") or "").strip(" <>").lower()
+    envelope = (facts.return_path or "").lower()
     return facts.answers and "in-reply-to" in facts.message.headers and envelope == facts.sender.lower()
 
 
