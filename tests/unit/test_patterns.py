@@ -66,6 +66,18 @@ def test_engines_agree_on_texts_made_from_every_shipped_pattern() -> None:
             assert sorted(fast.found(text)) == sorted(plain.found(text)), text
 
 
+@needs_hyperscan
+def test_a_short_word_that_ends_the_text_is_found_in_the_whole_set() -> None:
+    nodes = shipped()
+    fast, plain = (
+        PatternSet(nodes, engine="hyperscan", cache=patterns.cache_directory()),
+        PatternSet(nodes, engine="re"),
+    )
+    for words in range(12):
+        text = prepare("550 not allowed to send " + "a mail " * words + "as")
+        assert sorted(fast.found(text)) == sorted(plain.found(text)), text
+
+
 @pytest.mark.parametrize("engine", ["re", pytest.param("hyperscan", marks=needs_hyperscan)])
 def test_every_shipped_pattern_can_match(engine: patterns.Engine) -> None:
     choose = random.Random(7)
