@@ -453,9 +453,14 @@ def _without_signature(lines: list[str], rules: BodyRules) -> list[str]:
 
 
 def _without_boilerplate(lines: list[str], rules: BodyRules) -> list[str]:
-    """Drop banners, and cut at the first paragraph of legal text that has words above it."""
+    """Drop banners, and cut at the first paragraph of legal text that has words above it.
+
+    Where such text is all there is, and says one thing of the kind only, somebody wrote it: people write of
+    confidential data too.
+    """
     kept: list[str] = []
     paragraph: list[str] = []
+    law: list[str] = []
     written = False
     for line in [*lines, ""]:
         if line and line != _GONE:
@@ -467,12 +472,14 @@ def _without_boilerplate(lines: list[str], rules: BodyRules) -> list[str]:
             return kept
         short = bool(paragraph) and len(told) < 500
         added = short and (rules.banners.search(told) or (written and rules.footers.search(told)))
-        if not legal and not added:
+        if legal:
+            law += [] if len(set(rules.disclaimers.findall(told))) > 1 else [*paragraph, ""]
+        elif not added:
             kept.extend(paragraph)
             written = written or bool(told)
         paragraph = []
         kept.append(line)
-    return kept
+    return kept if written else [*kept, *law]
 
 
 def _length(told: str) -> int:

@@ -76,15 +76,17 @@ _HISTORY = re.compile(
 def read(facts: Facts) -> Report | None:
     """An automatic answer, or the bounce that one amounts to."""
     said = facts.words
-    certain = not facts.answers and facts.automatic
-    certain = certain or _declared(facts) or _states(facts)
+    declared = (not facts.answers and facts.automatic) or _declared(facts)
+    certain = declared or _states(facts)
     if not certain and not _supported(facts):
         return None
     text = explanation(facts)
     lower = text[:_PERIOD_CAP].lower()
     if not certain and not _plausible(facts, lower, said):
         return None
-    return _report(facts, text, said)
+    report = _report(facts, text, said)
+    report.worded = not declared and not facts.null_sender
+    return report
 
 
 def _report(facts: Facts, text: str, said: Words) -> Report:

@@ -41,6 +41,8 @@ class DeliveryFailure:
     """Set where the report itself names the cause (a feedback type, an auto-reply); else the classifier decides."""
     cause_confidence: float = CAUSE_STATED
     """How far `cause` is to be believed, 0 to 1; low where the report accuses something other than the address."""
+    worded: bool = False
+    """It is told by its words alone: a person may have written it after all."""
     moved_to: str | None = None
     """The new address that the text suggests (`address_moved`, `left_organisation`)."""
     fields: dict[str, list[str]] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class Report:
     """More recipients were told than are kept."""
     cause: Subcategory | None = None
     """What a message without failures says: the sort of an auto-reply."""
+    worded: bool = False
+    """It is told by its words alone: a person may have written it after all."""
     moved_to: str | None = None
     """The new address that an auto-reply of the sort `left_organisation` names."""
     explanation: Callable[[], str] = str

@@ -87,8 +87,10 @@ class Classification(NamedTuple):
 
     @property
     def machine(self) -> bool:
-        """Whether the message has said all it has to say once it is recorded."""
-        return self.kind in MACHINE_KINDS and not self.names_nobody
+        """Whether the message has said all it has to say once it is recorded. What is taken for an automatic answer by
+        its words alone is not: a person may have written it, and nothing that a person writes is lost."""
+        worded = self.kind is Kind.AUTO_REPLY and self.report.worded
+        return self.kind in MACHINE_KINDS and not self.names_nobody and not worded
 
     def to_dict(self, source: str | None = None) -> dict[str, object]:
         """The dictionary of `mailback classify --json`; `source` names where the message was read from."""

@@ -99,6 +99,19 @@ def test_a_persons_reply_goes_on_to_people_and_starts_no_bounce(engine: Engine, 
     assert store.lookup("ada@receiver.test") is None
 
 
+@pytest.mark.parametrize(("field", "binned"), [("", False), ("Auto-Submitted: auto-replied\r\n", True)])
+def test_an_automatic_answer_that_only_its_words_give_away_is_not_thrown_away(
+    engine: Engine, field: str, binned: bool
+) -> None:
+    raw = (
+        f"From: Ada <ada@receiver.test>\r\nSubject: Re: hello\r\n{field}\r\n"
+        "Thank you for your message. I am on leave with limited access to email and will reply when I return.\r\n"
+    )
+    outcome = engine.inbound(replace(ENVELOPE, sender="ada@receiver.test"), raw.encode())
+    assert (outcome.kind, outcome.machine) == (Kind.AUTO_REPLY, binned)
+    assert ("X-Mailback-Route", "auto_archive") in outcome.add_headers
+
+
 @pytest.mark.parametrize("raw", [b"", b"\0" * 100, b"\xff\xfe garbage", b"<" * 100_000, b"\r\n\r\n"])
 def test_what_is_no_mail_is_recorded_as_other_and_passed_on(engine: Engine, store: Store, raw: bytes) -> None:
     outcome = engine.inbound(ENVELOPE, raw)

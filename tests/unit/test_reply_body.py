@@ -168,3 +168,17 @@ def test_elements_without_end_cost_linear_time(piece: str) -> None:
     began = time.process_time()
     body.read(body.visible(mail))
     assert time.process_time() - began < 0.6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Our lawyer will send you a cease and desist letter under the GDPR if you keep processing my data.",
+        "I ask for a copy of all personal data that you hold about me, under article 15 of the GDPR.",
+        "Solicito el borrado de sus datos personales de mi persona conforme al RGPD y una respuesta por escrito.",
+        "You have published confidential information of ours, which is strictly confidential and must be removed.",
+        "Wir fordern Sie auf, die Verarbeitung unserer vertraulichen Daten einzustellen, sonst klagen wir vor Gericht.",
+    ],
+)
+def test_a_letter_about_data_or_law_is_no_disclaimer(text: str) -> None:
+    assert _text(text) == text
