@@ -40,6 +40,8 @@ GENERAL = 0.5
 """Strength below which a code is general: it leaves the vote when a specific text disagrees with it."""
 
 _MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stands at its beginning
+_USUAL = 512  # bytes of a prepared diagnostic whose answers are kept; what is longer is seldom told twice
+_TEXTS_KEPT = 2048
 _MAX_REPORT = 8192  # of the explanation for people, which has a preamble
 _EMPTY_SUMMARY = re.compile(r"\n55\d 5\.0\.0 Service unavailable(?=\r?\n|$)")
 """Sendmail's own line under a reply it was given: exit code 69 in words (sysexits.h), whatever the cause was."""
@@ -176,6 +178,14 @@ class Classifier:
         self._allows = lru_cache(maxsize=4096)(self._allowed)
         self._told_by_code = lru_cache(maxsize=4096)(self._rules_of_code)
         self._last = threading.local()
+        # A server's day is a few diagnostics again and again, once their addresses are hidden.
+        self._found = lru_cache(maxsize=_TEXTS_KEPT)(lambda data: tuple(self._patterns.found(data)))
+        self._opinion = lru_cache(maxsize=_TEXTS_KEPT)(model.vote if model is not None else lambda _: None)
+
+    def forget(self) -> None:
+        """Forget the texts that were judged lately: for measuring what one costs that comes for the first time."""
+        self._found.cache_clear()
+        self._opinion.cache_clear()
 
     def verdict(self, failure: DeliveryFailure, report: Report, engagement: Engagement | None = None) -> Verdict:
         """Why the delivery to one recipient failed (or what else became of it); never raises."""
@@ -212,7 +222,8 @@ class Classifier:
 
     def _votes(self, failure: DeliveryFailure, report: Report) -> _Votes:
         data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
-        found = self._patterns.found(data) if data else []
+        usual = len(data) <= _USUAL
+        found = self._found(data) if usual else self._patterns.found(data)
         hits = self._hits(found, data, failure)
         if (not hits or hits[0][2] < GENERAL) and report.text:
             hits = sorted(hits + self._report_hits(report, failure, found), key=_strongest)
@@ -224,8 +235,10 @@ class Classifier:
         # asked. Where they do not, it turns no specific text, but its doubt rightly lowers the confidence (measured).
         told_outright = text is not None and code is not None and text.strength >= SPECIFIC and code.says is text.says
         model = None
-        if self._model is not None and data and not told_outright and (told := self._model.vote(data)) is not None:
-            model = _Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"])
+        if self._model is not None and data and not told_outright:
+            told = self._opinion(data) if usual else self._model.vote(data)
+            if told is not None:
+                model = _Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"])
         if code is not None and text is not None and code.says is not text.says:
             code = _beside(code, text)
         return _Votes(code, text, rival, model)

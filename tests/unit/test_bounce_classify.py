@@ -191,6 +191,42 @@ class TestWords:
         assert scans[0] <= 8192
 
 
+class TestTextsSeenBefore:
+    """What was made of a diagnostic is kept: of the words only, never of what else the failure has."""
+
+    WORDS = "550 5.7.1 mailbox unavailable"
+
+    def test_the_same_words_with_other_codes_or_hosts_are_judged_anew(self) -> None:
+        first = verdict("mailbox full", "5.2.2", "552")
+        assert (first.subcategory, first.type) == (Subcategory.MAILBOX_FULL, Type.SOFT_BOUNCE)
+        assert verdict("mailbox full", "4.2.2", "452").subcategory is Subcategory.MAILBOX_TEMPORARILY_FULL
+        hosts = ("mx.a.example", "example-com.mail.protection.outlook.com", "mx.a.example")
+        told = [verdict("550 5.4.1 Recipient address rejected: Access denied", "5.4.1", host=host) for host in hosts]
+        assert told[0] == told[2] != told[1]
+
+    def test_verdicts_are_the_same_before_and_after(self) -> None:
+        fresh = verdict(self.WORDS, "5.7.1", "550")
+        assert verdict(self.WORDS, "5.7.1", "550") == fresh
+        classifier().forget()
+        assert verdict(self.WORDS, "5.7.1", "550") == fresh
+
+    def test_long_texts_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        subject = Classifier(rules.load([rules_dir()]))
+        scans: list[int] = []
+        found = subject._patterns.found
+
+        def counted(data: bytes) -> list[int]:
+            scans.append(len(data))
+            return found(data)
+
+        monkeypatch.setattr(subject._patterns, "found", counted)
+        for words in ("mailbox full ", "mailbox full " * 100):
+            failure = DeliveryFailure("u@a.example", diagnostic=words)
+            for _ in range(2):
+                subject.verdict(failure, Report(Kind.BOUNCE, [failure]))
+        assert len(scans) == 3
+
+
 class TestEngagement:
     unknown = ("550 5.1.1 user unknown", "5.1.1", "550")
 
