@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _MADE_BY_BOUNCES: Final = frozenset({"score", "event"})
 
+_WHOLE_SECONDS: Final = timedelta(seconds=1)
+"""A log tells no more of when a message arrived."""
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -70,7 +73,7 @@ class Probes:
         if over.until is None or over.source not in _MADE_BY_BOUNCES:
             return None
         key = over.address_key
-        if self._readers.fetch(rows.LIVES, (key, codec.ticks(over.until))):
+        if self._readers.fetch(rows.LIVES, (key, codec.ticks(over.until - _WHOLE_SECONDS))):
             return None
         found = self._readers.fetch(rows.FIND, (key,))
         last = rows.probe_of(found[0]) if found else None

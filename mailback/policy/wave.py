@@ -4,14 +4,15 @@ Two questions are asked of an hour, each by shares, so that five recipients at a
 are:
 
 - **Turned.** Of the addresses that took mail in the last `LATELY`, hardly one dies between two mailings. Where more of
-  them fail than `wave_share` of all outcomes, or than `wave_factor` times what is normal there, the server is wrong. An
-  old list that is mailed for the first time has no such addresses, and so it never makes a wave, however many are dead.
+  them fail than `wave_share` of all outcomes, or than `wave_factor` times what is normal there, the server is wrong; so
+  it is where they fail one after the other, whatever arrived in the same hour before. An old list that is mailed for
+  the first time has no such addresses, and so it never makes a wave, however many are dead.
 - **Collapsed.** A provider that took mail before and now refuses nearly all, while others do not: also where nothing is
   known of the addresses themselves.
 
 A share of few outcomes is chance. So it has to be beyond the expected one by more than chance does once in a million
 hours: by Chernoff's bound, P(X >= k) <= exp(-n KL(k/n, p)) for n outcomes of probability p. With a share of 0.2 that
-takes nine failures in a row, 19 of 30, or 263 of 1,000.
+takes nine failures of nine, 20 of 30, or 270 of 1,000.
 """
 
 from __future__ import annotations
@@ -65,12 +66,24 @@ class Outcomes:
         )  # fmt: skip
 
 
+def expected(normal: Outcomes, *, share: float, factor: float) -> float:
+    """The share of addresses that took mail lately which may fail at once. `normal`: of the days before."""
+    usual = factor * normal.turned / normal.total if normal.total >= _NORMAL_KNOWN else 0.0
+    return min(max(share, usual), max(share, HALF))
+
+
 def turned(now: Outcomes, normal: Outcomes, *, share: float, factor: float) -> bool:
-    """Whether more addresses that took mail lately fail at once than die. `normal`: of the days before."""
-    expected = share
-    if normal.total >= _NORMAL_KNOWN:
-        expected = max(share, factor * normal.turned / normal.total)
-    return beyond(now.turned, now.total, min(expected, max(share, HALF)))
+    """Whether more addresses that took mail lately fail at once than die."""
+    return beyond(now.turned, now.total, expected(normal, share=share, factor=factor))
+
+
+def outnumbers(ahead: int, share: float) -> bool:
+    """Whether failures are so far ahead of arrivals as chance brings them once in a million times, where each outcome
+    is a failure with probability `share`: by the gambler's ruin, (share / (1 - share)) to that power.
+
+    With a share of 0.2 that takes ten more failures than arrivals, whatever arrived in the hour before.
+    """
+    return share < HALF and ahead * log((1 - share) / share) >= _CHANCE
 
 
 def collapsed(now: Outcomes, normal: Outcomes, elsewhere: Outcomes, *, factor: float) -> bool:

@@ -116,21 +116,29 @@ class Guard:
         if key is None:
             return None
         told = outcomes.arrivals_told(transaction, event)
-        turned = 0
+        turned = outcomes.Turned(0, 0)
         if transaction.took_mail(key, at - LATELY, at):
             turned = outcomes.turned(transaction, provider, at)
-            if told and wave.worth_asking(turned, self.wave_share) and self._turned(transaction, provider, at):
+            if told and self._turned(transaction, provider, at, turned):
                 return True
         if told:
             return self._collapsed(transaction, provider, at)
-        if not turned:
+        if not turned.count:
             return None
-        return wave.worth_asking(turned, self.wave_share) and self._turned_among_neighbours(
+        return wave.worth_asking(turned.count, self.wave_share) and self._turned_among_neighbours(
             transaction, event, provider
         )
 
-    def _turned(self, transaction: Transaction, provider: str, at: datetime) -> bool:
-        """Whether more of those that took mail lately fail in this hour, alone or with the last, than die."""
+    def _turned(self, transaction: Transaction, provider: str, at: datetime, turned: outcomes.Turned) -> bool:
+        """Whether more of those that took mail lately fail than die: one after the other, or in this hour, alone or
+        with the last."""
+        if wave.outnumbers(turned.ahead, self.wave_share):
+            normal = _normal(transaction, provider, at)
+            share = wave.expected(normal, share=self.wave_share, factor=self.wave_factor)
+            if wave.outnumbers(turned.ahead, share):
+                return True
+        if not wave.worth_asking(turned.count, self.wave_share):
+            return False
         now = outcomes.between(transaction, provider, at, at)
         both = now + outcomes.between(transaction, provider, at - _HOUR, at - _HOUR)
         normal = _normal(transaction, provider, at)

@@ -9,6 +9,7 @@ Emits no log events.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -37,13 +38,24 @@ def count(transaction: Transaction, event: Event, *, proof_needed: bool) -> None
     transaction.one_more(f"{cause}:{provider}", event.at)
     if event.kind is Kind.DELIVERED:
         transaction.note_hour(_CAUSES[Kind.DELIVERED], event.at)
+        transaction.surges.down(provider, event.at)
 
 
-def turned(transaction: Transaction, provider: str, at: datetime) -> int:
-    """One more address of a provider that took mail lately fails for good; how many there are in that hour and the
-    one before."""
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Addresses of a provider that took mail lately and now fail for good."""
+
+    count: int
+    """In that hour and the one before."""
+    ahead: int
+    """How many more of them there are than messages that arrived, since they began to come."""
+
+
+def turned(transaction: Transaction, provider: str, at: datetime) -> Turned:
+    """One more address of a provider that took mail lately fails for good."""
     transaction.one_more(f"{_TURNED}:{provider}", at)
-    return transaction.total(f"{_TURNED}:{provider}", at - _HOUR, at)
+    ahead = transaction.surges.up(provider, at)
+    return Turned(transaction.total(f"{_TURNED}:{provider}", at - _HOUR, at), ahead)
 
 
 def recent(transaction: Transaction, provider: str, now: datetime) -> float:

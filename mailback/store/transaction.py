@@ -34,6 +34,7 @@ from mailback.store import (
     scores,
     subscribers,
     suggestions,
+    surges,
     waves,
 )
 from mailback.store import statements as sql
@@ -73,13 +74,15 @@ class Recorded(NamedTuple):
 class Transaction:
     """The store as one unit of work sees it."""
 
-    __slots__ = ("_calm", "_connection", "_noted", "_tail")
+    __slots__ = ("_calm", "_connection", "_noted", "_tail", "surges")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._tail: trail.Tail | None = None
         self._calm: bool | None = None
         """Whether no breaker stands at all, which is asked once for all deliveries of a batch."""
+        self.surges = surges.Surges(connection)
+        """What outnumbers what at the moment."""
         self._noted: set[tuple[str, int]] = set()
         """Hours that were noted already, each once a batch."""
 
@@ -615,6 +618,7 @@ class Transaction:
         self._tail = mark
         self._calm = None
         self._noted.clear()
+        self.surges.forget()
 
     def _tell(self, s: Suppression, now: datetime, actor: str, verb: str, reason: str) -> None:
         at = codec.ticks(now)

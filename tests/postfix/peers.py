@@ -18,10 +18,11 @@ from tests.support.server import free_port
 
 class Destination:
     """The rest of the world: takes all mail, but has no mailbox whose name starts with `dead`, and none of those that
-    start with `full` has room."""
+    start with `full` has room. The servers of a domain that is `broken` know nobody any more."""
 
     def __init__(self) -> None:
         self.port = free_port()
+        self.broken: set[str] = set()
         self._lock = threading.Lock()
         self._messages: list[tuple[str, tuple[str, ...], bytes]] = []
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
@@ -35,7 +36,7 @@ class Destination:
     async def handle_RCPT(  # noqa: N802 (aiosmtpd's name)
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if address.startswith("dead"):
+        if address.startswith("dead") or address.rpartition("@")[2] in self.broken:
             return "550 5.1.1 No such mailbox here"
         if address.startswith("full"):
             return "452 4.2.2 Mailbox full"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailback.store import Store
+from mailback.store.records import Suppression
 from tests.postfix.conftest import MILTER, Scene, scene
 from tests.postfix.instance import Smtpd
 from tests.postfix.peers import Filter
@@ -106,6 +109,61 @@ def test_the_bounce_that_follows_its_log_line_is_the_same_event(stage: Scene) ->
     bounce = next(raw for raw in stage.world.to("news@sender.test") if b"dead-twice" in raw)
     stage.postfix.send("milter", "", "news@sender.test", bounce)
     assert len(told(stage, "dead-twice@receiver.test")) == 1
+
+
+def test_a_provider_that_breaks_for_a_dozen_readers_is_a_wave_and_costs_none_of_them(stage: Scene) -> None:
+    readers = [f"reader{number}@breaks.test" for number in range(12)]
+
+    def mailing(name: str) -> None:
+        for who in readers:
+            stage.postfix.send("app", "news@sender.test", who, letter(f"{name}-{who.partition('@')[0]}"))
+
+    def kinds(kind: str) -> set[str]:
+        return {event["recipient"] for event in stage.events() if event["kind"] == kind} & set(readers)
+
+    def waves() -> list[dict[str, Any]]:
+        done = stage.command("wave", "list", "--open", "--json")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    mailing("first")
+    wait_for(lambda: kinds("delivered") == set(readers), 90, stage.postfix.log())
+    stage.world.broken.add("breaks.test")
+    mailing("second")
+    wait_for(lambda: kinds("bounce") == set(readers), 90, stage.postfix.log())
+    [wave] = waves()
+    assert (wave["provider"], wave["members"]) == ("breaks.test", 12)
+    assert stage.command("wave", "undo", str(wave["id"])).returncode == 0
+    assert [who for who in readers if stage.suppression(who)] == []
+
+
+def test_the_message_that_tries_after_a_hold_opens_the_way_once_it_has_arrived(stage: Scene) -> None:
+    who, now = "recovered@receiver.test", datetime.now(UTC)
+    hold = Suppression(
+        who, who, "all", "soft_bounce/mailbox_full", "soft_bounce", "mailbox_full", "score", now,
+        now + timedelta(seconds=1),
+    )  # fmt: skip
+    with Store.open(stage.store_url) as store:
+        store.submit(lambda transaction: transaction.suppress(hold, "test")).result()
+    wait_for(lambda: stage.suppression(who) is None)
+    stage.postfix.send("milter", "news@sender.test", who, letter("tries"))
+    wait_for_kinds(stage, who, {"delivered"})
+    assert stage.postfix.refusal("milter", "news@sender.test", who)[0] == 250
+    assert stage.postfix.refusal("milter", "news@sender.test", who)[0] == 250
+
+
+def test_while_nobody_knows_the_next_message_waits_at_the_milter(stage: Scene) -> None:
+    who, now = "unheard@receiver.test", datetime.now(UTC)
+    hold = Suppression(
+        who, who, "all", "soft_bounce/mailbox_full", "soft_bounce", "mailbox_full", "score", now,
+        now + timedelta(seconds=1),
+    )  # fmt: skip
+    with Store.open(stage.store_url) as store:
+        store.submit(lambda transaction: transaction.suppress(hold, "test")).result()
+    wait_for(lambda: stage.suppression(who) is None)
+    assert stage.postfix.refusal("milter", "news@sender.test", who)[0] == 250
+    code, said = stage.postfix.refusal("milter", "news@sender.test", who)
+    assert code == 451, said
+    assert "one message is trying" in said
 
 
 def test_rotation_by_postfix_itself_loses_nothing(stage: Scene) -> None:

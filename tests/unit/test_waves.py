@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -21,6 +23,7 @@ from mailback.reports.report import DeliveryFailure
 from mailback.settings import Settings
 from mailback.store import Store, Transaction
 from mailback.store.records import JournalEntry
+from mailback.store.surges import Surges
 from tests.support.mail import dsn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -117,6 +120,32 @@ def test_the_end_of_an_hour_does_not_hide_the_failures_before_it(store: Store, e
     assert wave.members == 20
     _undo(store, wave.id)
     assert held(store) == set()
+
+
+def test_what_arrived_earlier_in_the_hour_does_not_hide_that_a_provider_breaks(store: Store, engine: Engine) -> None:
+    mailing(engine, people(300), NOON)
+    mailing(engine, people(12), NOON + timedelta(minutes=30), dead=people(12))
+    [wave] = store.waves(only_open=True)
+    assert wave.members == 12
+
+
+def test_failures_that_are_spread_over_days_do_not_add_up_to_a_wave(store: Store, engine: Engine) -> None:
+    """A domain with few recipients, all of whom leave in time."""
+    whom = people(20)
+    mailing(engine, whom, NOON - 30 * DAY)
+    for number, who in enumerate(whom):
+        mailing(engine, [who, f"other{number}@other.test"], NOON + number * DAY / 2, dead=[who])
+    assert store.waves() == []
+
+
+def test_a_unit_that_is_rolled_back_leaves_no_failure_counted(store: Store, engine: Engine) -> None:
+    def counted(transaction: Transaction) -> None:
+        transaction.surges.up("receiver.test", NOON)
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - raised above
+        store.submit(counted).result()
+    assert store.submit(lambda transaction: transaction.surges.up("receiver.test", NOON)).result() == 1
 
 
 def test_an_old_list_that_is_mailed_for_the_first_time_is_no_wave(store: Store, engine: Engine) -> None:
@@ -255,6 +284,20 @@ def test_no_share_at_or_below_the_expected_is_beyond_it(count: int, total: int, 
 @pytest.mark.parametrize(("total", "least"), [(9, 9), (10, 10), (30, 20), (1000, 270)])
 def test_what_the_page_says_of_how_many_it_takes(total: int, least: int) -> None:
     assert next(count for count in range(total + 1) if beyond(count, total, 0.2)) == least
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_failures_are_ahead_of_arrivals_only_since_they_outnumber_them(told: list[bool]) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE rate (cause, hour, count, PRIMARY KEY (cause, hour))")
+        surges, ahead = Surges(connection), 0
+        for failed in told:
+            if failed:
+                ahead += 1
+                assert surges.up("p", NOON) == ahead
+            else:
+                ahead = max(0, ahead - 1)
+                surges.down("p", NOON)
 
 
 def test_where_much_fails_each_week_a_wave_takes_more() -> None:
