@@ -18,6 +18,7 @@ from mailback.reply.routing import Route
 from mailback.store.records import Event, Suppression
 
 OPT_OUT = (Type.COMPLAINT, Subcategory.UNSUBSCRIBE_REQUEST)
+_SIGNS = 3  # signs of danger told with an item; `mailback explain` and the event have all
 _LEFT = (Type.AUTO_REPLY, Subcategory.LEFT_ORGANISATION)
 
 
@@ -87,8 +88,10 @@ def _suppression(event: Event, cause: tuple[Type, Subcategory], scope: str = "al
 def why_a_person(reply: Reply) -> str:
     """Why a person has to look at a reply, in words."""
     if not reply.safety.clean:
-        signs = ", ".join(reply.safety.signals)
-        return f"{reply.safety.verdict.value}: {signs}" if signs else reply.safety.verdict.value
+        signs = reply.safety.signals
+        more = f" and {len(signs) - _SIGNS} more" if len(signs) > _SIGNS else ""
+        told = ", ".join(signs[:_SIGNS])
+        return f"{reply.safety.verdict.value}: {told}{more}" if signs else reply.safety.verdict.value
     if reply.flags:
         other = f" or {reply.runner_up.value}" if reply.runner_up and "conflicting_intents" in reply.flags else ""
         told = ", ".join(reply.flags).replace("_", " ")

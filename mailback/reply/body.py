@@ -36,6 +36,7 @@ _THREAD_CAP = 40_000
 _NAMED = 6  # words of an attribution without a date: more are a sentence of the person's
 _ATTRIBUTION_LINES = 6  # mail programs break "On ... wrote:" over at most so many, counting empty ones
 _SIGNATURE_LINES = 12
+_FOOTER = 240  # characters of a footer
 _LEGAL = 60  # characters from which a paragraph may be legal text
 _SHINGLE = 4  # words that must agree in a row for a line to count as ours
 
@@ -461,6 +462,7 @@ def _without_boilerplate(lines: list[str], rules: BodyRules) -> list[str]:
     kept: list[str] = []
     paragraph: list[str] = []
     law: list[str] = []
+    feet: list[str] = []  # lines that are footers only where nothing but footers follows
     written = False
     for line in [*lines, ""]:
         if line and line != _GONE:
@@ -470,12 +472,15 @@ def _without_boilerplate(lines: list[str], rules: BodyRules) -> list[str]:
         legal = bool(paragraph) and _length(told) > _LEGAL and rules.disclaimers.search(told) is not None
         if legal and written:
             return kept
-        short = bool(paragraph) and len(told) < 500
-        added = short and (rules.banners.search(told) or (written and rules.footers.search(told)))
+        added = bool(paragraph) and len(told) < 500 and rules.banners.search(told)
+        footer = written and 0 < len(told) <= _FOOTER and "?" not in told and rules.footers.search(told)
         if legal:
             law += [] if len(set(rules.disclaimers.findall(told))) > 1 else [*paragraph, ""]
+        elif footer:
+            feet += [*paragraph, ""]
         elif not added:
-            kept.extend(paragraph)
+            kept += [*feet, *paragraph] if told else paragraph
+            feet = [] if told else feet
             written = written or bool(told)
         paragraph = []
         kept.append(line)

@@ -45,6 +45,8 @@ from mailback.resources import rules_dir
 
 _TOLD_BY_MACHINE = 0.95
 """Confidence of what header fields and subjects of responders say."""
+_TOLD_BY_WORDS = 0.9
+"""Confidence of an automatic answer that only its words give away."""
 _NAMES_CONTACT = frozenset({Intent.REFERRAL, Intent.OUT_OF_OFFICE})
 
 
@@ -244,7 +246,8 @@ def _automatic(report: Report, new_contact: str | None) -> Reading:
         told = Intent.REFERRAL
     else:
         told = Intent.UNCLASSIFIED
-    return Reading(told, _TOLD_BY_MACHINE, None, 0.0, (Evidence(told, cause.value, _TOLD_BY_MACHINE, "headers"),))
+    sure, layer = (_TOLD_BY_WORDS, "words") if report.worded else (_TOLD_BY_MACHINE, "headers")
+    return Reading(told, sure, None, 0.0, (Evidence(told, cause.value, sure, layer),))
 
 
 def _routed(

@@ -177,6 +177,9 @@ def test_elements_without_end_cost_linear_time(piece: str) -> None:
         "I ask for a copy of all personal data that you hold about me, under article 15 of the GDPR.",
         "Solicito el borrado de sus datos personales de mi persona conforme al RGPD y una respuesta por escrito.",
         "You have published confidential information of ours, which is strictly confidential and must be removed.",
+        "Hello,\n\nwe run Avast antivirus software on all machines.\n\nDoes your tool get along with it",
+        "Guten Tag,\n\nwenn Sie nicht zahlen, klagen wir vor dem Amtsgericht Leipzig.\n\nWir warten bis Freitag.",
+        "Hola:\n\nno compartimos información confidencial sin un acuerdo firmado.\n\nEnvíenos uno, por favor.",
         "Wir fordern Sie auf, die Verarbeitung unserer vertraulichen Daten einzustellen, sonst klagen wir vor Gericht.",
     ],
 )
