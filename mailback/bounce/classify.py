@@ -223,7 +223,7 @@ class Classifier:
     def _votes(self, failure: DeliveryFailure, report: Report) -> _Votes:
         data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
         usual = len(data) <= _USUAL
-        found = self._found(data) if usual else self._patterns.found(data)
+        found = () if not data else self._found(data) if usual else self._patterns.found(data)
         hits = self._hits(found, data, failure)
         if (not hits or hits[0][2] < GENERAL) and report.text:
             hits = sorted(hits + self._report_hits(report, failure, found), key=_strongest)
