@@ -165,11 +165,12 @@ class Guard:
             (who, when) for who, when in transaction.left_before(entry, _NEIGHBOURS)
             if self.provider_of(who.rpartition("@")[2]) == provider
         ]  # fmt: skip
-        failed = sum(
-            transaction.failed_since(who, when) and transaction.took_mail(who, when - LATELY, when)
-            for who, when in left
-        )
-        return wave.beyond(failed, len(left), self.wave_share)
+        failed = 0
+        for total, (who, when) in enumerate(left, 1):  # from this message back: what went well before hides nothing
+            failed += transaction.failed_since(who, when) and transaction.took_mail(who, when - LATELY, when)
+            if wave.beyond(failed, total, self.wave_share) or wave.outnumbers(2 * failed - total, self.wave_share):
+                return True
+        return False
 
 
 def _normal(transaction: Transaction, provider: str, at: datetime) -> Outcomes:

@@ -242,6 +242,14 @@ def test_the_journal_tells_a_wave_where_nothing_tells_deliveries(store: Store, e
     assert held(store) == set()
 
 
+def test_nor_does_what_the_journal_sent_well_before_hide_that_a_provider_breaks(store: Store, engine: Engine) -> None:
+    _sent(store, people(100), NOON - 7 * DAY)
+    _sent(store, people(100)[12:], NOON - timedelta(minutes=50))
+    _sent(store, people(12), NOON)
+    _came_back(engine, people(12), NOON)
+    assert [wave.members for wave in store.waves(only_open=True)] == [12]
+
+
 def test_the_journal_tells_that_most_mail_to_a_provider_did_not_come_back(store: Store, engine: Engine) -> None:
     whom = people(300)
     _sent(store, whom, NOON - 7 * DAY)
