@@ -73,6 +73,7 @@ class InvitationRules:
 
     subjects: dict[str, Answer]
     texts: Phrases
+    hints: tuple[str, ...]
     labels: frozenset[str]
     longest: int
     """Characters of the longest beginning of a subject."""
@@ -81,11 +82,13 @@ class InvitationRules:
     def load(cls, directories: Sequence[Path]) -> InvitationRules:
         """Raises RulesError with every problem of the files."""
         answers = tuple(answer.value for answer in Answer)
-        told = lists(directories, FILE, {"subject": answers, "text": (*answers, "marks", "labels")})
+        told = lists(directories, FILE, {"subject": answers, "text": (*answers, "hints", "marks", "labels")})
         subjects = {squeeze(word): answer for answer in Answer for word in told[f"subject.{answer.value}"]}
         texts = Phrases({name: told[f"text.{name}"] for name in (*answers, "marks")})
         labels = frozenset(map(squeeze, told["text.labels"]))
-        return cls(subjects, texts, labels, max(map(len, subjects), default=0))
+        return cls(
+            subjects, texts, tuple(map(str.lower, told["text.hints"])), labels, max(map(len, subjects), default=0)
+        )
 
 
 @lru_cache(maxsize=1)
@@ -109,7 +112,8 @@ def read(message: Message, new: str, rules: InvitationRules | None = None) -> To
     if (answer := _of_parts(message)) is not None:
         return Told(answer, "calendar")
     begun = _of_subject(message.header("subject"), rules)
-    found = rules.texts.found(Text(new[:_READ])) if new else {}
+    lower = new[:_READ].lower()
+    found = rules.texts.found(Text(lower)) if begun or any(map(lower.__contains__, rules.hints)) else {}
     said = [answer for answer in Answer if answer.value in found]
     if len(said) == 1 and (begun in (None, said[0]) or begun is Answer.TENTATIVE):
         return Told(begun or said[0], "text")
