@@ -105,6 +105,7 @@ def _settings(settings: Settings, config: Path | None) -> Iterator[Finding]:
         ("store.password_file", settings.store.password_file),
         ("signing.secret_file", settings.signing.secret_file),
         ("llm.key_file", settings.llm.key_file),
+        ("web.key_file", settings.web.key_file),
     ):
         if path is not None and path.exists() and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
             yield Finding("settings", "fail", f"{key}: {path} may be read by anybody", f"chmod o-rwx {path}")
@@ -231,6 +232,7 @@ def _listening(settings: Settings) -> Iterator[Finding]:
         ("milter.listen", settings.milter.listen, lambda _: "accepts connections"),
         ("policyd.listen", settings.policyd.listen, _policy_answer),
         ("policyd.socketmap", settings.policyd.socketmap, _socketmap_answer),
+        ("web.listen", settings.web.listen, _health),
     ]
     for key, listens, probe in probes:
         for listen in listens:
@@ -305,7 +307,8 @@ def _place_of_log(store: Store, path: Path) -> Finding:
 
 def _probed(name: str, address: Address, probe: Callable[[socket.socket], str]) -> Finding:
     if address.family == "fd":
-        return Finding("listen", "ok", f"{name}: opened by systemd", "systemctl status mailback.socket tells its state")
+        advice = "systemctl status mailback-smtpd.socket tells its state"
+        return Finding("listen", "ok", f"{name}: opened by systemd", advice)
     if address.family == "tcp" and address.port == 0:
         return Finding("listen", "ok", f"{name}: any free port")
     try:
@@ -361,6 +364,16 @@ def _socketmap_answer(connection: socket.socket) -> str:
     if "NOTFOUND" not in said and "OK " not in said:
         raise ValueError(f"answers {said[:60]!r}, which is no socketmap's answer")
     return "answers look-ups"
+
+
+def _health(connection: socket.socket) -> str:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    said = connection.recv(512).decode("ascii", "replace").partition("\r\n")[0]
+    if " 503 " in said:
+        raise ValueError("answers, and its store cannot be used: see `store`")
+    if not said.startswith("HTTP/1.1 200"):
+        raise ValueError(f"answers {said[:60]!r}, which is not Mailback's HTTP interface")
+    return "answers, and its store too"
 
 
 # ---- the virus scanner ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Read through `postconf`, so that defaults, main.cf and master.cf count as Postfi
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -74,6 +75,10 @@ def examine_postfix(settings: Settings, folder: Path | None = None) -> Iterator[
     if shutil.which("postconf") is None:
         yield Finding("postfix", "ok", "Postfix is not installed here: nothing to look at")
         return
+    if folder is None and (unset := _not_set_up()) is not None:
+        advice = "set Postfix up (docs/postfix.md), or leave it: the receiver needs none"
+        yield Finding("postfix", "warn", f"Postfix is installed and not set up: there is no {unset}", advice)
+        return
     try:
         postconf = Postconf.read(folder)
     except (OSError, subprocess.SubprocessError) as error:
@@ -88,6 +93,19 @@ def examine_postfix(settings: Settings, folder: Path | None = None) -> Iterator[
     if settings.policyd.socketmap:
         yield from _socketmap(settings, postconf)
     yield from _tables(settings, postconf)
+
+
+def _not_set_up() -> Path | None:
+    """The main.cf that is missing: Debian's package installs without one where it is told "No configuration"."""
+    main = _built_in_folder() / "main.cf"
+    return None if main.exists() else main
+
+
+def _built_in_folder() -> Path:
+    try:
+        return Path(_output(["postconf", "-dh", "config_directory"]).strip())
+    except (OSError, subprocess.SubprocessError):
+        return Path("/etc/postfix")
 
 
 # ---- milter ---------------------------------------------------------------------------------------------------------
@@ -105,7 +123,7 @@ def _milter(settings: Settings, postconf: Postconf) -> Iterator[Finding]:
     yield from _local_mail(postconf, ours)
     yield from _milter_failure(settings, postconf)
     for listen in settings.milter.listen:
-        yield from _socket_reach(listen, postconf)
+        yield from _socket_reach("milter", listen, postconf)
 
 
 def _local_mail(postconf: Postconf, ours: list[str]) -> Iterator[Finding]:
@@ -141,8 +159,8 @@ def _milter_failure(settings: Settings, postconf: Postconf) -> Iterator[Finding]
         yield Finding("postfix", "fail", what, "postconf -X milter_protocol (the default is 6)")
 
 
-def _socket_reach(listen: str, postconf: Postconf) -> Iterator[Finding]:
-    """A unix socket that Postfix cannot reach looks like a milter that is down."""
+def _socket_reach(section: str, listen: str, postconf: Postconf) -> Iterator[Finding]:
+    """A unix socket that Postfix cannot reach looks like a server that is down."""
     address = listen_address(listen)
     if address.family != "unix":
         return
@@ -156,23 +174,35 @@ def _socket_reach(listen: str, postconf: Postconf) -> Iterator[Finding]:
         yield Finding("postfix", "fail", what, advice)
     if not path.exists():
         return
-    about = path.stat()
-    if not about.st_mode & stat.S_IWOTH and not _postfix_in_group(about.st_gid):
-        what = f"{path}: Postfix is not in its group, and it is closed to others"
-        advice = 'set milter.socket_group = "postfix", or add the user postfix to that group'
+    closed = next((folder for folder in reversed(path.parents) if not _postfix_may(folder, stat.S_IXOTH)), None)
+    if closed is not None:
+        what = f"{path}: Postfix may not enter {closed}"
+        advice = f"chgrp postfix {closed} && chmod g+x {closed}, or add the user postfix to its group"
+        yield Finding("postfix", "fail", what, advice)
+    if not _postfix_may(path, stat.S_IWOTH):
+        if path.stat().st_mode & stat.S_IWGRP:
+            what = f"{path}: Postfix is not in its group, and it is closed to others"
+            advice = f'set {section}.socket_group = "postfix", or add the user postfix to that group'
+        else:
+            what = f"{path}: its group may not write to it, and nobody connects without"
+            advice = f'set {section}.socket_mode = "0660"'
         yield Finding("postfix", "fail", what, advice)
 
 
-def _postfix_in_group(gid: int) -> bool:
-    import grp
+def _postfix_may(path: Path, bit: int) -> bool:
+    """Whether the user that smtpd and cleanup run as has a right; `bit` is that of others."""
     import pwd
 
+    about = path.stat()
     try:
         user = pwd.getpwnam("postfix")
-        group = grp.getgrgid(gid)
     except KeyError:
-        return False
-    return user.pw_gid == gid or "postfix" in group.gr_mem
+        return bool(about.st_mode & bit)
+    if about.st_uid == user.pw_uid:
+        return bool(about.st_mode & bit << 6)
+    if about.st_gid in os.getgrouplist("postfix", user.pw_gid):
+        return bool(about.st_mode & bit << 3)
+    return bool(about.st_mode & bit)
 
 
 # ---- policy service and socketmap -----------------------------------------------------------------------------------
@@ -189,6 +219,8 @@ def _policy(settings: Settings, postconf: Postconf) -> Iterator[Finding]:
             yield Finding("postfix", "fail", what, advice + "smtpd_recipient_restrictions")
         return
     yield Finding("postfix", "ok", f"{', '.join(asked)} asks the policy service")
+    for listen in settings.policyd.listen:
+        yield from _socket_reach("policyd", listen, postconf)
     for name in asked:
         text = postconf[name]
         if not text or ("default_action" in text and "timeout" in text):
@@ -210,6 +242,8 @@ def _socketmap(settings: Settings, postconf: Postconf) -> Iterator[Finding]:
     users = [name for name, value in postconf.values.items() if any(our in value for our in ours)]
     if users:
         yield Finding("postfix", "ok", f"{', '.join(users)} asks the socketmap")
+        for listen in settings.policyd.socketmap:
+            yield from _socket_reach("policyd", listen, postconf)
     else:
         what = "no table of Postfix is Mailback's socketmap"
         advice = f"postconf -e 'transport_maps = {ours[0]}:transport', or take policyd.socketmap out of the settings"

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from mailback.cli import doctor
+from mailback.cli import postfix as postfix_of_doctor
 from mailback.cli.diagnosis import Finding
 from mailback.cli.postfix import Postconf, examine_postfix
 from mailback.settings import Settings, listen_address
@@ -130,6 +132,38 @@ def test_a_chrooted_smtpd_cannot_see_a_socket_outside_its_queue(postfix: Path) -
     assert worst(examine_postfix(inside, postfix)) == []
 
 
+needs_postfix_user = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("postconf") is None or not Path("/var/spool/postfix").is_dir(),
+    reason="gives files to the user postfix: needs root and Postfix",
+)
+
+
+@needs_postfix_user
+@pytest.mark.parametrize("front", ["milter", "policyd"])
+def test_a_socket_that_postfix_may_not_reach_is_told(postfix: Path, front: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="mailback-doctor-") as name:  # pytest's own folder is closed to others
+        folder = Path(name)
+        path = folder / "door.sock"
+        ours = f"unix:{path}"
+        configured(postfix, smtpd_milters=ours, non_smtpd_milters=ours, internal_mail_filter_classes="bounce",
+                   milter_default_action="tempfail", smtpd_recipient_restrictions=
+                   f"check_policy_service {{ {ours}, timeout=10s, default_action=DUNNO }}, reject")  # fmt: skip
+        settings = Settings.loads(f"[{front}]\nlisten = '{ours}'\n")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            path.chmod(0o660)
+            [entering, writing] = worst(examine_postfix(settings, postfix))
+            assert entering == f"fail: {path}: Postfix may not enter {folder}"
+            assert writing.startswith(f"fail: {path}: Postfix is not in its group")
+            shutil.chown(folder, group="postfix")
+            shutil.chown(path, group="postfix")
+            folder.chmod(0o750)
+            assert worst(examine_postfix(settings, postfix)) == []
+            path.chmod(0o600)
+            [told] = worst(examine_postfix(settings, postfix))
+            assert told.startswith(f"fail: {path}: its group may not write to it")
+
+
 @needs_postconf
 def test_a_policy_service_without_a_way_out_is_told(postfix: Path) -> None:
     settings = Settings.loads(POLICY)
@@ -184,6 +218,14 @@ def test_a_host_without_postfix_is_well(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ]
 
 
+@needs_postconf
+def test_a_postfix_that_nobody_set_up_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As Debian leaves it with "No configuration", and so every host where `make test` ran."""
+    monkeypatch.setattr(postfix_of_doctor, "_built_in_folder", lambda: tmp_path)
+    [told] = worst(examine_postfix(Settings.loads(MILTER)))
+    assert told == f"warn: Postfix is installed and not set up: there is no {tmp_path}/main.cf"
+
+
 def test_only_smtp_servers_count_for_the_chroot() -> None:
     lines = ["smtp inet n - n - - smtpd", "cleanup unix n - y - 0 cleanup"]
     assert not Postconf({}, [line.split(None, 7) for line in lines]).chrooted
@@ -212,16 +254,42 @@ def answering(answer: bytes) -> Iterator[int]:
 def test_what_answers_as_it_should_is_well() -> None:
     for answer, probe in (
         (b"220 mx ESMTP\r\n", doctor._greeting), (b"action=DUNNO\n\n", doctor._policy_answer),
-        (b"9:NOTFOUND ,", doctor._socketmap_answer),
+        (b"9:NOTFOUND ,", doctor._socketmap_answer), (b"HTTP/1.1 200 OK\r\n\r\n", doctor._health),
     ):  # fmt: skip
         with answering(answer) as port:
             assert doctor._probed("x", listen_address(f"127.0.0.1:{port}"), probe).state == "ok"
 
 
 def test_another_program_on_our_port_is_told() -> None:
-    for probe in (doctor._greeting, doctor._policy_answer, doctor._socketmap_answer):
+    for probe in (doctor._greeting, doctor._policy_answer, doctor._socketmap_answer, doctor._health):
         with answering(b"HTTP/1.1 400 Bad Request\r\n") as port:
             assert doctor._probed("x", listen_address(f"127.0.0.1:{port}"), probe).state == "fail"
+
+
+def test_a_web_server_whose_store_is_gone_is_told() -> None:
+    with answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n") as port:
+        told = doctor._probed("x", listen_address(f"127.0.0.1:{port}"), doctor._health)
+    assert (told.state, "store cannot be used" in told.what) == ("fail", True)
+
+
+def test_every_door_of_the_settings_is_looked_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    text = "".join(
+        f"[{section}]\n{key} = '127.0.0.1:{port + n}'\n{more}"
+        for n, (section, key, more) in enumerate(
+            [("smtpd", "listen", "next_hop = 'discard'\n"), ("milter", "listen", ""), ("policyd", "listen", ""),
+             ("web", "listen", "")]
+        )
+    )  # fmt: skip
+    looked_at = {finding.what.split()[0] for finding in doctor._listening(Settings.loads(text))}
+    assert looked_at == {"smtpd.listen", "milter.listen", "policyd.listen", "web.listen"}
+
+
+def test_the_unit_that_is_named_for_a_socket_of_systemd_is_one_that_ships() -> None:
+    told = doctor._probed("x", listen_address("fd:smtpd"), doctor._greeting)
+    units = {path.name for path in (Path(__file__).parents[2] / "systemd").iterdir()}
+    assert {word for word in told.advice.split() if word.startswith("mailback")} <= units
 
 
 def test_nobody_there_is_a_warning(tmp_path: Path) -> None:
@@ -296,15 +364,20 @@ def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) 
 
 
 def test_secrets_and_settings_closed_to_others(tmp_path: Path) -> None:
-    key, file = tmp_path / "key", tmp_path / "mailback.toml"
+    key, api, file = tmp_path / "key", tmp_path / "api.key", tmp_path / "mailback.toml"
     key.write_text(f"1 2026-11-20 {'ab' * 32}\n")
-    file.write_text(f"[mail]\nbounce_domain = 'bounce.sender.test'\n[signing]\nsecret_file = '{key}'\n")
+    api.write_text("ab" * 32)
+    api.chmod(0o644)
+    file.write_text(f"[mail]\nbounce_domain = 'bounce.sender.test'\n[signing]\nsecret_file = '{key}'\n"
+                    f"[web]\nkey_file = '{api}'\n")  # fmt: skip
     key.chmod(0o644)
     file.chmod(0o666)
     told = worst(doctor._settings(Settings.load(file, environ={}), file))
     assert any("signing.secret_file" in line for line in told)
+    assert any("web.key_file" in line for line in told)
     assert any(f"{file} may be written by anybody" in line for line in told)
     key.chmod(0o600)
+    api.chmod(0o600)
     file.chmod(0o644)
     told = worst(doctor._settings(Settings.load(file, environ={}), file))
     assert not [line for line in told if line.startswith("fail:")]
