@@ -272,6 +272,6 @@ def _expected_one(annotation: Any, notes: tuple[Any, ...]) -> str:
     for note in notes:
         if (told := _EXPECTED.get(getattr(note, "func", None))) is not None:
             return told
-    bounds = {name: getattr(note, name) for note in notes for name in ("ge", "gt", "le") if hasattr(note, name)}
-    words = {"ge": "from {}", "gt": "greater than {}", "le": "to {}"}
+    bounds = {name: getattr(note, name) for note in notes for name in ("ge", "gt", "le", "lt") if hasattr(note, name)}
+    words = {"ge": "from {}", "gt": "greater than {}", "le": "to {}", "lt": "and less than {}"}
     return " ".join([_EXPECTED[annotation], *(words[name].format(bound) for name, bound in bounds.items())])

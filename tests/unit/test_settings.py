@@ -89,6 +89,13 @@ def test_every_problem_says_what_was_expected() -> None:
         assert f":{problem.line}: {problem.key}: " in str(problem)
 
 
+def test_what_is_expected_names_both_ends_of_a_range() -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.loads("[policy]\nwave_share = 7\n")
+    [problem] = raised.value.problems
+    assert problem.expected == "a number greater than 0 and less than 1"
+
+
 def test_a_key_that_is_nearly_right_is_suggested() -> None:
     assert "did you mean 'sending_domains'" in problems("[mail]\nsending_domain = []\n")[0].what
     assert "did you mean 'smtpd'" in problems("[smptd]\n")[0].what
