@@ -136,13 +136,21 @@ class Document(Generic[_S]):
         return self.model.model_validate(data), bad
 
     def _complete_store(self) -> None:
-        """Put the password into the URL, or the state folder into the default one."""
-        store, service = self.data.setdefault("store", {}), self.data.get("service", {})
+        """Put the password into the URL, and let database and state folder lead to each other.
+
+        Whoever runs a command finds models and quarantine where the service has them: by the configuration, and not by
+        his own home or by what systemd told the service alone.
+        """
+        store, service = self.data.setdefault("store", {}), self.data.setdefault("service", {})
         if not isinstance(store, dict) or not isinstance(service, dict):
             return  # told as no table
         directory = service.get("state_directory")
         if "url" not in store and isinstance(directory, str) and directory:
             store["url"] = locations.default_store_url(Path(directory))
+        elif directory is None and isinstance(url := store.get("url"), str):
+            database = locations.sqlite_path(url)
+            if database is not None:
+                service["state_directory"] = str(database.absolute().parent)
         if "password_file" in store:
             self._put_password(store)
 

@@ -151,8 +151,9 @@ class ServiceSettings(Section):
     state_directory: FilePath = Field(
         default_factory=locations.state_directory,
         description=(
-            "Folder of the database when `store.url` is unset. Unset: `$STATE_DIRECTORY` (set by systemd), "
-            "else `$XDG_STATE_HOME/mailback`, else `~/.local/state/mailback`."
+            "Folder of the models that were promoted, of what is held in quarantine, and of the database when "
+            "`store.url` is unset. Unset: the folder of the SQLite file of `store.url`; where that is unset too, "
+            "`$STATE_DIRECTORY` (set by systemd), else `$XDG_STATE_HOME/mailback`, else `~/.local/state/mailback`."
         ),
         examples=["/var/lib/mailback"],
         json_schema_extra=RESTART,

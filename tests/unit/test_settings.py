@@ -272,6 +272,21 @@ def test_the_state_folder_decides_where_the_database_is() -> None:
     assert locations.state_directory({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/mailback"
 
 
+def test_a_command_finds_models_and_quarantine_where_the_service_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's home and what systemd tells the service alone must not make two state folders of one."""
+    text = "[store]\nurl = 'sqlite:////srv/mb/mailback.db'\n"
+    for environ in ({}, {"STATE_DIRECTORY": "/var/lib/mailback"}, {"XDG_STATE_HOME": "/root/state"}):
+        for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+            monkeypatch.setenv(name, environ.get(name, ""))
+        settings = Settings.loads(text)
+        assert settings.service.state_directory == Path("/srv/mb")
+        assert settings.quarantine_route == "maildir:/srv/mb/quarantine"
+    chosen = Settings.loads(text + "[service]\nstate_directory = '/elsewhere'\n")
+    assert (chosen.service.state_directory, chosen.store.url) == (Path("/elsewhere"), "sqlite:////srv/mb/mailback.db")
+    monkeypatch.chdir("/")
+    assert Settings.loads("[store]\nurl = 'sqlite:///state/m.db'\n").service.state_directory == Path("/state")
+
+
 @pytest.mark.parametrize(
     "text",
     [
