@@ -136,6 +136,11 @@ def _contents(store: Store) -> Iterator[Finding]:
         for wave in store.waves(only_open=True):
             told = f"wave {wave.id}: {wave.members} addresses of {wave.provider} ({wave.subcategory}) wait"
             yield Finding("store", "warn", told, "mailback wave list; then mailback wave undo, or confirm")
+        if not store.watches_waves():
+            told = (
+                "nothing tells what arrives or what leaves: a provider that breaks is told from 1000 failures on only"
+            )
+            yield Finding("store", "warn", told, "follow Postfix's log ([follow]), or have journal.outbound written")
         yield _reviews(store)
         yield from _breakers(store)
 

@@ -74,7 +74,7 @@ COMMANDS: dict[str, Place] = {
     "signing": Place("signing", "signing", "The keys of signed return paths: keygen, rotate, show."),
     "subscriber": Place("subscriber", "subscriber", "Who is on a list: import, export, show, list, opt-in, opt-out."),
     "retry": Place("retry", "retry", "Messages worth sending again: due, list, watch, done, skip."),
-    "store": Place("store", "store", "The database: upgrade, check, maintain, backup, size."),
+    "store": Place("store", "store", "The database: upgrade, check, maintain, backup, size, message."),
     "doctor": Place("doctor", "doctor", "Check the live system: settings, store, sockets, DNS, Postfix."),
     "demo": Place("demo", "demo", "A minute's tour on real-looking mail; nothing to set up, nothing is kept."),
     "completion": Place("completion", "completion", "Print the completion script of a shell."),

@@ -360,6 +360,15 @@ class Store:
             found.setdefault(hashes[hashed], erased).suppressions = erased.suppressions
         return found
 
+    def watches_waves(self) -> bool:
+        """Whether a share of what fails can be taken: anything told within a week what arrives, or what left. Where
+        nothing has failed yet, nothing is missing."""
+        asked = (
+            "SELECT NOT EXISTS (SELECT 1 FROM rate WHERE cause >= 'bounced:' AND cause < 'bounced:\x7f')"
+            " OR EXISTS (SELECT 1 FROM rate WHERE cause = 'arrived') OR EXISTS (SELECT 1 FROM journal)"
+        )
+        return bool(self._readers.fetch(asked)[0][0])
+
     def last_journalled(self) -> int:
         """The number of the latest entry of the journal; 0 where there is none."""
         return int(self._readers.fetch("SELECT coalesce(max(id), 0) FROM journal")[0][0])

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_sound_store_is_well(settings: Settings) -> None:
+    assert worst(doctor._store(settings)) == []
+
+
+def test_it_is_told_that_a_broken_provider_would_not_be_noticed(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    with Store.open(settings.store.url) as store:
+        store.submit(lambda transaction: transaction.one_more("bounced:receiver.test", now)).result()
+        assert any("a provider that breaks" in told for told in worst(doctor._store(settings)))
+        store.submit(lambda transaction: transaction.note_hour("arrived", now)).result()
     assert worst(doctor._store(settings)) == []
 
 
