@@ -232,7 +232,7 @@ class Engine:
         if decision.action is Action.MANUAL_REVIEW and event.route in (Route.NOTIFY_OWNER, Route.AUTO_ARCHIVE):
             event.route = Route.REQUIRE_APPROVAL
         held: dict[str, None] = {}
-        recorded, decision = self._record(transaction, event, None, decision, held, text=answer.text)
+        recorded, decision = self._record(transaction, event, None, decision, held, text=answer.said)
         self._keep_raw(transaction, assessment, [decision])
         outcome = outcome_of(
             classification, (decision,), recorded.event_id, hearing.restored(), tuple(held), route=event.route

@@ -148,6 +148,13 @@ class Reply:
     """The sort of an automatic answer; None for a person's."""
     follow_up_date: date | None = None
     """When to write again (not now), where the reply tells it."""
+    subject: str = ""
+    """What its own subject says."""
+
+    @property
+    def said(self) -> str:
+        """What a person looks at to judge the reading: the text, or the subject where that spoke in its place."""
+        return self.text or self.subject
 
     @property
     def acts(self) -> bool:
@@ -225,6 +232,7 @@ def read(
         text=new,
         evidence=reading.evidence,
         cause=report.cause if automatic else None,
+        subject=subject,
         follow_up_date=_again(new or subject, sent, tongue, rules) if reading.intent is Intent.NOT_NOW else None,
     )
 

@@ -245,6 +245,13 @@ def test_legal_matters_are_shown_one_by_one_and_soon(store: Store) -> None:
     assert item.due == WHEN + timedelta(minutes=30)
 
 
+def test_what_waits_without_a_text_shows_the_subject_that_spoke(store: Store) -> None:
+    outcome, event = inbound(store, mail("", subject="Declined: Tide tables", answers=None))
+    assert (event.intent, event.route, outcome.machine) == ("not_now", "require_approval", False)
+    (item,) = store.reviews()
+    assert item.text == "Declined: Tide tables"
+
+
 # -- owners -------------------------------------------------------------------------------------------------------
 
 
