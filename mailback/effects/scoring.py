@@ -86,7 +86,9 @@ class Scoring:
             if recorded.better:  # what counted before may count no more
                 self._tell_subscribers(transaction, key, None)
             return decision
-        suspect = replace(event, id=recorded.event_id) if entered and entry is not None else None
+        suspect = event if entered and entry is not None else None
+        if suspect is not None and suspect.id != recorded.event_id:
+            suspect = replace(event, id=recorded.event_id)
         settled = self.settle(transaction, key, event.recipient, suspect)
         if _untold(event) and entered and decision.action is Action.MANUAL_REVIEW:
             decision = Decision(Action.NO_ACTION, "its cause is not told: it counts as one soft bounce")

@@ -146,6 +146,7 @@ class Batches:
         transaction = Transaction(connection)
         for unit in units:
             unit.attempt(connection, transaction)
+        transaction.finish()
 
     def commit(self, _units: Sequence[Unit[object]] = ()) -> None:
         """Make it durable: returns after the fsync."""
@@ -187,7 +188,9 @@ class Batches:
             self.close()
             connection = sqlite.connect_writing(self._path)
             try:
-                if not self._polls:
+                if self._polls:  # whoever may block reads in bulk; a door, which may not, has many workers
+                    connection.execute(f"PRAGMA cache_size = -{sqlite.BULK_CACHE_KIB}")
+                else:
                     connection.execute("PRAGMA busy_timeout = 0")
                 require_current(connection, self._path)
             except BaseException:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +91,3 @@ def claim(path: Path, breaker: Breaker, step: Callable[[Breaker], Breaker | None
     finally:
         connection.close()
     return then is not None or now is None
-
-
-def clear_counts(connection: sqlite3.Connection, prefix: str) -> None:
-    """Forget the hourly counts whose cause begins with `prefix`, so that what tripped a breaker trips it once."""
-    connection.execute("DELETE FROM rate WHERE cause >= ? AND cause < ?", (prefix, prefix + "\x7f"))
-
-
-def recent(connection: sqlite3.Connection, cause: str, now: datetime) -> float:
-    """About how many of `cause` the last 60 minutes saw: this hour's, and of the last one's what is still in it."""
-    at = codec.ticks(now)
-    hour, into = divmod(at, 3_600_000_000)
-    rows = connection.execute(
-        "SELECT hour, count FROM rate WHERE cause = ? AND hour >= ? AND hour <= ?", (cause, hour - 1, hour)
-    ).fetchall()
-    share = {hour: 1.0, hour - 1: 1.0 - into / 3_600_000_000}
-    return float(sum(share[when] * count for when, count in rows))

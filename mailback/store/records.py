@@ -149,9 +149,10 @@ GONE = "gone"
 """The cause of a bounce by which the address was suppressed for ever, so that nothing more need be counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ScoreEntry:
-    """One fact in the score ledger of an address."""
+    """One fact in the score ledger of an address. Never changed; not frozen, as ledgers are read for every event of an
+    address that bounced, and a frozen record takes three times as long to make."""
 
     address_key: str
     step: Step

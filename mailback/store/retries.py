@@ -15,6 +15,7 @@ from typing import Any
 from mailback.store import codec
 from mailback.store.journal import Fetch
 from mailback.store.records import Retry
+from mailback.store.traces import LEDGER, RETRY, Traces
 
 _COLUMNS = (
     "id, address_key, address, thread, message_id, retried_as, event_id, campaign, list_id, provider, type,"
@@ -84,18 +85,23 @@ def find(fetch: Fetch, number: int) -> Retry | None:
 class Retries:
     """The table within one unit of work."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_traces")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, traces: Traces) -> None:
         self._connection = connection
+        self._traces = traces
+
+    def any_of(self, key: str) -> bool:
+        """Whether there may be a row of this address, whatever became of it."""
+        return bool(self._traces.of(key) & RETRY)
 
     def of_message(self, key: str, message: str) -> Retry | None:
         """The row of a message to a recipient: by what it was, or by the Message-ID that it was sent again under."""
-        return self._one(_OF_MESSAGE, (key, message))
+        return self._one(_OF_MESSAGE, (key, message)) if self.any_of(key) else None
 
     def sent_again(self, key: str, campaign: str) -> Retry | None:
         """A row of the campaign that was sent again, the application did not say under which Message-ID."""
-        return self._one(_SENT_AGAIN, (key, campaign))
+        return self._one(_SENT_AGAIN, (key, campaign)) if self.any_of(key) else None
 
     def find(self, number: int) -> Retry | None:
         return self._one(_FIND, (number,))
@@ -111,6 +117,7 @@ class Retries:
                 codec.optional_ticks(retry.due_at), retry.state, retry.because, codec.optional_ticks(retry.closed_at),
             ),
         )  # fmt: skip
+        self._traces.left(retry.address_key, RETRY)
 
     def close(self, number: int, state: str, because: str, at: datetime) -> bool:
         """End a row that is open or was sent again; False where it is neither."""
@@ -119,6 +126,8 @@ class Retries:
 
     def close_all(self, key: str, because: str, at: datetime) -> int:
         """End all rows of an address; how many there were."""
+        if not self.any_of(key):
+            return 0
         return self._connection.execute(_CLOSE_ALL, (because, codec.ticks(at), key)).rowcount
 
     def delivered(self, key: str, message_ids: Sequence[str], since: datetime) -> bool:
@@ -130,6 +139,8 @@ class Retries:
 
     def reader(self, key: str, at: datetime, days: int) -> bool:
         """Whether the address opened, clicked or replied within the days before."""
+        if not self._traces.of(key) & LEDGER:
+            return False
         day = codec.ticks(at) // _DAY_US
         return self._connection.execute(_READER, (key, day - days, day)).fetchone() is not None
 

@@ -21,11 +21,13 @@ _STEPS = {step.value: step for step in Step}
 _DAY_US = 86_400_000_000
 _PUT = (
     "INSERT INTO score (address_key, step, day, fact, at, cause, suppress_days, needed, window_days)"
-    " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (address_key, step, day, fact) DO UPDATE SET at = min(at, excluded.at),"
+    " VALUES (?,?,?,?,?,?,?,?,?)"
+)
+_MERGE = (
+    f"{_PUT} ON CONFLICT (address_key, step, day, fact) DO UPDATE SET at = min(at, excluded.at),"
     " cause = excluded.cause, suppress_days = excluded.suppress_days, needed = excluded.needed,"
     " window_days = excluded.window_days RETURNING (SELECT count(*) FROM score AS other WHERE"
-    " other.address_key = score.address_key AND other.step = score.step AND other.day = score.day),"
-    " EXISTS (SELECT 1 FROM score AS other WHERE other.address_key = score.address_key AND other.step = 'bounce')"
+    " other.address_key = score.address_key AND other.step = score.step AND other.day = score.day)"
 )
 _MOVE = "UPDATE score SET day = ?, at = ? WHERE address_key = ? AND fact = ? AND at > ?"
 _ELSEWHERE = "DELETE FROM score WHERE address_key = ? AND fact = ? AND NOT (step = ? AND day = ?)"
@@ -34,31 +36,39 @@ _SURPLUS = (
     "DELETE FROM score WHERE address_key = ?1 AND step = ?2 AND day = ?3 AND fact IN (SELECT fact FROM score"
     f" WHERE address_key = ?1 AND step = ?2 AND day = ?3 ORDER BY at, cause, fact LIMIT -1 OFFSET {_KEPT_A_DAY})"
 )
-_COUNTS = "SELECT 1 FROM score WHERE address_key = ? AND step = 'bounce' LIMIT 1"
 LEDGER = (
     "SELECT address_key, step, at, fact, cause, suppress_days, needed, window_days FROM score"
     " WHERE address_key = ? ORDER BY at, step, fact"
 )
 
 
-def enter(connection: sqlite3.Connection, entry: ScoreEntry, *, fresh: bool = False) -> bool:
+def begin(connection: sqlite3.Connection, entry: ScoreEntry) -> ScoreEntry:
+    """Add the first line of an address; how it stands there."""
+    row = _row(entry)
+    connection.execute(_PUT, row)
+    return entries_of([(row[0], row[1], row[4], row[3], *row[5:])])[0]
+
+
+def enter(connection: sqlite3.Connection, entry: ScoreEntry, *, fresh: bool = False) -> None:
     """Add a fact; one that is known already stays one, at its earliest time, with what this report tells of it.
 
-    `fresh`: nothing is known of it for certain, so nothing need be looked for. Returns whether a bounce of the address
-    stands in the ledger now.
+    `fresh`: nothing is known of it for certain, so nothing need be looked for.
     """
     key, step, fact, day = entry.address_key, entry.step, entry.fact, entry.day
     if not fresh:
         if connection.execute(_IS_HELD, (key, fact)).fetchone():
-            return counts(connection, key)
+            return
         if fact != entry.cause:
             connection.execute(_ELSEWHERE, (key, fact, step, day))
-    at = codec.ticks(entry.at)
-    numbers = (entry.suppress_days, entry.needed, entry.window_days)
-    [(of_day, counted)] = connection.execute(_PUT, (key, step, day, fact, at, entry.cause, *numbers)).fetchall()
+    [(of_day,)] = connection.execute(_MERGE, _row(entry)).fetchall()
     if of_day > _KEPT_A_DAY:
         connection.execute(_SURPLUS, (key, step, day))
-    return bool(counted)
+
+
+def _row(entry: ScoreEntry) -> tuple[object, ...]:
+    at = codec.ticks(entry.at)
+    numbers = (entry.suppress_days, entry.needed, entry.window_days)
+    return entry.address_key, entry.step, at // _DAY_US, entry.fact, at, entry.cause, *numbers
 
 
 def backdate(connection: sqlite3.Connection, key: str, fact: str, at: datetime) -> None:
@@ -87,11 +97,6 @@ def release(connection: sqlite3.Connection, key: str, fact: str) -> bool:
         ).rowcount
         == 1
     )
-
-
-def counts(connection: sqlite3.Connection, key: str) -> bool:
-    """Whether anything stands against an address at all; most have nothing."""
-    return connection.execute(_COUNTS, (key,)).fetchone() is not None
 
 
 def entries_of(rows: Iterable[codec.Row]) -> list[ScoreEntry]:

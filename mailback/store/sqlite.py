@@ -28,7 +28,12 @@ from mailback.store.errors import StoreUnavailable, unavailable
 _SCHEME = "sqlite://"
 _FILE_MODE = 0o640
 _CACHE_KIB = 8 * 1024
+BULK_CACHE_KIB = 32 * 1024
+"""Of who reads logs and tables: each event changes pages all over the file, and finds them here the second time."""
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
+_LOG_PAGES = 4000
+"""Of 4 kB, after which the log is folded back: most pages of a busy hour are changed again and again, and go back once.
+Not more, because a look-up goes through an index of the log, which has one block for so many."""
 _WRITER_POLL_MS = 20
 """SQLite's own wait for a lock; short, because the writer's loop waits on with jitter until its deadline."""
 _BESIDE_A_WRITER = "mode=ro&readonly_shm=1"
@@ -102,6 +107,7 @@ def connect_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except BaseException:
         connection.close()

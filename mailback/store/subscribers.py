@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailback.store import codec
 from mailback.store.records import Subscriber, SubscriberChange
+from mailback.store.traces import SUBSCRIBER, Traces
 
 if TYPE_CHECKING:
     from mailback.store.journal import Fetch
@@ -101,16 +102,19 @@ def everybody(fetch: Fetch) -> Iterator[Subscriber]:
 class Subscribers:
     """The table within one unit of work."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_traces")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, traces: Traces) -> None:
         self._connection = connection
+        self._traces = traces
 
     def find(self, key: str, list_id: str = "") -> Subscriber | None:
         row = self._connection.execute(_FIND, (key, list_id)).fetchone()
         return subscriber_of(row) if row else None
 
     def of_address(self, key: str) -> list[Subscriber]:
+        if not self._traces.of(key) & SUBSCRIBER:
+            return []
         return [subscriber_of(row) for row in self._connection.execute(_OF_ADDRESS, (key,))]
 
     def put(self, facts: Subscriber, *, actor: str, reason: str) -> bool:
@@ -172,6 +176,7 @@ class Subscribers:
             return False
         row = [getattr(after, name) for name in _NAMES]
         self._connection.execute(_PUT, tuple(map(_stored, row)))
+        self._traces.left(after.address_key, SUBSCRIBER)
         if before is None or _shown(after) != _shown(before):
             told = {"at": datetime.now(UTC), "actor": actor, "reason": reason}
             change = [told[name] if name in told else getattr(after, name) for name in _CHANGE_NAMES]

@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from mailback.store import codec, waves
+from mailback.store import codec
+from mailback.store.rates import Rates, hour_of
 from mailback.store.records import Suggestion
 from mailback.store.schema import suggestion
 
@@ -69,7 +70,7 @@ def claim(
         return Turn.RATE
     if _spent(connection, now) >= per_day:
         return Turn.BUDGET
-    waves.count(connection, _BUDGET, now)
+    Rates(connection).count(_BUDGET, now)
     known = connection.execute(FIND, (row[0],)).fetchone()
     attempts = suggestion_of(known).attempts if known else 0
     asked = Suggestion(row[0], source, "asked", attempts + 1, now)
@@ -101,7 +102,7 @@ def suggestion_of(row: codec.Row) -> Suggestion:
 
 def _spent(connection: sqlite3.Connection, now: datetime) -> int:
     """Questions of this day (UTC)."""
-    first = waves.hour_of(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+    first = hour_of(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
     found = connection.execute(
         "SELECT coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour >= ?", (_BUDGET, first)
     )

@@ -39,6 +39,7 @@ from mailback.store import (
 )
 from mailback.store import statements as sql
 from mailback.store.ids import new_id
+from mailback.store.rates import Rates, hour_of
 from mailback.store.records import (
     GONE,
     SCORE,
@@ -56,8 +57,10 @@ from mailback.store.records import (
     Suggestion,
     Suppression,
 )
+from mailback.store.traces import BOUNCE, LEDGER, SUPPRESSION, Traces
 
 _LONGEST_IDENTITY = 200
+_ALONE_MOST = 20_000
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
 
 
@@ -74,13 +77,24 @@ class Recorded(NamedTuple):
 class Transaction:
     """The store as one unit of work sees it."""
 
-    __slots__ = ("_calm", "_connection", "_noted", "_tail", "surges")
+    __slots__ = (
+        "_alone", "_calm", "_connection", "_even", "_journalled", "_noted", "_rates", "_tail", "_traces", "surges",
+    )  # fmt: skip
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._tail: trail.Tail | None = None
+        self._traces = Traces(connection)
+        self._rates = Rates(connection)
+        self._alone: dict[str, ScoreEntry] = {}
+        """Of addresses whose ledger was begun in this batch, the one line that it has."""
+        # What is asked once for the whole batch; None: not yet.
         self._calm: bool | None = None
-        """Whether no breaker stands at all, which is asked once for all deliveries of a batch."""
+        """Whether no breaker stands at all."""
+        self._even: bool | None = None
+        """Whether no wave is open at all."""
+        self._journalled: bool | None = None
+        """Whether the journal has any entry."""
         self.surges = surges.Surges(connection)
         """What outnumbers what at the moment."""
         self._noted: set[tuple[str, int]] = set()
@@ -124,8 +138,9 @@ class Transaction:
             return False
         self._enter_gone(suppression)
         self._opt_out(suppression, actor)
-        found = self._connection.execute(sql.FIND_SUPPRESSION, (suppression.address_key, suppression.scope)).fetchone()
-        verb = "added"
+        key, verb = suppression.address_key, "added"
+        known = self._traces.of(key) & SUPPRESSION
+        found = self._connection.execute(sql.FIND_SUPPRESSION, (key, suppression.scope)).fetchone() if known else None
         if found is not None:
             standing = codec.suppression_of(found)
             if standing.active(now):
@@ -135,9 +150,13 @@ class Transaction:
                 suppression, verb = combined
             else:
                 verb = "renewed"
-        self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(suppression))
+        self._put(suppression)
         self._tell(suppression, now, actor, verb, suppression.reason)
         return True
+
+    def _put(self, suppression: Suppression) -> None:
+        self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(suppression))
+        self._traces.left(suppression.address_key, SUPPRESSION)
 
     def lift(self, key: str, scope: str | None = None, *, actor: str, reason: str) -> int:
         """End what holds mail to `key` back: in `scope`, or in every scope when None. Returns how many were active.
@@ -165,23 +184,50 @@ class Transaction:
 
         `fresh`: its event was recorded just now, so nothing is known of it. Returns whether the ledger has a bounce.
         """
-        return scores.enter(self._connection, entry, fresh=fresh)
+        key = entry.address_key
+        tables = LEDGER | BOUNCE if entry.step is Step.BOUNCE else LEDGER
+        if not self._traces.of(key) & LEDGER:
+            if len(self._alone) >= _ALONE_MOST:
+                self._alone.clear()
+            self._alone[key] = scores.begin(self._connection, entry)
+            self._traces.left(key, tables)
+            return entry.step is Step.BOUNCE
+        self._alone.pop(key, None)
+        scores.enter(self._connection, entry, fresh=fresh)
+        if fresh:
+            self._traces.left(key, tables)
+        else:  # it may have taken a bounce's place, or be set aside
+            self._traces.forget(key)
+        return self.counted(key)
 
     def hold_entry(self, key: str, event_id: str) -> None:
         """Let a bounce in the score ledger count no more."""
         scores.hold(self._connection, key, event_id)
+        self._changed(key)
 
     def release_entry(self, key: str, event_id: str) -> bool:
         """Let a bounce in the score ledger count that was set aside; False where there is none."""
-        return scores.release(self._connection, key, event_id)
+        released = scores.release(self._connection, key, event_id)
+        self._changed(key)
+        return released
+
+    def _withdraw(self, key: str, event_id: str) -> None:
+        scores.withdraw(self._connection, key, event_id)
+        self._changed(key)
+
+    def _changed(self, key: str) -> None:
+        """Lines of a ledger were changed that it had already."""
+        self._alone.pop(key, None)
+        self._traces.forget(key)
 
     def counted(self, key: str) -> bool:
         """Whether the score ledger has a bounce of this address."""
-        return scores.counts(self._connection, key)
+        return bool(self._traces.of(key) & BOUNCE)
 
     def ledger(self, key: str) -> list[ScoreEntry]:
         """The score ledger of an address, oldest first."""
-        return scores.ledger(self._connection, key)
+        alone = self._alone.get(key)
+        return [alone] if alone is not None else scores.ledger(self._connection, key)
 
     def forget_events(self, before: datetime, after: tuple[Any, ...], most: int) -> expiry.Page:
         """Remove old events that nothing stands on any more, up to `most` that come after that place."""
@@ -189,10 +235,14 @@ class Transaction:
 
     def sweep(self, which: expiry.Sweep, before: datetime, after: tuple[Any, ...], most: int) -> expiry.Page:
         """Remove old rows of a table, among about `most` that come after that place."""
-        return expiry.sweep(self._connection, which, before, after, most)
+        page = expiry.sweep(self._connection, which, before, after, most)
+        self._forget_known()
+        return page
 
     def active(self, key: str, now: datetime | None = None) -> list[Suppression]:
         """What holds mail to `key` back at `now`, one a scope."""
+        if not self._traces.of(key) & SUPPRESSION:
+            return []
         at = now or datetime.now(UTC)
         rows = self._connection.execute(sql.SUPPRESSIONS_OF, (key,))
         return [s for s in map(codec.suppression_of, rows) if s.active(at)]
@@ -208,6 +258,7 @@ class Transaction:
 
     def journal(self, entry: JournalEntry) -> int:
         """Remember a message that goes out; its number."""
+        self._journalled = True
         cursor = self._connection.execute(sql.INSERT_JOURNAL, codec.journal_row(entry))
         number = cursor.lastrowid
         assert number is not None
@@ -220,7 +271,7 @@ class Transaction:
 
     def sent(self, message_id: str, key: str) -> JournalEntry | None:
         """The first entry by which a message went to a recipient; a report cannot be older than that."""
-        return journal.to_recipient(self._fetch, message_id, key)
+        return journal.to_recipient(self._fetch, message_id, key) if self._has_journal() else None
 
     def sent_to(self, key: str, since: datetime, until: datetime, most: int) -> list[JournalEntry]:
         """What went to a recipient in a period, the latest first; each entry tells that recipient only."""
@@ -265,6 +316,11 @@ class Transaction:
         self._connection.executemany(sql.DELETE_JOURNAL, rows)
         return len(rows)
 
+    def _has_journal(self) -> bool:
+        if self._journalled is None:
+            self._journalled = bool(self._fetch("SELECT 1 FROM journal LIMIT 1", ()))
+        return self._journalled
+
     def _fetch(self, query: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, parameters).fetchall()
 
@@ -274,8 +330,10 @@ class Transaction:
         Whoever was erased is mailed again by a new opt-in only: see `erasure`.
         """
         before = self._connection.execute(sql.AUDIT_TAIL).fetchone()
+        self._rates.read_anew()
         removed = erasure.erase(self._connection, key, hashed)
         self._tail = None  # the chain was made anew
+        self._forget_known()
         now = datetime.now(UTC)
         detail = {"rows": removed, "reason": reason, "chain_ended_with": before[1] if before else None}
         self.audit(actor, "erase", hashed, detail)
@@ -291,31 +349,33 @@ class Transaction:
 
     def count(self, cause: str, at: datetime) -> int:
         """One more of `cause` in the hour of `at`; how many there are now."""
-        return waves.count(self._connection, cause, at)
+        return self._rates.count(cause, at)
 
     def one_more(self, cause: str, at: datetime) -> None:
         """One more of `cause` in the hour of `at`, where nobody asks how many there are."""
-        waves.one_more(self._connection, cause, at)
+        self._rates.one_more(cause, at)
 
     def note_hour(self, cause: str, at: datetime) -> None:
         """Remember that the hour of `at` had any of `cause`, without counting them."""
-        noted = cause, waves.hour_of(at)
+        noted = cause, hour_of(at)
         if noted not in self._noted:
             self._noted.add(noted)
-            waves.one_more(self._connection, cause, at)
+            self._rates.one_more(cause, at)
 
     def total(self, cause: str, first: datetime, last: datetime) -> int:
         """How many of `cause` there were in the hours from that of `first` to that of `last`."""
-        return waves.total(self._connection, cause, first, last)
+        return self._rates.total(cause, first, last)
 
     def total_of(self, prefix: str, first: datetime, last: datetime) -> int:
         """The same of all causes that begin so."""
-        return waves.total_of(self._connection, prefix, first, last)
+        return self._rates.total_of(prefix, first, last)
 
     def took_mail(self, key: str, since: datetime, before: datetime) -> bool:
         """Whether an address showed from `since` on that it takes mail: by a delivery, an open, a click, or a message
         of the journal from more than a day before `before` that did not come back."""
-        return engagement.alive(self._fetch, key, since) or journal.went_through(self._fetch, key, since, before)
+        if engagement.alive(self._fetch, key, since):
+            return True
+        return self._has_journal() and journal.went_through(self._fetch, key, since, before)
 
     def left_before(self, entry: JournalEntry, most: int) -> list[tuple[str, datetime]]:
         """Whom the messages went to that left just before one of the journal, and when."""
@@ -327,15 +387,15 @@ class Transaction:
 
     def past_rate(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
         """How many of `cause` an hour there were in the hours before; and since how many hours it is known."""
-        return waves.past_rate(self._connection, cause, at, hours)
+        return self._rates.past(cause, at, hours)
 
     def recent(self, cause: str, now: datetime) -> float:
         """About how many of `cause` the last 60 minutes saw."""
-        return breakers.recent(self._connection, cause, now)
+        return self._rates.recent(cause, now)
 
     def forget_counts(self, prefix: str) -> None:
         """Forget the counts of all causes that begin so."""
-        breakers.clear_counts(self._connection, prefix)
+        self._rates.forget(prefix)
 
     def breaker(self, provider: str, side: str, sender: str) -> Breaker | None:
         """How mail of one of our addresses or domains to a provider stands; None where it was never held."""
@@ -407,7 +467,9 @@ class Transaction:
 
     def wave(self, provider: str) -> int | None:
         """The open wave about this provider."""
-        return waves.standing(self._connection, provider)
+        if self._even is None:
+            self._even = not waves.any_standing(self._connection)
+        return None if self._even else waves.standing(self._connection, provider)
 
     def event(self, event_id: str) -> Event | None:
         """One event by its id."""
@@ -422,12 +484,12 @@ class Transaction:
     @property
     def subscribers(self) -> subscribers.Subscribers:
         """Who is on a list."""
-        return subscribers.Subscribers(self._connection)
+        return subscribers.Subscribers(self._connection, self._traces)
 
     @property
     def retries(self) -> retries.Retries:
         """Messages that are worth sending again."""
-        return retries.Retries(self._connection)
+        return retries.Retries(self._connection, self._traces)
 
     def retried(self, number: int, message_id: str | None) -> bool:
         """Note that a message was sent again, under that Message-ID; False where it does not wait."""
@@ -459,7 +521,7 @@ class Transaction:
         The event counts no more in the score ledger either; nothing is said about the address, unlike by `lift`.
         """
         made = [s for s in self.active(key) if s.event_id == event_id]
-        scores.withdraw(self._connection, key, event_id)
+        self._withdraw(key, event_id)
         return sum(self._take_back(suppression, actor, reason) for suppression in made)
 
     def take_back_hold(self, hold: Suppression, reason: str) -> None:
@@ -485,6 +547,7 @@ class Transaction:
         def turned(key: str, then: datetime) -> bool:
             return self.took_mail(key, then - lately, then)
 
+        self._even = None
         number = waves.begin(self._connection, provider, subcategory, at, normal, turned=turned)
         detail = {"provider": provider, "subcategory": subcategory, "normal": normal}
         self.audit("mailback", "wave", f"wave:{number}", detail)
@@ -530,6 +593,7 @@ class Transaction:
             if waves.undone_last([codec.change_of(row) for row in rows], made.scope, f"wave {number} undone"):
                 changed += self.suppress(made, actor)
         self.reviews.reopen([member.event_id for member in frozen if member.event_id], f"wave {number} ")
+        self._even = None
         waves.reopen(self._connection, number)
         self.audit(actor, "wave", f"wave:{number}", {"state": "open", "changed": changed})
         return changed
@@ -541,7 +605,7 @@ class Transaction:
         if not any(s.scope == scope and s.event_id == made.event_id for s in self.active(key, now)):
             return False
         if made.source != SCORE and made.event_id is not None:
-            scores.withdraw(self._connection, key, made.event_id)
+            self._withdraw(key, made.event_id)
             if made.type == Type.HARD_BOUNCE and scope == "all":
                 self.subscribers.bounced(key, subscribers.NO_BOUNCES, actor=actor, reason=reason)
         self._lift(key, scope, actor, reason)
@@ -558,7 +622,7 @@ class Transaction:
             made, reason=earlier.reason, type=earlier.type, subcategory=earlier.subcategory, source=earlier.source,
             since=earlier.since, until=earlier.until, event_id=earlier.event_id, suggestion=earlier.suggestion,
         )  # fmt: skip
-        self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(stood))
+        self._put(stood)
         self._tell(stood, now, actor, "restored", stood.reason)
 
     def _enter_gone(self, s: Suppression) -> None:
@@ -583,11 +647,12 @@ class Transaction:
         if event.kind is Kind.DELIVERED:
             engagement.backdate(self._connection, key, was)
         scores.backdate(self._connection, key, event_id, at)
+        self._changed(key)
         for standing in self.active(key):
             if standing.event_id == event_id:
                 until = None if standing.until is None else standing.until - (was - at)
                 moved = replace(standing, since=standing.since - (was - at), until=until)
-                self._connection.execute(sql.PUT_SUPPRESSION, codec.suppression_row(moved))
+                self._put(moved)
                 self._tell(moved, datetime.now(UTC), f"event:{event_id}", "backdated", moved.reason)
 
     def amend(self, event_id: str, action: Action, note: str) -> None:
@@ -604,21 +669,33 @@ class Transaction:
 
     def counted_long_ago(self, prefix: str, at: datetime, hours: int) -> bool:
         """Whether anything whose cause begins with `prefix` was counted so many hours before `at`, or earlier."""
-        return waves.counted_long_ago(self._connection, prefix, at, hours)
+        return self._rates.counted_long_ago(prefix, at, hours)
 
     def forget_rates(self, before: datetime) -> int:
         """Remove counts from before that time."""
-        return waves.forget_rates(self._connection, before)
+        return self._rates.forget_before(before)
 
     def mark(self) -> trail.Tail | None:
         """What `rewind` needs to undo this transaction's own memory when the writer rolls a savepoint back."""
-        return replace(self._tail) if self._tail else None
+        self._rates.mark()
+        return trail.Tail(self._tail.sequence, self._tail.hash) if self._tail else None
 
     def rewind(self, mark: trail.Tail | None) -> None:
         self._tail = mark
-        self._calm = None
+        self._rates.rewind()
+        self._forget_known()
+
+    def finish(self) -> None:
+        """Write what was kept in memory: at the end of a batch, after its last unit."""
+        self._rates.write()
+
+    def _forget_known(self) -> None:
+        """Ask the tables anew."""
+        self._traces.clear()
+        self._alone.clear()
         self._noted.clear()
         self.surges.forget()
+        self._calm = self._even = self._journalled = None
 
     def _tell(self, s: Suppression, now: datetime, actor: str, verb: str, reason: str) -> None:
         at = codec.ticks(now)

@@ -1,4 +1,4 @@
-"""Rates and waves, within the store's transaction: counting by the hour, freezing, and all undone or confirmed at once.
+"""Waves, within the store's transaction: freezing, and all undone or confirmed at once.
 
 A wave remembers the suppressions it made and those that it would have made. Undoing it lifts what it made and brings
 back what stood before, as the history tells it; confirming it, also after it was undone, makes them all. Whatever a
@@ -13,18 +13,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mailback.store import codec
+from mailback.store.rates import HOUR_US, hour_of
 from mailback.store.records import Suppression, SuppressionChange, Wave
 
-_HOUR_US = 3_600_000_000
-_ONE_MORE = (
-    "INSERT INTO rate (cause, hour, count) VALUES (?, ?, 1)"
-    " ON CONFLICT (cause, hour) DO UPDATE SET count = rate.count + 1"
-)
-_COUNT = f"{_ONE_MORE} RETURNING count"
-_PAST = "SELECT min(hour), coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour >= ? AND hour < ?"
-_TOTAL = "SELECT coalesce(sum(count), 0) FROM rate WHERE cause = ? AND hour BETWEEN ? AND ?"
-_TOTAL_OF = "SELECT coalesce(sum(count), 0) FROM rate WHERE cause >= ? AND cause < ? AND hour BETWEEN ? AND ?"
-_LONG_AGO = "SELECT 1 FROM rate WHERE cause >= ? AND cause < ? AND hour <= ? LIMIT 1"
 _WAVE = (
     "SELECT id, provider, subcategory, opened_at, closed_at, state, normal,"
     " (SELECT count(*) FROM wave_member WHERE wave_id = wave.id) FROM wave"
@@ -41,49 +32,6 @@ _PUT_MEMBER = (
     " ON CONFLICT (wave_id, address_key, scope) DO NOTHING"
 )
 ALL_WAVES = f"{_WAVE} ORDER BY id DESC"
-
-
-def hour_of(at: datetime) -> int:
-    return codec.ticks(at) // _HOUR_US
-
-
-def count(connection: sqlite3.Connection, cause: str, at: datetime) -> int:
-    """One more in the hour of `at`; how many there are now."""
-    return int(connection.execute(_COUNT, (cause, hour_of(at))).fetchone()[0])
-
-
-def one_more(connection: sqlite3.Connection, cause: str, at: datetime) -> None:
-    """One more in the hour of `at`, where nobody asks how many there are."""
-    connection.execute(_ONE_MORE, (cause, hour_of(at)))
-
-
-def past_rate(connection: sqlite3.Connection, cause: str, at: datetime, hours: int) -> tuple[float, int]:
-    """How many an hour there were in the hours before that of `at`; and since how many hours it is known at all."""
-    now = hour_of(at)
-    first, total = connection.execute(_PAST, (cause, now - hours, now)).fetchone()
-    known = now - first if first is not None else 0
-    return (total / known if known else 0.0), known
-
-
-def total(connection: sqlite3.Connection, cause: str, first: datetime, last: datetime) -> int:
-    """How many of a cause there were in the hours from that of `first` to that of `last`."""
-    return int(connection.execute(_TOTAL, (cause, hour_of(first), hour_of(last))).fetchone()[0])
-
-
-def total_of(connection: sqlite3.Connection, prefix: str, first: datetime, last: datetime) -> int:
-    """The same of all causes that begin with `prefix`."""
-    parameters = (prefix, prefix + "\x7f", hour_of(first), hour_of(last))
-    return int(connection.execute(_TOTAL_OF, parameters).fetchone()[0])
-
-
-def counted_long_ago(connection: sqlite3.Connection, prefix: str, at: datetime, hours: int) -> bool:
-    """Whether anything whose cause begins with `prefix` was counted so many hours before that of `at`, or earlier."""
-    parameters = (prefix, prefix + "\x7f", hour_of(at) - hours)
-    return connection.execute(_LONG_AGO, parameters).fetchone() is not None
-
-
-def forget_rates(connection: sqlite3.Connection, before: datetime) -> int:
-    return connection.execute("DELETE FROM rate WHERE hour < ?", (hour_of(before),)).rowcount
 
 
 def wave_of(row: codec.Row) -> Wave:
@@ -106,6 +54,11 @@ def standing(connection: sqlite3.Connection, provider: str) -> int | None:
     return row[0] if row else None
 
 
+def any_standing(connection: sqlite3.Connection) -> bool:
+    """Whether any is open."""
+    return connection.execute("SELECT 1 FROM wave WHERE state = 'open' LIMIT 1").fetchone() is not None
+
+
 def begin(
     connection: sqlite3.Connection,
     provider: str,
@@ -122,8 +75,8 @@ def begin(
         (provider, subcategory, codec.ticks(at), normal),
     ).lastrowid
     assert number is not None
-    begins = hour_of(at) * _HOUR_US
-    for since, until in ((begins, begins + _HOUR_US), (begins - _HOUR_US, begins)):
+    begins = hour_of(at) * HOUR_US
+    for since, until in ((begins, begins + HOUR_US), (begins - HOUR_US, begins)):
         for row in connection.execute(_ALREADY, (since, until, provider)).fetchall():
             made = codec.suppression_of(row)
             if since == begins or turned(made.address_key, made.since):

@@ -20,6 +20,7 @@ from mailback.reports.report import DeliveryFailure
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import Breaker
+from tests.support.engines import engine_of
 from tests.support.mail import dsn
 
 BLOCKED = "550 5.7.1 Service unavailable; client [192.0.2.25] blocked using a block list"
@@ -36,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    return Engine(Settings.loads(OURS), store)
+    return engine_of(Settings.loads(OURS), store)
 
 
 def outcome(
@@ -176,12 +177,12 @@ def test_a_refusal_of_the_first_try_opens_it_again_for_twice_as_long(engine: Eng
 
 def test_with_two_addresses_only_the_one_that_is_named_is_held(store: Store) -> None:
     settings = Settings.loads(OURS.replace('"192.0.2.25"', '"192.0.2.25", "192.0.2.26"'))
-    tell(Engine(settings, store), *map(outcome, range(10)))
+    tell(engine_of(settings, store), *map(outcome, range(10)))
     assert one(store).sender == "192.0.2.25"
 
 
 def test_forged_and_unproven_reports_open_nothing_where_proof_is_required(store: Store) -> None:
-    engine = Engine(Settings.loads(OURS + '[trust]\nrequire = "always"\n'), store)
+    engine = engine_of(Settings.loads(OURS + '[trust]\nrequire = "always"\n'), store)
     for number in range(30):
         raw = dsn(f"p{number}@gmail.com", message_id=f"<{number}@sender.test>", status="5.7.1", diagnostic=BLOCKED)
         engine.inbound(Envelope(sender="", recipients=("b@sender.test",), source=Source.SMTPD), raw)
@@ -213,7 +214,7 @@ def test_a_restart_goes_on_where_it_stopped(engine: Engine, store: Store) -> Non
     tell(engine, *(outcome(n) for n in range(6)))
     store.close()
     with Store.open(f"sqlite:///{store.path}") as again:
-        notes = tell(Engine(Settings.loads(OURS), again), *(outcome(n) for n in range(6, 10)))
+        notes = tell(engine_of(Settings.loads(OURS), again), *(outcome(n) for n in range(6, 10)))
     assert len(notes) == 1
 
 
@@ -224,7 +225,7 @@ def test_the_order_in_which_they_come_changes_nothing(tmp_path: Path) -> None:
     for number, told in enumerate([story, story[::-1], story[::2] + story[1::2]]):
         with Store.open(f"sqlite:///{tmp_path}/{number}.db") as opened:
             opened.upgrade()
-            tell(Engine(Settings.loads(OURS), opened), *(replace(each) for each in told))
+            tell(engine_of(Settings.loads(OURS), opened), *(replace(each) for each in told))
             ends.append([(b.provider, b.side, b.sender, b.state, b.trips) for b in opened.breakers()])
     assert ends[0] == ends[1] == ends[2]
     assert ends[0]

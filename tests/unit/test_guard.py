@@ -15,6 +15,7 @@ from mailback.envelope import Envelope, Source
 from mailback.settings import Settings
 from mailback.store import Store, Transaction
 from mailback.store.records import Suppression
+from tests.support import engines
 from tests.support.mail import dsn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -28,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def engine_of(store: Store, **policy: float) -> Engine:
-    return Engine(Settings.model_validate({"policy": policy}), store)
+    return engines.engine_of(Settings.model_validate({"policy": policy}), store)
 
 
 def bounce(

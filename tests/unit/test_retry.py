@@ -26,6 +26,7 @@ from mailback.policy.retry import RetryRules, advise
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import Retry, ScoreEntry, Step, Suppression
+from tests.support.engines import engine_of
 from tests.support.mail import dsn
 
 WHO = "ada@receiver.test"
@@ -47,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    return Engine(Settings(), store)
+    return engine_of(Settings(), store)
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_the_same_failure_told_twice_is_one(engine: Engine, store: Store) -> Non
 
 
 def test_unproven_failures_open_nothing_where_proof_is_asked_for(store: Store) -> None:
-    fail(Engine(Settings.loads('[trust]\nrequire = "always"'), store), 9)
+    fail(engine_of(Settings.loads('[trust]\nrequire = "always"'), store), 9)
     assert list(store.retries(WHO)) == []
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mailback.bounce.taxonomy import Action
+from mailback.effects.scoring import rules_of
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
 from mailback.policy.score import standing
@@ -21,6 +22,7 @@ from mailback.settings import Settings
 from mailback.store import Store, Transaction
 from mailback.store.records import Step, Suppression
 from mailback.store.scores import entries_of
+from tests.support.engines import engine_of
 from tests.support.mail import dsn, reply
 
 WHO = "full@receiver.test"
@@ -40,7 +42,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    return Engine(Settings(), store)
+    return engine_of(Settings(), store)
 
 
 def at(days: float) -> Envelope:
@@ -100,7 +102,7 @@ def test_a_delay_notice_about_a_full_mailbox_does_not_count(engine: Engine, stor
 
 
 def test_unproven_bounces_do_not_count_where_proof_is_asked_for(store: Store) -> None:
-    engine = Engine(Settings.loads('[trust]\nrequire = "always"'), store)
+    engine = engine_of(Settings.loads('[trust]\nrequire = "always"'), store)
     three(engine)
     assert held(store) is None
     assert store.explain(WHO).score == []
@@ -161,12 +163,12 @@ def test_a_lifted_hold_does_not_come_back_by_the_bounces_before(engine: Engine, 
 
 def test_a_better_report_that_says_otherwise_takes_the_suppression_back(store: Store) -> None:
     hard = ("5.1.1", "550 5.1.1 No such mailbox here")
-    engine = Engine(Settings(), store)
+    engine = engine_of(Settings(), store)
     engine.inbound(at(3), bounce(hard, number=77_000))
     assert held(store) is not None
     raised = Settings.loads("[policy]\nmin_confidence = 0.0")
     raw = bounce(FULL, number=77_000)
-    assessment = Engine(raised, store).assess(at(3), raw)
+    assessment = engine_of(raised, store).assess(at(3), raw)
     assessment.events[0].confidence = 1.0
     engine.commit(assessment).result()
     assert held(store) is None
@@ -175,7 +177,7 @@ def test_a_better_report_that_says_otherwise_takes_the_suppression_back(store: S
 
 
 def test_too_many_unproven_bounces_at_once_are_set_aside_for_a_person(store: Store) -> None:
-    engine = Engine(Settings.loads("[policy]\nunproven_per_hour = 1"), store)
+    engine = engine_of(Settings.loads("[policy]\nunproven_per_hour = 1"), store)
     for who in ("one@receiver.test", "two@receiver.test"):
         three(engine, who)
     assert held(store, "one@receiver.test") is not None
@@ -207,7 +209,7 @@ def test_a_provider_may_have_numbers_of_its_own(store: Store, tmp_path: Path) ->
 
 
 def test_it_does_not_matter_which_permanent_failure_comes_in_last(store: Store) -> None:
-    engine = Engine(Settings.loads("[policy]\nhard_bounces_needed = 2"), store)
+    engine = engine_of(Settings.loads("[policy]\nhard_bounces_needed = 2"), store)
     hard = ("5.1.1", "550 5.1.1 No such mailbox here")
     engine.inbound(at(1), bounce(hard))
     engine.inbound(at(3), bounce(hard))
@@ -275,7 +277,7 @@ def report(engine: Engine, fact: Fact, who: str) -> None:
 def state(store: Store, who: str) -> object:
     """All that is known of an address but ids, which are drawn by chance."""
     told = store.explain(who)
-    score = standing(told.score, Engine(Settings(), store)._scoring.rules)
+    score = standing(told.score, rules_of(Settings()))
     hold = score.hold
     return (
         [(s.scope, s.type, s.subcategory, s.source, s.since, s.until) for s in told.suppressions if s.active(NOW)],
@@ -294,13 +296,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def told_in_order(store: Store, facts: Sequence[Fact], *, restarts: bool = False) -> object:
     who = f"user{next(_numbers)}@receiver.test"
-    engine = Engine(Settings.loads("[policy]\nwave_minimum = 0\nunproven_per_hour = 0"), store)
+    engine = engine_of(Settings.loads("[policy]\nwave_minimum = 0\nunproven_per_hour = 0"), store)
     for fact in facts:
         report(engine, fact, who)
         if restarts:
             store.submit(_nothing).result()
             with Store.open(f"sqlite:///{store.path}") as other:
-                report(Engine(Settings.loads("[policy]\nwave_minimum = 0\nunproven_per_hour = 0"), other), fact, who)
+                report(engine_of(Settings.loads("[policy]\nwave_minimum = 0\nunproven_per_hour = 0"), other), fact, who)
     store.submit(_nothing).result()
     return state(store, who)
 
@@ -345,7 +347,7 @@ def test_a_hold_for_ever_outlasts_the_ledger_that_it_came_from(engine: Engine, s
 
 
 def test_a_probe_after_a_hold_is_told_as_one(store: Store) -> None:
-    engine = Engine(Settings.loads("[score]\nprobe = true\ngrowth = 2"), store)
+    engine = engine_of(Settings.loads("[score]\nprobe = true\ngrowth = 2"), store)
     for days in (12, 11, 10):
         engine.inbound(at(days), bounce())
     assert held(store) is None, "over since three days"

@@ -22,6 +22,7 @@ from mailback.envelope import Envelope, Source
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import ScoreEntry, Step, Subscriber, Suppression
+from tests.support.engines import engine_of
 from tests.support.mail import dsn
 
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -46,7 +47,7 @@ def config(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    return Engine(Settings(), store)
+    return engine_of(Settings(), store)
 
 
 def bounce(engine: Engine, days_ago: float, *, hard: bool = False, delivered: bool = False, who: str = WHO) -> None:
@@ -183,7 +184,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def after(store: Store, facts: list[tuple[str, int]]) -> object:
     """How a subscriber stands after these facts, in this order."""
     who = f"user{next(_numbers)}@receiver.test"
-    engine = Engine(Settings.loads("[policy]\nwave_minimum = 0\nunproven_per_hour = 0"), store)
+    engine = engine_of(Settings.loads("[policy]\nwave_minimum = 0\nunproven_per_hour = 0"), store)
     scoring = Scoring.of(Settings())
     first = Subscriber(who, "", who, opt_in_at=NOW - 90 * DAY)
     store.submit(lambda tx: scoring.opted_in(tx, first, actor="x", reason="x")).result()

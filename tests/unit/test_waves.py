@@ -24,6 +24,7 @@ from mailback.settings import Settings
 from mailback.store import Store, Transaction
 from mailback.store.records import JournalEntry
 from mailback.store.surges import Surges
+from tests.support.engines import engine_of
 from tests.support.mail import dsn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -39,7 +40,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    return Engine(Settings.model_validate({}), store)
+    return engine_of(Settings.model_validate({}), store)
 
 
 def told(who: str, at: datetime, *, fails: bool) -> Observation:
@@ -199,7 +200,7 @@ def test_a_wave_that_was_undone_is_told_again_when_it_comes_again(store: Store, 
 
 
 def test_zero_switches_waves_off(store: Store) -> None:
-    engine = Engine(Settings.loads("[policy]\nwave_minimum = 0"), store)
+    engine = engine_of(Settings.loads("[policy]\nwave_minimum = 0"), store)
     mailing(engine, people(30), NOON - DAY)
     mailing(engine, people(30), NOON, dead=people(30))
     assert store.waves() == []
