@@ -57,6 +57,7 @@ _NUMERIC = re.compile(
     r"|(?P<a>\d{1,2})(?P<sep>[./-])(?P<b>\d{1,2})(?:(?P=sep)(?P<c>(?:20)?\d\d)(?![\d:]))?(?![\d:%])\.?)"
 )
 _HAN = re.compile(r"(?:(?P<y>20\d\d) ?年 ?)?(?P<m>\d{1,2}) ?月 ?(?P<d>\d{1,2}) ?[日号]")
+_DIGIT = re.compile(r"\d")
 _SENTENCE = re.compile(r"[!?\n;。]|(?<![\d ])\.(?= )")
 _AND = re.compile(r" (?:and|und|et|y|e|en|i|och|og|ja) ")
 _DAY_AT_END = re.compile(rf"(?<![\d./:])([0-3]?\d){_ORDINAL} ?(?:[a-z/.'~-]{{1,18}} ?){{0,3}}$")
@@ -303,6 +304,23 @@ def _dates(
 ) -> list[_Found]:
     """Every date in the text, in order; weekdays that only accompany a date are left out."""
     today = sent.date()
+    numbered = _DIGIT.search(told) is not None  # else it names no date, and no day of a month
+    exact = _exact_dates(told, sent, language, calendar, rules) if numbered else []
+    spans = list(calendar.spans.find(told, today))
+    vague = [_Found(*one[:2], one.first, vague=True, sort=one.sort, last=_last(one)) for one in spans if _is_span(one)]
+    taken = _Places([one[:2] for one in spans])
+    vague += [one for one in _days_of_week(told, today, calendar, foreign=foreign) if not taken.meet(one)]
+    if numbered:
+        taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in vague)])
+        vague += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]
+    told_in_full = _Places([(one.start, one.end) for one in exact])
+    kept = [one for one in vague if not told_in_full.near(one)]
+    return sorted([*exact, *kept], key=lambda one: one.start)
+
+
+def _exact_dates(told: str, sent: datetime, language: str | None, calendar: Calendar, rules: DateRules) -> list[_Found]:
+    """The dates that are told with day and month, or as a number of a week."""
+    today = sent.date()
     exact: list[_Found] = []
     for match in calendar.named.finditer(told):
         month = calendar.months[match["m1"] or match["m2"]]
@@ -315,15 +333,7 @@ def _dates(
     exact.sort(key=lambda one: one.start)
     for match in rules.week.finditer(told):
         exact += _weeks(match, today)
-    spans = list(calendar.spans.find(told, today))
-    vague = [_Found(*one[:2], one.first, vague=True, sort=one.sort, last=_last(one)) for one in spans if _is_span(one)]
-    taken = _Places([one[:2] for one in spans])
-    vague += [one for one in _days_of_week(told, today, calendar, foreign=foreign) if not taken.meet(one)]
-    taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in vague)])
-    vague += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]
-    told_in_full = _Places([(one.start, one.end) for one in exact])
-    kept = [one for one in vague if not told_in_full.near(one)]
-    return sorted([*exact, *kept], key=lambda one: one.start)
+    return exact
 
 
 def _is_span(one: Span | tuple[int, int]) -> TypeGuard[Span]:
