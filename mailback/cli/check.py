@@ -88,11 +88,14 @@ def check(
 def held_for_now(config: Path | None, lookup: SuppressionLookup | Store) -> tuple[Brakes | None, Probes | None]:
     """What may hold mail back for now, where anything does at all."""
     from mailback.store import breakers, probes
+    from mailback.store.errors import StoreUnavailable
     from mailback.store.readers import ReaderPool
 
     readers = ReaderPool(lookup.path, busy_timeout_s=1.0)
     try:
         braked, tried = bool(readers.fetch(breakers.STANDING)), bool(readers.fetch(probes.ANY))
+    except StoreUnavailable:  # of an older schema; one that cannot be read at all is told by its look-ups
+        return None, None
     finally:
         readers.close()
     if not (braked or tried):

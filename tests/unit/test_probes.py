@@ -407,3 +407,10 @@ def test_an_application_hears_of_a_breaker_and_by_asking_takes_no_try(store: Sto
             opened.execute("UPDATE breaker SET since = since - 86400000000, until = until - 86400000000")
         wait_for(lambda: outbox.check(WHO).allowed)
         assert outbox.check("bob@receiver.test").allowed
+
+
+def test_a_store_that_was_not_upgraded_yet_still_answers_who_is_suppressed(store: Store, command: Run) -> None:
+    assert command("suppress", "add", WHO, "--reason", "asked").code == 0
+    with closing(sqlite3.connect(store.path)) as opened, opened:
+        opened.execute("DROP TABLE probe")
+    assert [command("check", who).code for who in (WHO, "ann@elsewhere.test")] == [1, 0]
