@@ -116,7 +116,7 @@ class DateRules:
                 rf",? ?(?:{links}) ?(?:(?:the|den|der|dem|de|le|el|il|al|ao|dia|de|du|[a-z]{{2,13}}),? ?)?"
             ),
             week=re.compile(
-                rf"(?<![a-z])(?:{weeks}) ?(?:nr\.? ?|n° ?)?(\d{{1,2}})"
+                rf"(?<![a-z])(?:{weeks}) ?\(?(?:nr\.? ?|n° ?)?(\d{{1,2}})"
                 rf"((?:(?:, ?| ?- ?| ?(?:{_OR}) )(?:{weeks})? ?\d{{1,2}}){{0,6}})(?![\d:]|\.\d)"
             ),
         )
@@ -191,6 +191,7 @@ def return_date(text: str, sent: datetime, language: str | None, rules: DateRule
     """The day of return that `text` tells; `sent` is the Date of the message, in its writer's time zone."""
     rules = rules or shipped()
     told = " ".join(fold(text[:_READ]).replace("\n", " \n ").split(" "))
+    told = _SHORTENED.sub(r"\1", told)
     told = _NUMERALS.sub(_digits, re.sub(r" {2,}", " ", told))
     own = language if language in rules.calendars else "en"
     if (day := _returning(told, sent, own, rules)) is not None or _left_open(told, sent, own, rules):
@@ -203,6 +204,12 @@ def return_date(text: str, sent: datetime, language: str | None, rules: DateRule
     return elsewhere.pop() if len(elsewhere) == 1 else None
 
 
+_BRACKETED = re.compile(r" ?\([^()]{1,4}\)")
+"""The weekday behind a date, `7/27(月)`."""
+_SHORTENED = re.compile(
+    r"(?<![a-z])(t\.o\.m|f\.o\.m|t\.e\.m|incl|inkl|einschl|einschliessl|excl|approx|ca|bzw|mr|mrs|ms|dr|hr|fr)\.(?= )"
+)
+"""Abbreviations, whose point ends no sentence."""
 _NUMERALS = re.compile(r"[一二三四五六七八九十]{1,3}(?=[月日号])")
 
 
@@ -228,7 +235,8 @@ def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, fo
     for index, one in enumerate(found):
         following = found[index + 1].start if index + 1 < len(found) else len(told) + _AFTER + 1
         sense = _sense(told, one, following, rules)
-        if sense == "back" and one.sort is not Sort.END and one.day != sent.date():
+        begun = one.day == sent.date() or (one.sort is Sort.PERIOD and one.day < sent.date())
+        if sense == "back" and one.sort is not Sort.END and not begun:
             return one.day
         if fallback is None:
             previous = found[index - 1] if index else None
@@ -267,7 +275,7 @@ def named(told: str, sent: datetime, language: str | None, rules: DateRules | No
 
 def _linked(told: str, first: _Found, second: _Found, rules: DateRules) -> bool:
     """`from 3 to 14 August`: both dates told, one link between them."""
-    gap = told[first.end : second.start]
+    gap = _BRACKETED.sub("", told[first.end : second.start])
     if len(gap) >= 32 or rules.between.fullmatch(gap) is None:
         return False
     # "Not on Wednesday and Friday" is no period, and "Monday to Thursday" may be when the office is open.
@@ -310,11 +318,11 @@ def _dates(
     vague = [_Found(*one[:2], one.first, vague=True, sort=one.sort, last=_last(one)) for one in spans if _is_span(one)]
     taken = _Places([one[:2] for one in spans])
     vague += [one for one in _days_of_week(told, today, calendar, foreign=foreign) if not taken.meet(one)]
-    if numbered:
-        taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in vague)])
-        vague += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]
     told_in_full = _Places([(one.start, one.end) for one in exact])
     kept = [one for one in vague if not told_in_full.near(one)]
+    if numbered:
+        taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in (*vague, *exact))])
+        kept += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]
     return sorted([*exact, *kept], key=lambda one: one.start)
 
 
@@ -399,7 +407,7 @@ _COUNTED = (
 _BARE_DAY = re.compile(
     r"\b(?:the|am|zum|dem|le|el|il|dia|den|de|du|au|al|del|dal|ao|a|vom|bis) ([0-3]?\d)"
     rf"(?:st|nd|rd|th|er|\.|:e|e)?(?![\d:%/]|\.\d|-\d| ?(?:{_COUNTED}))"
-    r"|(?<![\d月])([0-3]?\d)[日号](?!間|间|後|后|以|之|内|程)"
+    r"|(?<![\d月])([0-3]?\d)[日号](?!間|间|後|后|以[内上]|之|内|程)"
 )
 
 
