@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from mailback.store.errors import StoreUnavailable
 from mailback.store.journal import Fetch
 
+# Pages are counted and multiplied here: dbstat's own sum of octets has 32 bits, too few for a table of some gigabytes.
 _PAGES = (
-    "SELECT coalesce(m.tbl_name, s.name), sum(CASE WHEN m.type = 'index' THEN 0 ELSE s.pgsize END),"
-    " sum(CASE WHEN m.type = 'index' THEN s.pgsize ELSE 0 END)"
-    " FROM dbstat AS s LEFT JOIN sqlite_master AS m ON m.name = s.name WHERE s.aggregate = TRUE GROUP BY 1"
+    "SELECT coalesce(m.tbl_name, s.name), page_size * sum(CASE WHEN m.type = 'index' THEN 0 ELSE s.pageno END),"
+    " page_size * sum(CASE WHEN m.type = 'index' THEN s.pageno ELSE 0 END)"
+    " FROM pragma_page_size, dbstat AS s LEFT JOIN sqlite_master AS m ON m.name = s.name WHERE s.aggregate = TRUE"
+    " GROUP BY 1"
 )
 
 

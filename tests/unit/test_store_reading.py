@@ -142,3 +142,6 @@ def test_the_size_of_each_table_counts_its_indexes(store: Store) -> None:
     assert event.octets_a_row is not None
     assert 200 < event.octets_a_row < 2000
     assert sizes["wave"].octets_a_row is None
+    assert store.fold()
+    told = sum(table.octets + table.index_octets for table in store.sizes())
+    assert 0.8 < told / store.path.stat().st_size <= 1.0  # the schema and free pages are no table's
