@@ -342,9 +342,9 @@ kinder than real mail would be. Its probabilities are calibrated on families tha
 ROUNDS = """
 ## Mail written before the rules knew it
 
-Twelve times new mail was written in the layouts of servers, providers, gateways and list servers (644 messages, 21
-languages), and 926 replies as servers give them, each labelled by the taxonomy before it was read for the first
-time. What the first reading got right is nearest to what unseen mail will fare; the misses were then mended as
+Fourteen times new mail was written in the layouts of servers, providers, gateways and list servers (904 messages, more
+than twenty languages), and 926 replies as servers give them, each labelled by the taxonomy before it was read for the
+first time. What the first reading got right is nearest to what unseen mail will fare; the misses were then mended as
 phenomena, and the mail became tests (`tests/data/whole_bounces.txt`, `tests/data/bounce_wordings.txt`).
 
 In rounds 1 to 8 one hand wrote mail and rules, so that these figures are kinder than the mail of others. Some of their
@@ -358,6 +358,19 @@ German, a server's own line taken for the cause, a provider's words taken for a 
 narrow, or the message one that no server sends. Round 10 sought what is rare, by the same hand, who had by then read
 the readers' words and few of the rules: "never mail again" with a precision of 100% and a recall of 92%; rounds 11
 and 12, likewise, 100% and 100%, 100% and 88% (7 of 8).
+
+Rounds 13 and 14 are the two halves of 260 messages by yet another hand, who knew the taxonomy and no rule, and are
+counted as round 9 is: by the first reading, wrong labels included. Round 13: "never mail again" with a precision and a
+recall of 95%; of the verdicts told at 0.9 or more 98% were right. Of its 14 messages with a miss, 9 were wordings that no
+rule had or that a rule took for another cause (GroupWise's "not in post office", a resolver's "no such host" beside the
+word PTR, an answer that names three causes, a filter's policy taken for a virus); one was a provider's number that
+outweighed its words; in 4 another answer can be defended (a group that "may not exist", docomo's "Unknown user", a list of
+network addresses, a quota warning). Before round 14 was read, each such phenomenon was sought in every language and
+server that it may have, with some 1,300 more diagnostics, 370 of which became tests. Round 14, read by those rules for the
+first time: "never mail again" with 100% and 100%, 98% right at 0.9 or more (the rules of round 13 had told 96% of its types
+and 93% of its subcategories rightly). Its lower share of kinds has 6 misses: challenges in French and of a group's
+moderators, a postmaster's vacation, a French unsubscribing address, a failure report of DMARC called a complaint (RFC 6591
+does the same), cron's mail called a report. The misses of both that were the reader's fault have been mended since.
 
 | round | messages | kind | recipients | status | type | subcategory |
 |---|---:|---:|---:|---:|---:|---:|
@@ -373,6 +386,8 @@ and 12, likewise, 100% and 100%, 100% and 88% (7 of 8).
 | 10: the same hand: rarer languages, filters, list servers, alerts | 62 | 90% | 94% | 100% | 88% | 86% |
 | 11: the same hand: providers of nine countries, codes that lie, notices | 49 | 98% | 100% | 100% | 95% | 97% |
 | 12: the same hand: tables, senders refused, people and lists | 29 | 97% | 100% | 100% | 96% | 96% |
+| 13: a third hand: everything that rounds 1 to 12 have | 130 | 99% | 100% | 100% | 93% | 89% |
+| 14: the third hand again, more machines' mail among it | 130 | 95% | 99% | 100% | 98% | 96% |
 
 | round of bare replies, no report or host around them | replies | type | subcategory | at 0.9 or more, right |
 |---|---:|---:|---:|---:|
