@@ -132,7 +132,7 @@ def shipped() -> model.Model:
 
 class TestShipped:
     def test_is_small_and_past_the_gate(self, shipped: model.Model) -> None:
-        assert model.shipped_path().stat().st_size < 400_000
+        assert model.shipped_path().stat().st_size < 500_000
         assert shipped.accuracy >= model.GATE
 
     @pytest.mark.parametrize(
