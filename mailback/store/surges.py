@@ -21,7 +21,10 @@ _UP = (
     " ON CONFLICT (cause, hour) DO UPDATE SET count = rate.count + 1 RETURNING count"
 )
 _DOWN = "UPDATE rate SET count = count - 1 WHERE cause = ? AND hour BETWEEN ? AND ? AND count > 0"
-_STANDING = "SELECT DISTINCT cause FROM rate WHERE cause >= ? AND cause < ? AND count > 0"
+_STANDING = "SELECT DISTINCT cause FROM rate WHERE cause >= ? AND cause < ? AND hour >= ? AND count > 0"
+_OVER = "DELETE FROM rate WHERE cause >= ? AND cause < ? AND hour < ?"
+_KEPT_HOURS: Final = 48
+"""Behind which nothing is carried on; logs of several hosts are read beside each other, each at its own place."""
 
 
 class Surges:
@@ -36,21 +39,23 @@ class Surges:
     def up(self, name: str, at: datetime) -> int:
         """One more in the hour of `at`; how many more than of the other there are."""
         cause, hour = _PREFIX + name, codec.ticks(at) // _HOUR_US
-        self._known().add(cause)
+        if self._standing is not None:
+            self._standing.add(cause)
         return int(self._connection.execute(_UP, (cause, hour)).fetchone()[0])
 
     def down(self, name: str, at: datetime) -> None:
         """One of the other in the hour of `at`."""
         cause, hour = _PREFIX + name, codec.ticks(at) // _HOUR_US
-        if cause in self._known():
+        if cause in self._known(hour):
             self._connection.execute(_DOWN, (cause, hour - 1, hour))
 
     def forget(self) -> None:
         """Ask anew which stand: another has been rolled back."""
         self._standing = None
 
-    def _known(self) -> set[str]:
+    def _known(self, hour: int) -> set[str]:
         if self._standing is None:
-            found = self._connection.execute(_STANDING, (_PREFIX, _PREFIX + "\x7f")).fetchall()
-            self._standing = {cause for (cause,) in found}
+            since = (_PREFIX, _PREFIX + "\x7f", hour - _KEPT_HOURS)
+            self._connection.execute(_OVER, since)  # few rows are left, so asking costs each batch as good as nothing
+            self._standing = {cause for (cause,) in self._connection.execute(_STANDING, since).fetchall()}
         return self._standing
