@@ -334,7 +334,7 @@ class Classifier:
 def _rivalled(hits: list[_Hit]) -> bool:
     """Whether another rule says something else, nearly as strongly as the first; the strongest come first."""
     says, near = hits[0][0].says, hits[0][2] - _NEAR
-    for rule, _, strength, _ in hits:
+    for rule, _, strength, _ in hits[1:]:
         if strength <= near:
             return False
         if rule.says is not says and not _akin(rule.says, says):

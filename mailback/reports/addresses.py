@@ -27,6 +27,8 @@ _QUOTED_BEFORE = re.compile(r'"(?:[^"\\\r\n<>]|\\.){1,100}"$')
 _WHOLE = re.compile(rf'(?:"(?:[^"\\\r\n]|\\.){{1,100}}+"|[^\s<>"@,;:()]{{1,160}}+)@{_DOMAIN}')
 _PLAIN = re.compile(r"[\w.\-]{1,160}+@[\w.\-]{1,254}[\w]")
 """Most addresses; nothing of them is to be decoded or cut off."""
+_USUAL = re.compile(rf"[Rr][Ff][Cc]822;\s*+({_PLAIN.pattern})\s*+")
+"""Most recipient fields."""
 _PREFIX = re.compile(r"(?:to|rcpt|recipient|orcpt|from|mailto|addr|address|email|user)=", re.IGNORECASE)
 _XTEXT = re.compile(r"\+(2B|3D|[01][0-9A-F]|20|7F|[89A-F][0-9A-F])")
 _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
@@ -109,6 +111,9 @@ def of_field(value: str) -> tuple[str, str]:
     The address type is lower case and empty where the field has none. The address is empty where the value holds
     none: a program's command line, a folder, a distinguished name.
     """
+    usual = _USUAL.fullmatch(value)
+    if usual is not None:
+        return "rfc822", usual[1]
     kind, semicolon, rest = value.partition(";")
     if not semicolon or "@" in kind:
         kind, rest = "", value

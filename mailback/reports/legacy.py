@@ -158,7 +158,7 @@ _ADDRESS_TYPES = ("rfc822;", "rfc822:", "smtp;", "smtp:", "utf-8;", "mailto:")
 def _mentions(text: str, dialects: Dialects, ours: set[str], generated_from: dict[str, str]) -> Iterator[Mention]:
     last: Mention | None = None
     for found, start, end in addresses.find(text):
-        if _NAMED.match(text, end):
+        if "<" in text[end : end + 3] and _NAMED.match(text, end):
             continue  # the display name of the address that follows
         address = addresses.tidy(found)
         if not addresses.is_full(address):
@@ -199,9 +199,11 @@ def _standing(before: str, after: str, dialects: Dialects) -> Standing | None:
     """How an address stands between the text before and after it on its line; None: certainly not a recipient."""
     if _BULLET.match(before):
         return Standing.HEADING if _HEADING_TAIL.match(after) else Standing.LEADING
-    if _RCPT.search(before[-_COMMAND:]):
+    command = before[-_COMMAND:]
+    said = command.lower()
+    if "rcpt" in said and _RCPT.search(command):
         return Standing.DIALOGUE
-    if _MAIL.search(before[-_COMMAND:]):
+    if ("from" in said or "sender" in said) and _MAIL.search(command):
         return None
     stem = before.rstrip(_OPENING)
     if stem.lower().endswith(_ADDRESS_TYPES):
