@@ -119,7 +119,8 @@ def read(message: Message, new: str, rules: InvitationRules | None = None) -> To
         return Told(begun or said[0], "text")
     if begun is None:
         return None
-    marked = "marks" in found or bool(rules.texts.found(Text(message.text[:_READ])))
+    sent_by_calendar = any(part.type == "text/calendar" for part in message.parts)
+    marked = sent_by_calendar or "marks" in found or bool(rules.texts.found(Text(message.text[:_READ])))
     return Told(begun, "subject") if marked or not _by_hand(new, rules) else None
 
 

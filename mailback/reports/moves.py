@@ -36,10 +36,11 @@ _NAMED = 1
 _GREETED = -3
 _NEEDED = 3
 _NEEDED_UNDER_RE = 4
+_NEEDED_AWAY_UNDER_RE = 3  # taken for an absence, a person's mail is read as what it is
 _ANNOUNCING = frozenset({"move_away", "move_left", "move_received"})
 """One of these is what such an answer is for."""
 _ARRIVAL = frozenset({"move_mail", "move_arrived"})
-_LONGEST = 1600  # characters; who writes more has more to say than that an answer will come
+_LONGEST = 1000  # characters; who writes more has more to say than that an answer will come
 _GREETING = 60
 _SHORTEST_NAME = 3
 _ADDRESSES_READ = 1000
@@ -81,7 +82,9 @@ def automatic(facts: Facts, own: str) -> bool:
     points = sum(_POINTS.get(name, 0) for name in said) + _SUBJECT * subject
     points += _BULK * (facts.get("precedence") in ("bulk", "junk")) + _ROLE * facts.sender.lower().startswith(_ROLES)
     points += _GREETED * _greets(facts, own) + _NAMED * _names_address(facts, own)
-    return points >= (_NEEDED_UNDER_RE if facts.answers else _NEEDED)
+    if not facts.answers:
+        return points >= _NEEDED
+    return points >= (_NEEDED_AWAY_UNDER_RE if said & _ANNOUNCING == {"move_away"} else _NEEDED_UNDER_RE)
 
 
 def _names_address(facts: Facts, own: str) -> bool:

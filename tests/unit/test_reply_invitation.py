@@ -75,6 +75,12 @@ def test_the_calendar_part_decides_over_lines_that_are_folded(method: str, state
     assert (told.answer if told else None) is answer
 
 
+def test_a_calendar_part_without_a_state_leaves_it_to_the_subject() -> None:
+    told = mailback.classify(_calendar("REPLY", "NEEDS-ACTION", "See you there!", "Accepted: Rota demo")).reply
+    assert told is not None
+    assert told.intent is Intent.MEETING_BOOKED
+
+
 def test_who_declines_goes_to_a_person_and_who_accepts_to_the_owner() -> None:
     accepted, declined = (mailback.classify(_calendar("REPLY", state)).reply for state in ("ACCEPTED", "DECLINED"))
     assert accepted is not None
