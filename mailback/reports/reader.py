@@ -19,7 +19,6 @@ from mailback.reports.facts import Facts
 from mailback.reports.original import DEFAULT, OriginalNames
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.reports.vocabulary import Vocabulary, shipped
-from mailback.reports.words import Words
 
 RECIPIENT_CAP = 10_000
 """Failures kept of one report; a larger one is marked `truncated`."""
@@ -34,6 +33,7 @@ _BULK_FIELDS = (
     "x-mailman-version",
 )
 _BULK_PRECEDENCE = frozenset({"bulk", "list", "junk"})
+_TELLING_LABEL = 5  # letters of a host's name (`unsub.shop.example`); shorter words are names too (`uit.no`)
 _FIELDS_OF_MAIL = ("from", "to", "subject", "date", "message-id", "received", "return-path")
 _UNATTENDED = (
     "noreply",
@@ -102,7 +102,7 @@ def _bounce_after_answer(facts: Facts) -> Report | None:
 def _unsubscribe(facts: Facts) -> Report | None:
     """RFC 8058 section 3.1 and List-Unsubscribe mail: told by the address that it was sent to."""
     recipients = facts.envelope.recipients if facts.envelope and facts.envelope.recipients else facts.ours
-    if not any(_unsubscribes(address, facts.words) for address in recipients):
+    if not any(_unsubscribes(address.lower(), facts) for address in recipients):
         return None
     report = Report(kind=Kind.UNSUBSCRIBE, dialect="list-unsubscribe", explanation=lambda: facts.message.text)
     if addresses.is_full(facts.sender):
@@ -118,9 +118,19 @@ def _unsubscribe(facts: Facts) -> Report | None:
     return report
 
 
-def _unsubscribes(address: str, words: Words) -> bool:
-    local = address.partition("@")[0].lower()
-    for word in words.unsubscribe_localparts:
+def _unsubscribes(address: str, facts: Facts) -> bool:
+    """Whether mail to this address unsubscribes: by its local part, the host it goes to, or a list server's command.
+
+    The command is the subject of mail to `list-request@`, as in the first example of RFC 2369 section 3.2.
+    """
+    words = facts.words.unsubscribe_localparts
+    local, _, host = address.partition("@")
+    label = host.partition(".")[0]
+    if (len(label) >= _TELLING_LABEL and label in words) or (
+        local.endswith("-request") and facts.subject.strip() in words
+    ):
+        return True
+    for word in words:
         at = local.find(word)
         if at < 0:
             continue
