@@ -57,7 +57,7 @@ def check(config: Path | None, as_json: bool) -> int:
 
 
 def _rule_problems(settings: Settings) -> list[Any]:
-    from mailback.cli.validate import capture_rules
+    from mailback.recipient.entering import capture_rules
     from mailback.walk.knowledge import Knowledge
 
     told: list[Any] = []

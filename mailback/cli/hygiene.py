@@ -27,9 +27,9 @@ from mailback.cli.options import config_option, json_option, load_settings, open
 from mailback.cli.out import Cell, Column, json_line, progress, say, table
 
 if TYPE_CHECKING:
-    from mailback.cli.validate import Checker
     from mailback.policy.hygiene import HygieneRules, Judgement
     from mailback.recipient.capture import Captured
+    from mailback.recipient.entering import Checker
     from mailback.store import Store, Transaction
     from mailback.store.history import History
     from mailback.store.records import MailDomain
@@ -78,7 +78,7 @@ def hygiene(
     there, disposable, misspelt, duplicates, suppressed, opted out, held for a while, bouncing, dormant. --json writes
     one line an address, --out the list itself with four more columns.
     """
-    from mailback.cli.validate import Checker
+    from mailback.cli.validate import checker_of
     from mailback.policy.hygiene import HygieneRules
 
     settings = load_settings(config)
@@ -90,7 +90,7 @@ def hygiene(
         bar = stack.enter_context(progress("addresses", lines_in(file)))
         lines = Lines(stream, column, str(file))
         sink = stack.enter_context(_writing(out, lines)) if out is not None else None
-        sorter = Sorter(store, Checker(settings, store, dns=dns), rules, list_id)
+        sorter = Sorter(store, checker_of(settings, store, dns=dns), rules, list_id)
         while chunk := list(islice(lines, AT_ONCE)):
             for line, judged in zip(chunk, sorter.sort([line.address for line in chunk]), strict=True):
                 tally.count(judged)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +15,9 @@ from mailback.cli.options import actor, config_option, json_option, load_setting
 from mailback.cli.out import Column, json_line, progress, table
 
 if TYPE_CHECKING:
-    from mailback.bounce.rules import Rules
-    from mailback.recipient.capture import Captured, CaptureRules
-    from mailback.recipient.mailhosts import MailHosts
+    from mailback.recipient.entering import Checker
     from mailback.settings import Settings
     from mailback.store import Store
-    from mailback.store.records import MailDomain
-    from mailback.store.transaction import Transaction
 
 _COLUMNS = (
     Column("address", "cyan", wraps=False), Column("verdict", wraps=False), Column("why"),
@@ -63,7 +58,7 @@ def validate(
     shown: list[Sequence[object]] = []
     with ExitStack() as stack:
         store = stack.enter_context(open_store(config, create=True))
-        checker = Checker(load_settings(config), store, dns=dns)
+        checker = checker_of(load_settings(config), store, dns=dns)
         bar = stack.enter_context(progress("addresses", None if "-" in addresses else len(addresses)))
         entered = _each(addresses)
         while chunk := list(islice(entered, AT_ONCE)):
@@ -91,84 +86,13 @@ def _each(addresses: Iterable[str]) -> Iterator[str]:
             yield address
 
 
-class Checker:
-    """The check of addresses with everything it asks: the lists, DNS, the store."""
-
-    def __init__(self, settings: Settings, store: Store, *, dns: bool) -> None:
-        from mailback.address import domain, key
-        from mailback.recipient.capture import CaptureCheck
-
-        rules, self.hosts = load(settings, dns=dns, store=store)
-        self._store = store
-        self._domain, self._key = domain, key
-        self._dns = dns
-        self._check = CaptureCheck(rules, self.hosts if dns else None, store.lookup)
-        self._alone = CaptureCheck(rules, self.hosts if dns else self._remembered)
-
-    def _remembered(self, name: str) -> MailDomain | None:
-        """What the store knows of a domain, however old."""
-        return self.hosts.remembered(name)
-
-    def check(self, entered: Sequence[str], *, suppressions: bool = True) -> list[Captured]:
-        """What is to be thought of each; DNS is asked about all of their domains at a time.
-
-        Without `suppressions` only the addresses themselves are judged, by what is known of domains already.
-        """
-        if self._dns:
-            self.hosts.ask(filter(None, (self._domain(one) for one in entered)))
-        check = self._check if suppressions else self._alone
-        return [check(one) for one in entered]
-
-    def keep(self, found: Sequence[Captured], *, source: str | None, by: str) -> None:
-        """Keep the attempts, and what DNS said, in one transaction."""
-        from mailback.store.records import Capture
-
-        now = datetime.now(UTC)
-        attempts = [
-            Capture(
-                now, one.address, one.key, one.verdict, tuple(reason.id for reason in one.reasons), one.suggestion,
-                one.domain or None, one.provider, source, by,
-            )
-            for one in found
-        ]  # fmt: skip
-        learnt = self.hosts.learnt()
-
-        def work(transaction: Transaction) -> None:
-            for attempt in attempts:
-                transaction.capture(attempt)
-            for domain in learnt:
-                transaction.put_domain(domain)
-
-        self._store.submit(work).result()
-
-
-def capture_rules(settings: Settings, rules: Rules | None = None) -> CaptureRules:
-    """The lists in force. Raises RulesError with every problem."""
-    from mailback.recipient.capture import CaptureRules
-
-    return CaptureRules.load(_directories(settings), rules)
-
-
-def _directories(settings: Settings) -> list[Path]:
-    from mailback.resources import rules_dir
-
-    own = settings.rules.directory
-    return [rules_dir(), *([Path(own)] if own is not None else [])]
-
-
-def load(settings: Settings, *, dns: bool, store: Store | None = None) -> tuple[CaptureRules, MailHosts]:
-    """The lists in force, and what tells of domains. Raises RulesError."""
-    from mailback.bounce import rules as rule_files
-    from mailback.bounce.providers import ProviderNames
+def checker_of(settings: Settings, store: Store, *, dns: bool) -> Checker:
+    """The check of addresses as the settings ask for it. Raises RulesError."""
     from mailback.outbound.watch import resolver_of
-    from mailback.recipient.mailhosts import MailHosts
+    from mailback.recipient.entering import Checker, Lists
 
-    rules = rule_files.load(_directories(settings))
     resolver = None
     if dns:
-        try:
+        with suppress(ValueError):  # no DNS server at all: domains are `unknown`, and `mailback doctor` says why
             resolver = resolver_of(settings)
-        except ValueError:
-            resolver = None  # no DNS server at all: domains are `unknown`, and `mailback doctor` says why
-    hosts = MailHosts(resolver, ProviderNames(rules).of_mx, store.mail_domain if store is not None else None)
-    return capture_rules(settings, rules), hosts
+    return Checker(Lists.load(settings), store, resolver, dns=dns)

@@ -5,6 +5,7 @@ The answers are those of the commands of the same names with `--json`.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query
@@ -16,8 +17,11 @@ from mailback.outbound.brakes import Brakes
 from mailback.outbound.check import Answer, Check
 from mailback.outbound.entries import entry
 from mailback.outbound.probes import Probes, remembered
+from mailback.outbound.watch import resolver_of
+from mailback.recipient.entering import Checker, Lists
 
 if TYPE_CHECKING:
+    from mailback.auth.resolver import Resolver
     from mailback.engine import Engine
     from mailback.settings import Settings
     from mailback.store import Store
@@ -34,10 +38,20 @@ class Links(BaseModel):
     list_id: str | None = None
 
 
+class Entered(BaseModel):
+    """Addresses that somebody entered."""
+
+    addresses: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(min_length=1, max_length=100)]
+    source: Annotated[str, Field(max_length=200)] | None = None
+    by: Annotated[str, Field(max_length=200)] | None = None
+
+
 def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
     """The routes for applications."""
     routes = APIRouter()
     probes = Probes.of(settings, store, claims=False)
+    resolver = _resolver(settings)
+    lists = cache(partial(Lists.load, settings))  # read when the first address is checked
     check = Check(store, Brakes.asking(settings, store.path), probes)
 
     @routes.get("/check")
@@ -84,7 +98,23 @@ def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
             for one in minted
         ]
 
+    @routes.post("/validate")
+    def validate(entered: Entered) -> list[dict[str, object]]:
+        """Check addresses as somebody enters them; each attempt is kept with its verdict, who and where from."""
+        checker = Checker(lists(), store, resolver)
+        found = checker.check(entered.addresses)
+        checker.keep(found, source=entered.source, by=entered.by or "api")
+        return [one.to_dict() for one in found]
+
     return routes
+
+
+def _resolver(settings: Settings) -> Resolver | None:
+    """DNS, where there is any: without it domains that nobody knows are `unknown`."""
+    try:
+        return resolver_of(settings)
+    except ValueError:
+        return None
 
 
 def _told(address: str, told: Answer) -> dict[str, object]:

@@ -18,6 +18,7 @@ import pytest
 
 from mailback.policy.breaker import new, opened_by_hand
 from mailback.store import Store
+from tests.support.dns import DnsServer
 from tests.support.server import free_port, running, wait_for
 
 KEY = "correct horse"
@@ -93,8 +94,12 @@ listen = "127.0.0.1:{port}"
 public_url = "https://mail.sender.test/"
 key_file = "{folder}/api.key"
 """)
-    with running(config):
-        yield Site(f"http://127.0.0.1:{port}", config, store_url, config.with_suffix(".log"))
+    with DnsServer() as dns:
+        dns.add("known.test", "MX", "10 mx.known.test.")
+        dns.add("mx.known.test", "A", "192.0.2.1")
+        config.write_text(f"{config.read_text()}[auth]\nnameservers = ['{dns.address}']\n")
+        with running(config):
+            yield Site(f"http://127.0.0.1:{port}", config, store_url, config.with_suffix(".log"))
 
 
 CLICK = b"List-Unsubscribe=One-Click"
@@ -146,6 +151,22 @@ def test_the_command_mints_the_same_fields(site: Site) -> None:
     link = told["fields"]["List-Unsubscribe"].split(">")[0].removeprefix("<https://mail.sender.test")
     assert site.ask(link, CLICK, key=None, headers=FORM)[0] == 200
     assert not site.allowed("carol@receiver.test")
+
+
+def test_an_address_that_somebody_enters_is_checked_and_the_attempt_is_kept(site: Site) -> None:
+    entered = {"addresses": ["ann@gmial.com", "bad@@x", "bob@known.test"], "source": "shop", "by": "203.0.113.9"}
+    with Store.open(site.store_url) as store:
+        code, answers = site.ask("/api/validate", entered)
+        assert code == 200
+        told = {one["address"]: (one["verdict"], one["reasons"], one["suggestion"]) for one in answers}
+        assert told["ann@gmial.com"][0] == "blocked"
+        assert told["ann@gmial.com"][2] == "ann@gmail.com"
+        assert told["bad@@x"][:2] == ("blocked", ["syntax"])
+        assert told["bob@known.test"] == ("ok", [], None)
+        [kept] = store.explain("ann@gmial.com").captures
+    assert (kept.verdict, kept.source, kept.actor) == ("blocked", "shop", "203.0.113.9")
+    assert site.ask("/api/validate", {"addresses": []})[0] == 422
+    assert site.ask("/api/validate", {"addresses": ["a" * 2000]})[0] == 422
 
 
 def test_an_application_hears_that_a_provider_holds_mail_off_for_now(site: Site) -> None:
