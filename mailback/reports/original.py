@@ -145,8 +145,10 @@ def _sender(headers: Headers) -> str | None:
 
 
 def _first(headers: Headers, names: tuple[str, ...]) -> str | None:
-    present = headers.names
-    for name in _lower(names):
+    present, wanted = headers.names, _lower(names)
+    if present.isdisjoint(wanted):  # as nearly always
+        return None
+    for name in wanted:
         if name in present:
             value = headers.get(name)
             if value:

@@ -145,16 +145,20 @@ def packets(buffer: bytes) -> Iterator[tuple[int, bytes, int]]:
 
     Raises ProtocolError for a packet that nobody sends.
     """
-    begin = 0
-    while len(buffer) - begin >= 5:
-        length = int.from_bytes(buffer[begin : begin + 4], "big")
+    begin, size = 0, len(buffer)
+    while size - begin >= _HEAD.size:
+        length, command = _HEAD.unpack_from(buffer, begin)
         if not 0 < length <= PACKET_MAX:
             raise ProtocolError(f"a packet of {length} octets")
         end = begin + 4 + length
-        if end > len(buffer):
+        if end > size:
             return
-        yield buffer[begin + 4], buffer[begin + 5 : end], end
+        yield command, buffer[begin + 5 : end], end
         begin = end
+
+
+_HEAD = struct.Struct("!IB")
+"""Of a packet: the length of what follows it, and the command that this begins with."""
 
 
 def opening(data: bytes) -> tuple[int, int, int]:

@@ -359,9 +359,10 @@ class Session:
             value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         colon = b":" if self._steps & Step.LEADING_SPACE else b": "
         transaction.collect(b"%b%b%b\r\n" % (name, colon, value), transaction.head, self._rules.max_message_bytes)
-        if name[: len(_TAG_PREFIX)].lower() == _TAG_PREFIX:
+        initial = name[:1]
+        if initial in b"Xx" and name[: len(_TAG_PREFIX)].lower() == _TAG_PREFIX:
             transaction.note(name, forged=True)
-        elif name.rstrip().lower() == _RESULTS and transaction.reads:
+        elif initial in b"Aa" and name.rstrip().lower() == _RESULTS and transaction.reads:
             ours = self._rules.authserv_id
             transaction.note(name, forged=ours is not None and authres.poses(value, ours))
         return protocol.CONTINUE
