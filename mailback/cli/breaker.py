@@ -97,7 +97,7 @@ def open_(*, config: Path | None, provider: str, side: str, sender: str, until: 
                 by,
             )
         ).result()
-    end = when(until, never="you close it")
+    end = f"{when(until)} UTC" if until else "you close it"
     say(f"{safe(provider)}/{side}/{safe(sender)}: mail is held until {end}")
 
 

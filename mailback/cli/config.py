@@ -116,11 +116,15 @@ def _say_toml(shown: list[tuple[str, str, object]]) -> None:
 
 
 def _values(settings: Settings, *, everything: bool) -> Iterator[tuple[str, str, object]]:
+    from mailback.locations import sqlite_path
     from mailback.settings import all_keys
 
+    database = sqlite_path(settings.store.url)
+    followed = {("service", "state_directory"): database.parent if database else None}  # unset, it follows `store.url`
     for section, key, field in all_keys():
         value = getattr(getattr(settings, section), key)
-        if everything or value != field.get_default(call_default_factory=True):
+        unset = followed.get((section, key)), field.get_default(call_default_factory=True)
+        if everything or value not in unset:
             if isinstance(value, tuple):
                 value = list(value)
             yield section, key, _fit_to_be_shown(value, field)

@@ -121,8 +121,17 @@ def show(address: str, explanation: Explanation, rules: ScoreRules | None = None
         say(_score_told(standing(explanation.score, rules)))
     if explanation.changes:
         table(_CHANGE_COLUMNS, map(_change_row, explanation.changes), title="what was done")
-    if _active(explanation):
-        say(f"to undo: mailback suppress remove {safe(address)} --reason TEXT")
+    held = _active(explanation)
+    if held:
+        say(_undo(address, held))
+
+
+def _undo(address: str, held: list[Suppression]) -> str:
+    from mailback.store.precedence import is_own_word
+
+    if any(map(is_own_word, held)):
+        return f"to undo, on a new opt-in alone: mailback suppress remove {safe(address)} --opt-in --reason TEXT"
+    return f"to undo: mailback suppress remove {safe(address)} --reason TEXT"
 
 
 def _on_list(person: Subscriber) -> str:

@@ -163,9 +163,12 @@ def find(
 
     if not (message_id or return_path or recipient):
         raise CommandError("nothing to look for", "give --message-id, --return-path or --recipient", exit_code=2)
+    identifier = original.message_id(message_id)
+    if message_id and identifier is None:
+        raise CommandError(f"{message_id!r} is no Message-ID", "write it as <left@right>", exit_code=2)
     with open_store(config) as store:
         found = store.find_journal(
-            message_id=original.message_id(message_id) if message_id else None,
+            message_id=identifier,
             return_path=address.split(return_path)[0] or return_path if return_path else None,
             key=address_key(recipient) if recipient else None,
             since=since,
@@ -223,15 +226,15 @@ def list_(
     """List what went out, the latest first."""
     with open_store(config) as store:
         shown = limit if as_json or limit is not None else SHOWN
-        _tell(store.journal(since=since, until=until, limit=shown), as_json=as_json)
+        _tell(store.journal(since=since, until=until, limit=shown), as_json=as_json, empty="nothing went out")
 
 
-def _tell(found: Iterator[JournalEntry], *, as_json: bool) -> None:
+def _tell(found: Iterator[JournalEntry], *, as_json: bool, empty: str = "nothing is known of it") -> None:
     if as_json:
         for entry in found:
             json_line(to_dict(entry))
     else:
-        table(_COLUMNS, map(_row, found), empty="nothing is known of it")
+        table(_COLUMNS, map(_row, found), empty=empty)
 
 
 def _row(entry: JournalEntry) -> list[object]:

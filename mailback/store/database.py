@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -385,8 +386,16 @@ class Store:
         ]
 
     def explain(self, key: str) -> Explanation:
-        """All that is known about one address."""
-        return self._reads.explain(key)
+        """All that is known about one address; of one that was erased, what stands in its place."""
+        found = self._reads.explain(key)
+        if (hashed := self._lookup.hashed(key)) is not None:
+            erased = self._reads.explain(hashed)
+            found = replace(
+                found,
+                suppressions=erased.suppressions + found.suppressions,
+                changes=erased.changes + found.changes,
+            )
+        return found
 
     def stats(self, since: datetime | None = None, until: datetime | None = None) -> Stats:
         """A period in figures; `until` is exclusive."""

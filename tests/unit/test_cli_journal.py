@@ -41,6 +41,7 @@ def test_a_negative_answer_is_exit_code_one(config: list[str]) -> None:
     assert run(["journal", "find", *config, "--message-id", "<1@s.test>", "--recipient", "ada@receiver.test"]) == 0
     assert run(["journal", "find", *config, "--message-id", "<1@s.test>", "--recipient", "eve@receiver.test"]) == 1
     assert run(["journal", "find", *config]) == 2
+    assert run(["journal", "find", *config, "--message-id", "no-identifier"]) == 2
 
 
 def test_what_list_writes_add_reads(config: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

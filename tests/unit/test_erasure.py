@@ -105,6 +105,19 @@ def test_an_erased_address_is_refused_however_it_is_written(lived: Store, config
         assert found.address_key.startswith("erased:")
 
 
+def test_an_erased_address_is_explained_as_what_it_is(
+    lived: Store, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check` refuses it: that nothing is known about it would send whoever asks on a wrong track."""
+    assert run(["forget", "--config", str(config), "--reason", "asked", WHO]) == 0
+    capsys.readouterr()
+    assert run(["explain", "--config", str(config), WHO]) == 0
+    told = capsys.readouterr().out
+    assert f"{WHO}: suppressed since" in told
+    assert "may be mailed" not in told
+    assert f"on a new opt-in alone: mailback suppress remove {WHO} --opt-in" in told
+
+
 def test_a_server_that_runs_learns_of_the_first_erasure(lived: Store, config: Path) -> None:
     do(lived, lambda t: t.lift(KEY, actor="test", reason="test"))
     assert lived.lookup(KEY) is None
