@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from mailback import address
 from mailback.auth.domains import organizational
@@ -24,6 +25,8 @@ _LONG_LABEL = 7  # letters from which a name that differs in one is no accident
 _LONG_ENOUGH = 5  # letters from which a name within another is no accident
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@([\w-]{1,63}(?:\.[\w-]{1,63}){1,8})")
 _NAME_WORD = re.compile(r"[^\W_.]+(?:\.[^\W_]+)*")
+_NAME_PART = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_NAME_READ = 200
 _VIA = re.compile(r"\b(?:via|uber|por|par|tramite)\b")
 
 
@@ -72,15 +75,24 @@ def below(domain: str, domains: frozenset[str]) -> bool:
     return any(domain == known or domain.endswith(f".{known}") for known in domains)
 
 
-def signs(
-    writer: Writer, names: frozenset[str], domains: frozenset[str], added: frozenset[str], alike: Alike
-) -> Iterator[Sign]:
+class Likeness(Protocol):
+    """What of the rules tells who looks like somebody else."""
+
+    @property
+    def added(self) -> frozenset[str]: ...
+    @property
+    def titles(self) -> re.Pattern[str]: ...
+    @property
+    def alike(self) -> Alike: ...
+
+
+def signs(writer: Writer, names: frozenset[str], domains: frozenset[str], rules: Likeness) -> Iterator[Sign]:
     """Signs that a writer from outside poses as one of ours."""
     if not writer.domain:
         return
-    yield from _named_like_ours(writer, names, domains, alike)
+    yield from _named_like_ours(writer, names, domains, rules)
     yield from _address_in_name(writer, domains)
-    yield from _domain_like_ours(writer.domain, domains, added, alike)
+    yield from _domain_like_ours(writer.domain, domains, rules.added, rules.alike)
     if lookalike.mixes_scripts(lookalike.shown(writer.domain)):
         yield Sign(_IMPERSONATION, 0.55, "homograph_domain")
 
@@ -90,17 +102,28 @@ def elsewhere(writer: Writer) -> bool:
     return organizational(writer.reply_domain) != organizational(writer.domain)
 
 
-def _named_like_ours(writer: Writer, names: frozenset[str], domains: frozenset[str], alike: Alike) -> Iterator[Sign]:
+def _named_like_ours(writer: Writer, names: frozenset[str], domains: frozenset[str], rules: Likeness) -> Iterator[Sign]:
     if not writer.name:
         return
+    bare = _untitled(writer.name, rules.titles)
+    shown = (writer.name, bare) if " " in bare else (writer.name,)
     if squeeze(writer.name) in set(map(squeeze, names)) or any(
-        lookalike.same_person(writer.name, name, alike) for name in names
+        lookalike.same_person(one, name, rules.alike) for name in names for one in shown
     ):
         yield Sign(_IMPERSONATION, 0.7, "display_name_of_ours")
     elif " " in writer.name and any(
-        below(domain, domains) and lookalike.same_person(writer.name, name, alike) for name, domain in writer.addressed
+        below(domain, domains) and lookalike.same_person(one, name, rules.alike)
+        for name, domain in writer.addressed
+        for one in shown
     ):
         yield Sign(_IMPERSONATION, 0.6, "display_name_of_ours")
+
+
+def _untitled(name: str, titles: re.Pattern[str]) -> str:
+    """`CEO Ada Quill`, `Ada Quill (Director)`: the name alone."""
+    words = " ".join(_NAME_PART.findall(name[:_NAME_READ]))
+    kept = titles.sub(" ", squeeze(words))
+    return words if kept == squeeze(words) else " ".join(kept.split())
 
 
 def _address_in_name(writer: Writer, domains: frozenset[str]) -> Iterator[Sign]:

@@ -27,7 +27,7 @@ from mailback.reply import attachments, links, posing, wording
 from mailback.reply.lookalike import Alike
 from mailback.reply.rulefiles import Lists, lists
 from mailback.reply.signs import SEVERITY, Sign, Verdict, scores
-from mailback.reply.words import squeeze
+from mailback.reply.words import one_of, squeeze
 from mailback.resources import rules_dir
 
 __all__ = ["FILE", "NOBODY", "THRESHOLD", "Known", "Safety", "SafetyRules", "Said", "Verdict", "assess", "shipped"]
@@ -41,7 +41,9 @@ _BRAND = 0.4
 _ELSEWHERE = 0.2
 _FAILED_DMARC = re.compile(r"\bdmarc\s*=\s*fail", re.IGNORECASE)
 _FAILED_BOTH = re.compile(r"(?=.{0,2000}\bspf\s*=\s*fail)(?=.{0,2000}\bdkim\s*=\s*fail)", re.IGNORECASE | re.DOTALL)
-_TABLES = attachments.TABLES | wording.TABLES | links.TABLES | {"brands": ("names", "added"), "alike": ("letters",)}
+_TABLES = (
+    attachments.TABLES | wording.TABLES | links.TABLES | {"brands": ("names", "titles", "added"), "alike": ("letters",)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class SafetyRules:
     bearers: dict[str, frozenset[str]]
     """Domains that may bear a brand's name."""
     added: frozenset[str]
+    titles: re.Pattern[str]
     alike: Alike
 
     @classmethod
@@ -95,6 +98,7 @@ class SafetyRules:
             links=links.LinkRules.of(told),
             bearers=_bearers(told),
             added=frozenset(map(str.lower, told["brands.added"])),
+            titles=one_of(told["brands.titles"]),
             alike=Alike(told["alike.letters"]),
         )
 
@@ -218,7 +222,7 @@ def _posed(
     failed: bool,
 ) -> Iterator[Sign]:
     """Signs of posing, and what counts only beside others."""
-    found = [] if inside else list(posing.signs(writer, frozenset(known.names), ours, rules.added, rules.alike))
+    found = [] if inside else list(posing.signs(writer, frozenset(known.names), ours, rules))
     if inside and failed and known.domains:
         found.append(Sign(Verdict.IMPERSONATION, _OUR_NAME_FAILED, "our_domain_unproven"))
     found += wording.pretext(phrases)

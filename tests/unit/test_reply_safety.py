@@ -220,6 +220,8 @@ def test_a_form_for_a_password_within_a_mail_is_phishing() -> None:
         "Ada Quill <ada.quill77@freemail.example>",
         '"Quill, Ada" <ceo@far.example>',
         "Ada Quill (CEO) <ceo@far.example>",
+        "CEO Ada Quill <ceo@far.example>",
+        "Frau Ada Quill - Geschäftsführung <ceo@far.example>",
         "\u0410d\u0430 Quill <ceo@far.example>",
         "Maya Lindqvist <maya@far.example>",
         '"ada@milltown.example" <x@far.example>',
