@@ -57,6 +57,8 @@ __all__ = [
     "classify", "unavailable",
 ]  # fmt: skip
 
+_RAWS_AN_HOUR = 500
+"""Messages that wait for a review and are kept as they came in, at most."""
 _SMALL_REPORT = 20  # recipients whose events are written on the door's own loop: some milliseconds of work
 
 
@@ -246,6 +248,8 @@ class Engine:
         event = assessment.events[0]
         waits = any(decision.action is Action.MANUAL_REVIEW for decision in decisions)
         wanted = self._keeps_raw == "all" or (self._keeps_raw == "review" and waits)
+        if wanted and self._keeps_raw == "review":  # what waits is what strangers send: they shall not fill the disk
+            wanted = transaction.count("raw", event.at) <= _RAWS_AN_HOUR
         if wanted and event.raw_sha256 and assessment.raw:
             transaction.keep_raw(event.raw_sha256, assessment.raw, event.at)
 

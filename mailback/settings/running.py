@@ -53,7 +53,7 @@ class StoreSettings(Section):
         "review",
         description=(
             "Which messages are kept as they came in, for a person to read (`mailback store message`): those that wait "
-            "for a review, all, or none. They are packed, and cut after 256 kB."
+            "for a review (at most 500 an hour), all, or none. They are packed, and cut after 64 kB."
         ),
     )
     raw_retention_days: int = Field(

@@ -13,7 +13,7 @@ from datetime import datetime
 from mailback.store import codec
 from mailback.store.journal import Fetch
 
-MOST = 262_144
+MOST = 65_536
 """Octets that are kept of one message; packing them takes some milliseconds, while others wait to write."""
 _PUT = "INSERT INTO raw (sha256, at, message) VALUES (?, ?, ?) ON CONFLICT (sha256) DO NOTHING"
 _FIND = "SELECT message FROM raw WHERE sha256 = ?"

@@ -33,9 +33,11 @@ def store(config: Path) -> Iterator[Store]:
         yield opened
 
 
-def comes_in(store: Store, raw: bytes, keep: str = "review", *, days_ago: float = 0, sender: str = "") -> str:
+def comes_in(
+    store: Store, raw: bytes, keep: str = "review", *, days_ago: float = 0, sender: str = "", at: datetime | None = None
+) -> str:
     settings = Settings.model_validate({"store": {"keep_raw": keep}})
-    at = datetime.now(UTC) - timedelta(days=days_ago)
+    at = at or datetime.now(UTC) - timedelta(days=days_ago)
     envelope = Envelope(sender, ("news@sender.test",), source=Source.SMTPD, received_at=at)
     return Engine(settings, store).inbound(envelope, raw).event_id
 
@@ -75,6 +77,16 @@ def test_a_very_long_message_is_kept_to_its_limit(
     told = capfdbinary.readouterr()
     assert told.out == long[:MOST]
     assert str(len(long)).encode() in told.err
+
+
+def test_strangers_do_not_fill_the_disk_with_what_waits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailback.engine._RAWS_AN_HOUR", 2)
+    at = datetime.now(UTC).replace(minute=30)
+    ids = [
+        comes_in(store, dsn(WHO, message_id=f"<m{n}@sender.test>", status="5.0.0", diagnostic="500 xyzzy"), at=at)
+        for n in range(4)
+    ]
+    assert [kept(store, one) is not None for one in ids] == [True, True, False, False]
 
 
 def test_a_message_that_is_not_kept_is_told(store: Store, config: Path, capfd: pytest.CaptureFixture[str]) -> None:
