@@ -22,11 +22,14 @@ class ProviderNames:
     def __init__(self, rules: Rules) -> None:
         self._hosts = {host: provider.id for provider in rules.providers.values() for host in provider.hosts}
         self._mx = self._hosts | {host: provider.id for provider in rules.providers.values() for host in provider.mx}
-        self.of_host = lru_cache(maxsize=4096)(self._of_host)
+        self._of_name = lru_cache(maxsize=4096)(self._found)
 
-    def _of_host(self, host: str) -> str | None:
+    def of_host(self, host: str) -> str | None:
         """The provider of a host name or address, as a report writes it; None where it is no known one's."""
-        return _lowest(self._hosts, host.rpartition(";")[2].rpartition("@")[2].strip(" .<>[]()").lower()[:255])
+        return self._of_name(host.rpartition("@")[2])  # kept by domains: recipients are seldom the same
+
+    def _found(self, name: str) -> str | None:
+        return _lowest(self._hosts, name.rpartition(";")[2].strip(" .<>[]()").lower()[:255])
 
     def of_mx(self, hosts: Sequence[str]) -> str | None:
         """The provider of a domain whose MX records name these hosts, the preferred one first; None without hosts."""
