@@ -1,10 +1,11 @@
 """Automatic answers that no header field gives away, told by what they say.
 
 Responders of all makers say much the same: thank you for your mail, I am away until then, it is not read meanwhile,
-turn to somebody else, I answer when I am back. Each such move counts points, once; what somebody only says who talks
-with the reader (a question, a wish, the reader's name in the greeting) takes some away. One move alone decides nothing,
-for people write it too: "I'm on holiday, call me on Monday". An answer under `Re:` needs more than one under a subject
-of its own, since people's mail programs put `Re:` there and most responders do not.
+turn to somebody else, I answer when I am back. Each such move counts points, once. What somebody only says who talks
+with the reader (a question, a wish, the reader's name in the greeting) takes some away, and so does what is said to
+many (an offer). One move alone decides nothing, for people write it too: "I'm on holiday, call me on Monday". An answer
+under `Re:` needs more than one under a subject of its own, since people's mail programs put `Re:` there and most
+responders do not.
 
 Phrases are data (`[move]` of `machine_mail.toml`), points are here. Log events: none; nothing here raises on any bytes.
 """
@@ -28,6 +29,7 @@ _POINTS = {
     "move_later": 1,
     "move_formal": 1,
     "move_talks": -3,
+    "move_sells": -5,
 }
 _SUBJECT = 2
 _BULK = 2

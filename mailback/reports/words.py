@@ -51,6 +51,7 @@ class Words:
     move_later: tuple[str, ...]
     move_formal: tuple[str, ...]
     move_talks: tuple[str, ...]
+    move_sells: tuple[str, ...]
     move_mail: tuple[str, ...]
     move_arrived: tuple[str, ...]
     move_rhetorical: tuple[str, ...]
