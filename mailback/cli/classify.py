@@ -37,9 +37,10 @@ def classify(config: Path | None, paths: tuple[str, ...], as_json: bool) -> int:
     has the kind `other`; one that cannot be read is told as such, and the exit code is 1.
     """
     judge = _judge(config)
-    failed = 0
+    failed = seen = 0
     rows: list[list[object]] = []
     for found in read_all(paths):
+        seen += 1
         if found.error is not None:
             failed += 1
             if as_json:
@@ -54,6 +55,8 @@ def classify(config: Path | None, paths: tuple[str, ...], as_json: bool) -> int:
             rows.extend(table_rows(told))
     if not as_json and rows:
         table(_COLUMNS, rows)
+    for empty in paths if not seen else ():
+        complain(f"{safe(empty)}: holds no messages")
     return 1 if failed else 0
 
 

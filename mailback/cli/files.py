@@ -39,11 +39,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, NEW_FILE_MODE)
-    except OSError as error:  # of the file that was asked for: nobody knows the other one
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    beside, descriptor = create_beside(path, NEW_FILE_MODE)
     try:
         with os.fdopen(descriptor, "w+b", closefd=False) as file:
             yield file
@@ -57,6 +53,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
     finally:
         os.close(descriptor)
+
+
+def create_beside(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file in the folder of `path`, to be renamed onto it, and its descriptor.
+
+    Raises OSError about `path`: nobody knows the name of the other one.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        return beside, os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _take_after(path: Path, descriptor: int) -> None:

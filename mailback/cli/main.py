@@ -182,7 +182,7 @@ def _told(error: Exception) -> int:
         return 1
     if isinstance(error, OSError):
         told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        complain(f"{safe(told)}; check that it exists and that {_user()} may use it")
+        complain(f"{safe(told)}; check that it exists and that the user {_user()} may use it")
         return 1
     complain(f"{type(error).__name__}: {safe(error)}; this is a fault in Mailback, report it with the output of the "
              f"same command under {TRACEBACK_VARIABLE}=1")  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from mailback.cli.errors import CommandError
+from mailback.cli.files import create_beside
 from mailback.cli.options import config_option, json_option, load_settings
 from mailback.cli.out import Column, json_line, safe, say, table
 from mailback.returnpath import Key, Keys
@@ -130,8 +131,7 @@ def _max_age(config: Path | None) -> int:
 def _replace(path: Path, keys: Keys) -> None:
     """Write the file anew beside it and rename: a reader sees the old or the new one, whole. Owner and mode stay."""
     status = path.stat()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    beside, descriptor = create_beside(path, _MODE)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
             os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o640)

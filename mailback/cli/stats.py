@@ -51,7 +51,8 @@ def stats(*, config: Path | None, as_json: bool, since: datetime, until: datetim
 
 
 def _show(found: Stats) -> None:
-    say(f"{found.events} events from {when(found.since)} to {when(found.until, never='now')} (UTC)")
+    count = f"{found.events} event{'' if found.events == 1 else 's'}"
+    say(f"{count} from {when(found.since)} to {when(found.until, never='now')} (UTC)")
     rows = [
         [
             tally.kind, tally.type, tally.subcategory, tally.count, f"{tally.count / found.events:.1%}",

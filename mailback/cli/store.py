@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailback.cli.errors import CommandError
+from mailback.cli.files import create_beside
 from mailback.cli.options import config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, complain, json_line, safe, say, table
 
@@ -175,8 +176,8 @@ def backup(config: Path | None, path: Path) -> None:
         raise CommandError(f"{path} exists", "name a new file: a backup never overwrites another", exit_code=2)
     with open_store(config) as database:
         source = database.path
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    beside, descriptor = create_beside(path, 0o600)
+    os.close(descriptor)
     try:
         with closing(connect_reading(source, 5.0)) as live, closing(sqlite3.connect(beside)) as copy:
             live.backup(copy, pages=_PAGES_A_STEP)

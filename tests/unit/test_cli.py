@@ -332,6 +332,13 @@ def test_the_same_reply_is_answered_alike_by_every_process_and_without_the_rules
     assert len(answers) == 1
 
 
+def test_classify_says_that_a_folder_is_empty(told: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = told("classify", str(tmp_path / "empty"))
+    assert (done.code, done.out) == (0, "")
+    assert done.err == f"mailback: {tmp_path}/empty: holds no messages\n"
+
+
 def test_classify_waits_for_no_named_pipe(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mail"
     folder.mkdir()
@@ -785,6 +792,13 @@ def test_little_space_does_not_hide_whether_the_data_is_whole(
     assert re.fullmatch(r"mailback: \d+ MB free at [^\n]+: free space: [^\n]+\n", checked.err)
     [document] = told("store", "check", "--json").lines
     assert (document["whole"], len(document["problems"])) == (True, 1)
+
+
+def test_a_file_that_cannot_be_made_is_told_by_its_own_name(told: Run, store: Store, tmp_path: Path) -> None:
+    wanted = tmp_path / "none" / "copy.db"
+    done = told("store", "backup", str(wanted))
+    assert done.code == 1
+    assert done.err.startswith(f"mailback: {wanted}: No such file or directory; ")
 
 
 def test_a_backup_holds_what_was_committed_while_it_ran(told: Run, store: Store, tmp_path: Path) -> None:
