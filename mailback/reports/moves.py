@@ -78,12 +78,16 @@ def automatic(facts: Facts, own: str) -> bool:
     if not own or len(own) > _LONGEST:
         return False
     said = told(facts, own)
+    greets = _greets(facts, own)
+    whole = not facts.answers and facts.subject.rstrip(".!: ") in facts.words.move_whole
+    if whole and not greets and "move_sells" not in said:
+        return True
     subject = not facts.answers and "move_subjects" in facts.subject_says
     if said.isdisjoint(_ANNOUNCING):
         return False
     points = sum(_POINTS.get(name, 0) for name in said) + _SUBJECT * subject
     points += _BULK * (facts.get("precedence") in ("bulk", "junk")) + _ROLE * facts.sender.lower().startswith(_ROLES)
-    points += _GREETED * _greets(facts, own) + _NAMED * _names_address(facts, own)
+    points += _GREETED * greets + _NAMED * _names_address(facts, own)
     if not facts.answers:
         return points >= _NEEDED
     return points >= (_NEEDED_AWAY_UNDER_RE if said & _ANNOUNCING == {"move_away"} else _NEEDED_UNDER_RE)

@@ -55,6 +55,7 @@ class Words:
     move_mail: tuple[str, ...]
     move_arrived: tuple[str, ...]
     move_rhetorical: tuple[str, ...]
+    move_whole: tuple[str, ...]
     move_subjects: tuple[str, ...]
 
 

@@ -240,3 +240,18 @@ def test_words_that_only_stand_in_what_is_quoted_make_no_automatic_answer() -> N
 @pytest.mark.parametrize("piece", ["out of the office ", "?", "a@b.example ", "urgent? ", "不在", "https://"])
 def test_nothing_but_moves_is_read_to_its_end(piece: str) -> None:
     mailback.classify(_worded("Away", "-", piece * (100_000 // len(piece))))
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("Out of office", "I'm on a silent retreat. Speech and mail return on the 14th."),
+        ("Abwesenheit", "Mails werden von Frau Arnold bearbeitet."),
+        ("Absence", "Parti marcher vers Compostelle."),
+        ("Your message has been received", "Kevin has put your mail in a queue."),
+        ("不在のお知らせ", "猫が代わりに読みます。"),
+    ],
+)
+def test_a_subject_that_says_it_all_needs_no_known_words_below(subject: str, text: str) -> None:
+    assert mailback.classify(_worded(subject, "irt", text)).kind is Kind.AUTO_REPLY
+    assert mailback.classify(_worded(f"Re: {subject}", "irt", text)).kind is Kind.REPLY
