@@ -128,6 +128,42 @@ def test_the_fields_of_a_refusal_at_smtp_time() -> None:
     assert told.notes == ["delay 1.2 s (before queue / in queue / connecting / sending: 0.1/0/1/0.1)"]
 
 
+@pytest.mark.parametrize(
+    ("recipient", "relay", "outcome", "status", "remote"),
+    [
+        # relays by IPv6, connections used again, fields of later versions
+        ("a@b.example", "mx.b.example[2001:db8::1]:25, conn_use=2", ("dsn=5.1.1, status=bounced (host "
+         "mx.b.example[2001:db8::1] said: 550 5.1.1 no such user (in reply to RCPT TO command))"), "5.1.1",
+         "mx.b.example"),
+        ("a@b.example", "mx.b.example[192.0.2.1]:25", "tls=verified, dsn=2.0.0, status=sent (250 Ok)", "2.0.0",
+         "mx.b.example"),
+        # local parts that are quoted (info_log_address_format = external) and that are not (internal); SMTPUTF8
+        (r'"odd, \"name\" > x"@b.example', "mx.b.example[192.0.2.1]:25", "dsn=2.0.0, status=sent (250 Ok)", "2.0.0",
+         "mx.b.example"),
+        ("user name@b.example", "mx.b.example[192.0.2.1]:25", "dsn=2.0.0, status=sent (250 Ok)", "2.0.0",
+         "mx.b.example"),
+        ("grüße@bücher.example", "mx.b.example[private/dovecot-lmtp]", "dsn=2.0.0, status=sent (250 Ok)", "2.0.0",
+         None),
+        ("a@b.example", "mx.b.example[192.0.2.1]:25", ("dsn=5.6.7, status=bounced (SMTPUTF8 is required, but was not "
+         "offered by host mx.b.example[192.0.2.1])"), "5.6.7", "mx.b.example"),
+        # nobody was reached
+        ("a@b.example", "none", ("dsn=5.4.4, status=bounced (Host or domain name not found. Name service error for "
+         "name=b.example type=A: Host not found)"), "5.4.4", None),
+        ("a@b.example", "none", "dsn=5.1.0, status=bounced (Domain b.example does not accept mail (nullMX))", "5.1.0",
+         None),
+        ("a@b.example", "mx.b.example[192.0.2.1]:25", ("dsn=5.7.1, status=bounced (host mx.b.example[192.0.2.1] refused "
+         "to talk to me: 554 5.7.1 Client host [198.51.100.7] blocked)"), "5.7.1", "mx.b.example"),
+    ],
+)  # fmt: skip
+def test_recipients_and_relays_however_they_are_written(
+    recipient: str, relay: str, outcome: str, status: str, remote: str | None
+) -> None:
+    for queue_id in ("4YxK1p2Qz3z9rT", "8A1B2C3D4E"):
+        line = f"to=<{recipient}>, relay={relay}, delay=1.2, delays=0/0/1/0.2, {outcome}"
+        [told] = read(f"smtp: {queue_id}: {line}")
+        assert (told.failure.recipient, told.failure.status, told.failure.remote_mta) == (recipient, status, remote)
+
+
 def test_the_address_that_was_mailed_is_the_one_before_aliases() -> None:
     [told] = read(
         "local: 4YxK1p2Qz3z9rT: to=<joe@host.example>, orig_to=<team@example.com>, relay=local, delay=0.1, "
