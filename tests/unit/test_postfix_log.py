@@ -151,8 +151,8 @@ def test_the_fields_of_a_refusal_at_smtp_time() -> None:
          "name=b.example type=A: Host not found)"), "5.4.4", None),
         ("a@b.example", "none", "dsn=5.1.0, status=bounced (Domain b.example does not accept mail (nullMX))", "5.1.0",
          None),
-        ("a@b.example", "mx.b.example[192.0.2.1]:25", ("dsn=5.7.1, status=bounced (host mx.b.example[192.0.2.1] refused "
-         "to talk to me: 554 5.7.1 Client host [198.51.100.7] blocked)"), "5.7.1", "mx.b.example"),
+        ("a@b.example", "mx.b.example[192.0.2.1]:25", ("dsn=5.7.1, status=bounced (host mx.b.example[192.0.2.1] "
+         "refused to talk to me: 554 5.7.1 Client host [198.51.100.7] blocked)"), "5.7.1", "mx.b.example"),
     ],
 )  # fmt: skip
 def test_recipients_and_relays_however_they_are_written(
