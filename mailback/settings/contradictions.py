@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import pwd
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,19 @@ def conflicts(settings: Settings, *, files: bool) -> Iterator[Conflict]:
         )
     if files:
         yield from _file_conflicts(settings)
+        yield from _missing_extras(settings)
+
+
+def _missing_extras(settings: Settings) -> Iterator[Conflict]:
+    """Sections that need packages of an extra which is not installed here."""
+    for key, used, extra, packages in (
+        ("web.listen", bool(settings.web.listen), "web", ("fastapi", "uvicorn")),
+        ("llm.url", settings.llm.url is not None, "llm", ("httpx",)),
+    ):
+        missing = [package for package in packages if used and find_spec(package) is None]
+        if missing:
+            what = f"needs packages that are not installed: {', '.join(missing)}"
+            yield Conflict((key,), what, f"them (pip install 'mailback[{extra}]'), or no `{key.partition('.')[2]}`")
 
 
 def _endpoint_conflicts(llm: LlmSettings) -> Iterator[Conflict]:
@@ -98,6 +112,9 @@ def _file_conflicts(settings: Settings) -> Iterator[Conflict]:
     ):
         if path is not None and (reason := _unreadable(path)):
             yield Conflict((key,), f"{path}: {reason}", "a file that this user can read")
+    api = settings.web.key_file
+    if api is not None and not _unreadable(api) and not api.read_bytes().strip():
+        yield Conflict(("web.key_file",), f"{api} is empty: the API would be off", "a key of some 40 characters")
     secret = settings.signing.secret_file
     if secret is not None and (reason := _unreadable(secret)):
         yield Conflict(

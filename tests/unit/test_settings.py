@@ -11,7 +11,16 @@ from mailback import locations
 from mailback.message import LIMITS
 from mailback.reports.original import OriginalNames
 from mailback.service.sockets import parse_listen
-from mailback.settings import Problem, Settings, SettingsError, all_keys, expected, listen_address, variable
+from mailback.settings import (
+    Problem,
+    Settings,
+    SettingsError,
+    all_keys,
+    contradictions,
+    expected,
+    listen_address,
+    variable,
+)
 
 
 def problems(text: str, **environ: str) -> list[Problem]:
@@ -349,6 +358,22 @@ def test_a_certificate_with_another_key_is_told(tmp_path: Path) -> None:
     good = f"[smtpd]\ntls_certificate_file = '{tmp_path}/one.pem'\ntls_key_file = '{tmp_path}/one.key'\n"
     assert Settings.loads(good).smtpd.tls_certificate_file == tmp_path / "one.pem"
     assert "another certificate's" in problems(good.replace("one.key", "two.key"))[0].what
+
+
+def test_a_section_whose_packages_are_missing_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[web]\nlisten = '127.0.0.1:8894'\n[llm]\nurl = 'http://127.0.0.1:1/v1'\nmodel = 'm'\n"
+    assert Settings.loads(text).web.listen
+    monkeypatch.setattr(contradictions, "find_spec", lambda name: None if name in ("uvicorn", "httpx") else name)
+    found = problems(text)
+    assert [(problem.line, problem.key) for problem in found] == [(2, "web.listen"), (4, "llm.url")]
+    assert [problem.what.rpartition(" ")[2] for problem in found] == ["uvicorn", "httpx"]
+    assert "pip install 'mailback[web]'" in found[0].expected
+
+
+def test_an_empty_key_of_the_api_is_told(tmp_path: Path) -> None:
+    (tmp_path / "api.key").write_text("\n")
+    [problem] = problems(f"[web]\nlisten = '127.0.0.1:8894'\nkey_file = '{tmp_path}/api.key'\n")
+    assert (problem.line, problem.key) == (3, "web.key_file")
 
 
 def test_a_file_that_this_user_cannot_read_is_told_only_to_who_serves(tmp_path: Path) -> None:

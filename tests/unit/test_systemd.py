@@ -7,11 +7,11 @@ import re
 import shutil
 import smtplib
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -272,11 +272,11 @@ def folder() -> Iterator[Path]:
 
 @needs_seccomp
 def test_service_runs_inside_what_the_unit_allows(folder: Path) -> None:
-    milter = f'[milter]\nlisten = "unix:{folder}/milter"\nworkers = 1\n' if find_spec("Milter") else ""
     (folder / "mailback.toml").write_text(
         f'[store]\nurl = "sqlite:///{folder}/db/mailback.db"\n[mail]\nsending_domains = ["ours.example"]\n'
         f'[smtpd]\nlisten = "fd:smtpd"\nnext_hop = "maildir:{folder}/inbox"\n'
-        f'[policyd]\nlisten = "unix:{folder}/policy"\n{milter}'
+        f'[policyd]\nlisten = "unix:{folder}/policy"\n'
+        f'[milter]\nlisten = "unix:{folder}/milter"\nworkers = 1\n'
         '[auth]\nnameservers = ["127.0.0.1:9"]\ntimeout_s = 0.2\nbudget_s = 0.5\n'
     )
     listener = socket.create_server(("127.0.0.1", 0))
@@ -310,6 +310,12 @@ def test_service_runs_inside_what_the_unit_allows(folder: Path) -> None:
             policy.connect(str(folder / "policy"))
             policy.sendall(b"protocol_state=RCPT\nrecipient=ann@theirs.example\n\n")
             assert policy.recv(100) == b"action=DUNNO\n\n"
+        with socket.socket(socket.AF_UNIX) as milter:
+            milter.settimeout(PATIENCE_S)
+            milter.connect(str(folder / "milter"))
+            offer = struct.pack("!IcIII", 13, b"O", 6, 0x1FF, 0x1FFFFF)
+            milter.sendall(offer)
+            assert milter.recv(9)[4:] == struct.pack("!cI", b"O", 6)
     finally:
         process.terminate()
         rest = process.stderr.read()
