@@ -201,6 +201,9 @@ def _owner(path: Path, owner: int, service: ServiceSettings) -> Iterator[Finding
         return
     if become is not None and owner != become[0]:
         yield Finding("store", "fail", f"{path} does not belong to {service.user}", f"chown {service.user}: {path}*")
+    if become is None and owner != (of_folder := path.parent.stat().st_uid) and of_folder != 0:
+        what = f"{path} does not belong to the owner of its folder: a service that runs as that user cannot write it"
+        yield Finding("store", "fail", what, f"chown --reference={path.parent} {path}*")
 
 
 def _file_system(folder: Path) -> Iterator[Finding]:

@@ -78,7 +78,10 @@ def identity(path: Path) -> Identity:
 
 
 def create(path: Path) -> None:
-    """Make an empty database file, 0640 less the umask, if there is none; safe when several processes try at once."""
+    """Make an empty database file, 0640 less the umask, if there is none; safe when several processes try at once.
+
+    What root makes belongs to the owner of the folder: a command that root ran first must not lock the service out.
+    """
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(
@@ -90,7 +93,13 @@ def create(path: Path) -> None:
             f"the folder {folder} is not writable for {_user()}", f"chown it, or run Mailback as the owner of {folder}"
         )
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _FILE_MODE))
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            if os.geteuid() == 0:
+                owner = folder.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)  # by descriptor: the folder may be a stranger's
+        finally:
+            os.close(descriptor)
     except FileExistsError:
         return
     except OSError as error:

@@ -373,6 +373,24 @@ def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) 
         assert any("no user 'no-such-user-here'" in told for told in worst(doctor._store(other)))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_what_root_makes_first_is_the_services(tmp_path: Path) -> None:
+    """`mailback store upgrade` of root, before the service ran, would make a database that the service cannot write."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o750)
+    os.chown(folder, 65534, 65534)
+    url = f"sqlite:///{folder}/mailback.db"
+    with Store.open(url) as store:
+        store.upgrade()
+    settings = Settings.loads(f"[store]\nurl = '{url}'\n")
+    made = {path.name: path.stat().st_uid for path in folder.iterdir()}
+    assert made["mailback.db"] == 65534
+    assert set(made.values()) == {65534}
+    assert not [line for line in worst(doctor._store(settings)) if "belong" in line]
+    os.chown(folder / "mailback.db", 0, 0)
+    assert any("does not belong to the owner of its folder" in line for line in worst(doctor._store(settings)))
+
+
 def test_secrets_and_settings_closed_to_others(tmp_path: Path) -> None:
     key, api, file = tmp_path / "key", tmp_path / "api.key", tmp_path / "mailback.toml"
     key.write_text(f"1 2026-11-20 {'ab' * 32}\n")
