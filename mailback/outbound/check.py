@@ -157,7 +157,7 @@ def refusal(recipient: str, suppression: Suppression) -> Answer:
     until = f" until {suppression.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if suppression.until else ""
     period = f"since {suppression.since.astimezone(UTC):%Y-%m-%d}{until}"
     cause = clip(printable(_cause(suppression)), REASON_MAX)
-    shown = printable(recipient)
+    shown = _shown(recipient)
     around = len(f"{CODE} {ENHANCED} " + _text("", period, cause))
     if around + 2 * len(shown) > REPLY_MAX:
         shown = clip(shown, (REPLY_MAX - around) // 2)
@@ -176,14 +176,14 @@ def deferral(recipient: str, breaker: Breaker, now: datetime) -> Answer:
         f"mail{clip(printable(from_), REASON_MAX)} to {clip(printable(breaker.provider), REASON_MAX)} is held {until}"
     )
     told = f"{about}, {cause} (mailback breaker list)"
-    shown = clip(printable(recipient), REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} <>: {told}"))
+    shown = clip(_shown(recipient), REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} <>: {told}"))
     return Answer(allowed=False, code=DEFERRED, enhanced=DEFERRED_ENHANCED, text=f"<{shown}>: {told}", breaker=breaker)
 
 
 def probing(recipient: str, until: datetime) -> Answer:
     """What is answered while one message tries whether the recipient takes mail again."""
     told = f"held until {_to_the_minute(until):%Y-%m-%d %H:%M} UTC, one message is trying whether it takes mail again"
-    shown = clip(printable(recipient), (REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} {told}") - 30) // 2)
+    shown = clip(_shown(recipient), (REPLY_MAX - len(f"{DEFERRED} {DEFERRED_ENHANCED} {told}") - 30) // 2)
     text = f"<{shown}>: {told} (mailback explain {shown})"
     return Answer(allowed=False, code=DEFERRED, enhanced=DEFERRED_ENHANCED, text=text)
 
@@ -210,6 +210,16 @@ def printable(text: str) -> str:
     in time. CR and LF would begin a reply of the sender's own making.
     """
     return _UNSAFE.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", text)
+
+
+def _shown(recipient: str) -> str:
+    """An address as replies tell it, and as `mailback explain` takes it: the domain in A-labels where it has others."""
+    if not recipient.isascii():
+        local, host = address.split(recipient)
+        name = address.domain_key(host)
+        if name.isascii() and name:
+            recipient = f"{local}@{name}"
+    return printable(recipient)
 
 
 def clip(text: str, octets: int) -> str:

@@ -114,6 +114,11 @@ def test_nothing_a_sender_wrote_ends_the_line_or_reaches_a_terminal_raw(text: st
     assert printable(text) == shown
 
 
+def test_the_command_that_a_reply_names_can_be_typed_for_a_domain_of_other_letters() -> None:
+    assert refusal("ada@Bücher.example", DEAD).text.endswith("(mailback explain ada@xn--bcher-kva.example)")
+    assert refusal("jörg@b.example", DEAD).text.startswith(r"<j\x{F6}rg@b.example>")
+
+
 @given(st.text(max_size=400), st.text(max_size=300))
 def test_reply_is_one_short_printable_line_for_any_address_and_reason(recipient: str, reason: str) -> None:
     row = replace(DEAD, type=None, subcategory=None, reason=reason, until=SINCE)
