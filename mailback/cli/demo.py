@@ -85,10 +85,14 @@ def _inbound(stage: _Stage, engine: Engine) -> None:
         bounces = told["bounces"]
         assert isinstance(bounces, list)
         about = bounces[0] if bounces else {}
-        confidence = f"{about['confidence']:.2f}" if about else None
+        reply = told["reply"] or {}
+        assert isinstance(reply, dict)
+        confidence = (about or reply).get("confidence")
         rows.add([
-            mail.what, Cell(outcome.kind, "bold"), about.get("recipient"), _words(about.get("subcategory", "")),
-            *([confidence] if stage.wide else []), _words(_consequence(assessment, outcome)),
+            mail.what, Cell(outcome.kind, "bold"), about.get("recipient"),
+            _words(about.get("subcategory") or reply.get("intent") or ""),
+            *([None if confidence is None else f"{confidence:.2f}"] if stage.wide else []),
+            _words(_consequence(assessment, outcome)),
         ])  # fmt: skip
     rows.end()
 
@@ -102,7 +106,10 @@ def _consequence(assessment: Assessment, outcome: Outcome) -> str:
     """What follows from a message, in a word of the taxonomy where there is one."""
     handling = assessment.handlings[0]
     if handling is None:
-        return "kept from your inbox" if outcome.machine else "goes to your inbox"
+        if outcome.machine:
+            return "kept from your inbox"
+        route = assessment.classification.to_dict()["reply"]
+        return str(route["route"]) if isinstance(route, dict) and route.get("route") else "goes to your inbox"
     if handling.scope != "address":
         return "our fault: nobody suppressed"
     return outcome.decisions[0].action

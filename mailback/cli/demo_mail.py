@@ -223,7 +223,7 @@ In-Reply-To: <november.8@shop.example>
 MIME-Version: 1.0
 Content-Type: text/plain; charset=utf-8
 
-Do you ship the blue one to Norway? I would like two.
+Could you tell me what shipping to Norway costs?
 
 Hana
 """.splitlines()

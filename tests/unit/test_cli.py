@@ -926,6 +926,8 @@ def test_the_demo_tells_each_kind_of_mail_rightly() -> None:
         ("bounce", ("user_unknown", "gerd@post.example")),
         ("reply",),
     ]
+    replies = [(t["reply"]["intent"], t["reply"]["route"]) for t in told if t["reply"]]  # type: ignore[index]
+    assert replies == [("out_of_office", "auto_archive"), ("question", "notify_owner")]
 
 
 def test_the_picture_of_the_demo_is_an_svg(tmp_path: Path) -> None:
