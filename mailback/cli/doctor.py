@@ -75,6 +75,9 @@ def examine(config: Path | None, postfix_config: Path | None = None) -> Iterator
     for area, look in areas:
         try:
             yield from look()
+        except PermissionError as error:
+            what = f"{error.filename or area}: this user may not look at it"
+            yield Finding(area, "fail", what, "run doctor as root, or as the user that Mailback runs as")
         except Exception as error:  # one area that cannot be looked at must not hide the others
             what = getattr(error, "reason", None) or f"cannot be looked at: {type(error).__name__}: {error}"
             yield Finding(area, "fail", str(what), getattr(error, "advice", "see the finding"))
@@ -93,6 +96,8 @@ def _settings(settings: Settings, config: Path | None) -> Iterator[Finding]:
         yield Finding("settings", "warn", warning, "correct it, or leave it if it is meant")
     try:
         Knowledge.load(settings)
+    except PermissionError:
+        raise
     except Exception as error:
         for problem in getattr(error, "problems", [error]):
             yield Finding("settings", "fail", f"rules: {problem}", "correct the rule file")

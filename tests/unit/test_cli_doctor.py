@@ -438,6 +438,20 @@ def test_one_area_that_cannot_be_looked_at_does_not_hide_the_others(
     assert findings[-1].area == "postfix"
 
 
+def test_what_this_user_may_not_see_is_no_fault_of_the_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mailback.walk.knowledge import Knowledge
+
+    def closed(_settings: Settings) -> Knowledge:
+        raise PermissionError(13, "Permission denied", "/var/lib/mailback/models/serving.json")
+
+    config = tmp_path / "mailback.toml"
+    config.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/state/mailback.db'\n[auth]\nenabled = false\n")
+    monkeypatch.setattr(Knowledge, "load", closed)
+    [told] = [finding for finding in doctor.examine(config) if finding.state == "fail" and finding.area == "settings"]
+    assert told.what == "/var/lib/mailback/models/serving.json: this user may not look at it"
+    assert "as root" in told.advice
+
+
 def test_a_wrong_configuration_is_all_that_is_told(tmp_path: Path) -> None:
     file = tmp_path / "m.toml"
     file.write_text("[nope]\n[smtpd]\nworkers = 'x'\n")
