@@ -87,17 +87,20 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=5)
     told = options.parse_args()
     end = datetime.now(UTC).replace(microsecond=0)
-    rates, states = [], []
+    rates, paths = [], []
     with tempfile.TemporaryDirectory(prefix="mailback-bench-") as folder:
         for order in range(told.orders):
             path = Path(folder) / f"order{order}.db"
             rates.append(ordered(path, told.events, end, order))
-            states.append(digest(path, end))
+            paths.append(path)
         peer = bare(Path(folder) / "order0.db", Path(folder))
         crashed = Path(folder) / "crashed.db"
         times = killed(crashed, told.events, end, told.kills) if told.kills else 0
         if told.kills:
-            states.append(digest(crashed, end))
+            paths.append(crashed)
+        # As of now, for all: a hold that ran out while they were read was made by the first and is not by the last.
+        now = datetime.now(UTC)
+        states = [digest(path, now) for path in paths]
     same = all(state == states[0] for state in states)
     print("## Events in bulk\n")
     print("| what | |\n|---|---|")

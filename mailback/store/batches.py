@@ -1,9 +1,9 @@
 """Batches of units of work on the writing connection: begin, run, commit, and what is told when that fails.
 
-A batch is one transaction: BEGIN IMMEDIATE, a savepoint a unit, one COMMIT with synchronous=FULL, and only then are the
-futures of its units resolved. A unit that raises fails alone; trouble with the database fails the whole batch with
-`StoreUnavailable`, and nothing of it is kept. Several processes may do this on one database: SQLite's write lock makes
-them take turns.
+A batch is one transaction: BEGIN IMMEDIATE, a savepoint a unit where there are several, one COMMIT with
+synchronous=FULL, and only then are the futures of its units resolved. A unit that raises fails alone; trouble with the
+database fails the whole batch with `StoreUnavailable`, and nothing of it is kept. Several processes may do this on one
+database: SQLite's write lock makes them take turns.
 
 After any trouble the connection is dropped and opened anew for the next batch, so writing recovers by itself as soon as
 the cause is gone: disk freed, file writable again, lock released, database restored.
@@ -34,6 +34,9 @@ from mailback.store.transaction import Transaction
 T = TypeVar("T")
 Report = Callable[[str, Mapping[str, object]], None]
 
+_AMONG_OTHERS = ("SAVEPOINT unit",), ("ROLLBACK TO unit",), ("RELEASE unit",)
+_ALONE = (), ("ROLLBACK", "BEGIN"), ()
+"""Statements that begin a unit, undo it, and end it either way; of one alone an empty transaction is left to commit."""
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.05
 
@@ -51,9 +54,16 @@ class Unit(Generic[T]):
         self._result: T | None = None
         self._error: BaseException | None = None
 
-    def attempt(self, connection: sqlite3.Connection, transaction: Transaction) -> None:
-        """Run inside a savepoint. Raises only what concerns the database; the unit's own error is kept for `settle`."""
-        connection.execute("SAVEPOINT unit")
+    def attempt(self, connection: sqlite3.Connection, transaction: Transaction, *, alone: bool) -> None:
+        """Run so that it can be undone: inside a savepoint, or `alone` as the whole of the batch's transaction.
+
+        For a savepoint SQLite keeps a copy of each page that is changed, in a temporary file once they are many; a unit
+        that is alone, as a batch of lines of a log is, needs none. Raises only what concerns the database; the unit's
+        own error is kept for `settle`.
+        """
+        begin, undo, end = _ALONE if alone else _AMONG_OTHERS
+        for statement in begin:
+            connection.execute(statement)
         mark = transaction.mark()
         try:
             self._result = self.work(transaction)
@@ -61,9 +71,11 @@ class Unit(Generic[T]):
             if isinstance(error, sqlite3.Error) and errors.concerns_database(error):
                 raise
             self._error = error
-            connection.execute("ROLLBACK TO unit")
+            for statement in undo:
+                connection.execute(statement)
             transaction.rewind(mark)
-        connection.execute("RELEASE unit")
+        for statement in end:
+            connection.execute(statement)
 
     def settle(self) -> None:
         """Resolve the future; only after the COMMIT returned."""
@@ -145,7 +157,7 @@ class Batches:
         assert connection is not None
         transaction = Transaction(connection)
         for unit in units:
-            unit.attempt(connection, transaction)
+            unit.attempt(connection, transaction, alone=len(units) == 1)
         transaction.finish()
 
     def commit(self, _units: Sequence[Unit[object]] = ()) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,21 @@ def test_a_commit_that_fails_acknowledges_nobody(store: Store, probed: type[Prob
     assert [event for event, _ in told] == ["store_unavailable", "store_recovered"]
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "SAVEPOINT", "RELEASE", "INSERT INTO event", "PRAGMA synchronous"])
+@pytest.mark.parametrize("statement", ["SAVEPOINT", "RELEASE"])
+def test_trouble_between_two_units_fails_both(store: Store, probed: type[Probe], statement: str) -> None:
+    go_on, first = hold_writer(store)
+    probed.fail_at = statement
+    futures = [store.submit(recording(f"e{i}")) for i in range(2)]
+    go_on.set()
+    assert first.result(10)
+    for future in futures:
+        with pytest.raises(StoreUnavailable):
+            future.result(10)
+    probed.fail_at = None
+    assert do(store, recording("e0")).new
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO event", "PRAGMA synchronous"])
 def test_trouble_at_any_step_fails_the_batch_and_is_over_when_it_is_over(
     store: Store, probed: type[Probe], statement: str
 ) -> None:
@@ -309,6 +324,20 @@ def test_no_unit_can_end_the_writer(store: Store, error: type[BaseException]) ->
     with pytest.raises(error, match="from a unit"):
         do(store, work)
     assert do(store, lambda t: t.record(an_event())).new
+
+
+def test_a_unit_alone_that_fails_leaves_nothing_and_the_next_is_kept(store: Store) -> None:
+    def fails(transaction: Transaction) -> None:
+        transaction.audit("test", "first", "x")
+        transaction.count("cause", datetime.now(UTC))
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        store.submit(fails).result()
+    assert store.submit(lambda transaction: transaction.count("cause", datetime.now(UTC))).result() == 1
+    store.submit(lambda transaction: transaction.audit("test", "second", "x")).result()
+    assert [entry.verb for entry in store.audit_trail()] == ["second"]
+    assert store.verify_audit().holds
 
 
 def test_a_store_opened_before_a_fork_refuses_instead_of_hanging(store: Store) -> None:
