@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,20 @@ class RulesError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = list(problems)
+
+
+def load_all(loads: Mapping[str, Callable[[], object]]) -> dict[str, Any]:
+    """What each gives, by its name. Raises RulesError with the problems of all of them, each once."""
+    loaded: dict[str, Any] = {}
+    problems: dict[str, None] = {}
+    for name, load in loads.items():
+        try:
+            loaded[name] = load()
+        except RulesError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise RulesError(list(problems))
+    return loaded
 
 
 class Table:

@@ -37,7 +37,7 @@ def check(config: Path | None, as_json: bool) -> int:
     warnings: list[str] = []
     try:
         settings = load_settings(config, files=True)
-        warnings = settings.warnings()
+        warnings = settings.warnings() + _unread_rules(settings)
         problems = _rule_problems(settings)
     except SettingsError as error:
         problems = list(error.problems)
@@ -54,6 +54,18 @@ def check(config: Path | None, as_json: bool) -> int:
     found = find_config(config)
     say(f"{found or 'built-in settings (no configuration file)'}: no problems")
     return 0
+
+
+def _unread_rules(settings: Settings) -> list[str]:
+    """Files of the operator's own that bear no name of a rule file: nothing reads them."""
+    from mailback.resources import rules_dir
+
+    folder = settings.rules.directory
+    if folder is None or not Path(folder).is_dir():
+        return []
+    known = {path.name for path in rules_dir().glob("*.toml")}
+    named = sorted(path.name for path in Path(folder).glob("*.toml") if path.name not in known)
+    return [f"rules.directory: {name} is not read, no rule file that ships has that name" for name in named]
 
 
 def _rule_problems(settings: Settings) -> list[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mailback import reply, reports, returnpath
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
+from mailback.bounce.rulefile import load_all
 from mailback.bounce.taxonomy import Kind
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
@@ -71,10 +72,17 @@ class Knowledge:
         directories = [rules_dir()]
         if settings.rules.directory is not None:
             directories.append(Path(settings.rules.directory))
+        state = settings.service.state_directory
+        loaded = load_all({
+            "classifier": lambda: Classifier(rules.load(directories), model.load_serving(state)),
+            "handling": lambda: HandlingRules.load(directories),
+            "vocabulary": lambda: vocabulary.load(directories),
+            "replies": lambda: reply.ReplyRules.load(directories, state),
+            "speakers": lambda: Speakers.load(directories),
+            "owners": lambda: Owners.load(directories, settings.replies.default_owner),
+            "breakers": lambda: BreakerRules.load(directories),
+        })  # fmt: skip
         return cls(
-            classifier=Classifier(rules.load(directories), model.load_serving(settings.service.state_directory)),
-            handling=HandlingRules.load(directories),
-            vocabulary=vocabulary.load(directories),
             names=reports.OriginalNames(
                 campaign=tuple(settings.mail.campaign_headers),
                 list_id=tuple(settings.mail.list_headers),
@@ -83,10 +91,7 @@ class Knowledge:
             limits=settings.limits.message_limits(),
             recipient_cap=settings.limits.max_recipients,
             return_paths=returnpath.load(settings),
-            replies=reply.ReplyRules.load(directories, settings.service.state_directory),
-            speakers=Speakers.load(directories),
-            owners=Owners.load(directories, settings.replies.default_owner),
-            breakers=BreakerRules.load(directories),
+            **loaded,
         )
 
     @property

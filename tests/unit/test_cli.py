@@ -822,6 +822,22 @@ def test_a_changed_audit_trail_is_told(told: Run, store: Store, database: Path) 
     assert "audit row" in maintained.err
 
 
+def test_the_problems_of_all_rule_files_are_told_at_once_and_what_nobody_reads(
+    told: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "text.toml").write_text("[[rule]]\nbogus = 1\n")
+    (rules / "speakers.toml").write_text("[[feedback]]\nname = 1\n")
+    (rules / "speaker.toml").write_text("[mail_system]\n")
+    monkeypatch.setenv("MAILBACK_RULES_DIRECTORY", str(rules))
+    done = told("config", "check")
+    assert done.code == 2
+    assert f"{rules}/text.toml:2: unknown key 'bogus'" in done.err
+    assert f"{rules}/speakers.toml:2: name is 1" in done.err
+    assert "warning: rules.directory: speaker.toml is not read" in done.err
+
+
 # ---- config -----------------------------------------------------------------------------------------------------
 
 
