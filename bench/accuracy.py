@@ -403,7 +403,7 @@ REPLIES = """
 ## Intents of replies
 
 How replies are read, on records of `data/replies/` that nothing was trained on (see its datasheet): whole families
-held back; everyday replies that somebody else wrote and labelled, who knew neither rules nor records; and a set that is
+held back; everyday replies that two others wrote and labelled, who knew neither rules nor records; and a set that is
 meant to be hard, with hardly a telling word. None has seen a mailbox. `mailback model evaluate --replies` measures the
 model alone.
 
