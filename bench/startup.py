@@ -28,6 +28,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as state:
         environment = os.environ | {"XDG_STATE_HOME": state}
         environment.pop("MAILBACK_CONFIG", None)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
         subprocess.run([mailback, "store", "upgrade"], env=environment, check=True, stdout=subprocess.DEVNULL)
         message = Path(state, "message.eml")
         message.write_bytes(b"From: a@example.test\r\nSubject: hello\r\n\r\nGood morning\r\n")

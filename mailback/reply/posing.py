@@ -139,6 +139,8 @@ def _address_in_name(writer: Writer, domains: frozenset[str]) -> Iterator[Sign]:
 
 
 def _domain_like_ours(domain: str, domains: frozenset[str], added: frozenset[str], alike: Alike) -> Iterator[Sign]:
+    if not domains:  # asking for the public suffix would load the whole list, at the start of every command
+        return
     theirs = lookalike.shown(domain)
     label = lookalike.shown(lookalike.registered(domain))
     for our in domains:
