@@ -95,8 +95,8 @@ def create(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _FILE_MODE)
         try:
-            if os.geteuid() == 0:
-                owner = folder.stat()
+            # Not where it is root's anyway: the unit's sandbox allows no chown.
+            if os.geteuid() == 0 and (owner := folder.stat()).st_uid != 0:
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)  # by descriptor: the folder may be a stranger's
         finally:
             os.close(descriptor)
