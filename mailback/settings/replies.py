@@ -160,7 +160,7 @@ class RepliesSettings(Section):
     our_names: tuple[str, ...] = Field(
         (),
         description="Display names of your people: a stranger who writes under one is taken for an impostor.",
-        examples=[["Maya Lindqvist"]],
+        examples=[["Mona Lundquist"]],
     )
     allow: tuple[AddressOrDomain, ...] = Field(
         (),

@@ -186,7 +186,7 @@ _WORDED = [
     if not line.startswith("#")
 ]
 _FIELDS = {
-    "irt": "In-Reply-To: <out-1@tidewell.example>\n",
+    "irt": "In-Reply-To: <out-1@oakswell.example>\n",
     "list": "List-Id: <news.elm.example>\nList-Unsubscribe: <mailto:off@elm.example>\n",
     "-": "",
 }
@@ -199,7 +199,7 @@ _SORTS = {
 
 def _worded(subject: str, fields: str, text: str) -> bytes:
     return (
-        "From: Jo Ash <jo.ash@elm.example>\nTo: Maya Lindqvist <maya@tidewell.example>\n"
+        "From: Jo Ash <jo.ash@elm.example>\nTo: Mona Lundquist <maya@oakswell.example>\n"
         "Date: Wed, 8 Jul 2026 09:00:00 +0200\n"
         f"Subject: {Header(subject, 'utf-8').encode()}\n{_FIELDS[fields]}"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n" + text.replace("\\n", "\n")

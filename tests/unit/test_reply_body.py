@@ -136,7 +136,7 @@ def test_of_every_mail_program_only_the_new_text_is_left(item: dict[str, Any]) -
 
 
 _QUESTIONS = "Hi Jo,\n\nDoes Tuesday at ten suit you?\n\nHow many people will join the demo then?\n\nBest regards\nMaya"
-_COPIED = "From: Maya <maya@tidewell.example>\nSent: Tuesday, July 7, 2026 9:14 AM\nTo: Jo\nSubject: demo\n\n"
+_COPIED = "From: Maya <maya@oakswell.example>\nSent: Tuesday, July 7, 2026 9:14 AM\nTo: Jo\nSubject: demo\n\n"
 
 
 @pytest.mark.parametrize("above", ["See my answers below in red.\n\n", "Antworten im Text:\n\n", ""])

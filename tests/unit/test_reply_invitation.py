@@ -18,7 +18,7 @@ _LINES = [
     for line in (Path(__file__).parents[1] / "data" / "invitation_answers.txt").read_text("utf-8").splitlines()
     if not line.startswith("#")
 ]
-_HEAD = "From: Jo Ash <jo.ash@elm.example>\nTo: maya@tidewell.example\nDate: Wed, 8 Jul 2026 09:00:00 +0200\n"
+_HEAD = "From: Jo Ash <jo.ash@elm.example>\nTo: maya@oakswell.example\nDate: Wed, 8 Jul 2026 09:00:00 +0200\n"
 _MEANS = {
     Answer.ACCEPTED: Intent.MEETING_BOOKED,
     Answer.TENTATIVE: Intent.MEETING_BOOKED,

@@ -107,7 +107,7 @@ _WORDED = [
 
 def _reply(text: str, subject: str = "Re: offer", sender: str = "jo@far.example", more: str = "") -> Message:
     head = (
-        f"From: {sender}\r\nTo: Maya Lindqvist <maya@milltown.example>\r\n"
+        f"From: {sender}\r\nTo: Mona Lundquist <maya@milltown.example>\r\n"
         f"Subject: {Header(subject, 'utf-8').encode()}\r\nIn-Reply-To: <1@milltown.example>\r\n{more}"
     )
     kind = "" if "Content-Type" in more else "Content-Type: text/plain; charset=utf-8\r\n"
@@ -223,7 +223,7 @@ def test_a_form_for_a_password_within_a_mail_is_phishing() -> None:
         "CEO Ada Quill <ceo@far.example>",
         "Frau Ada Quill - Geschäftsführung <ceo@far.example>",
         "\u0410d\u0430 Quill <ceo@far.example>",
-        "Maya Lindqvist <maya@far.example>",
+        "Mona Lundquist <maya@far.example>",
         '"ada@milltown.example" <x@far.example>',
         "jo@milltovvn.example",
         "jo@milltwon.example",
@@ -328,8 +328,8 @@ _WORDS = [
 def test_a_ploy_is_told_by_words_that_stand_together_and_business_with_the_same_words_is_clean(
     verdict: str, spoken: str, subject: str, text: str
 ) -> None:
-    answers = "In-Reply-To: <1@tidewell.example>\r\n" if verdict in ("clean", "abuse") else ""
-    head = f"From: jo@elm.example\r\nTo: maya@tidewell.example\r\nSubject: {Header(subject, 'utf-8').encode()}\r\n"
+    answers = "In-Reply-To: <1@oakswell.example>\r\n" if verdict in ("clean", "abuse") else ""
+    head = f"From: jo@elm.example\r\nTo: maya@oakswell.example\r\nSubject: {Header(subject, 'utf-8').encode()}\r\n"
     mail = parse(f"{head}{answers}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}".encode())
     assert safety.assess(mail, said=Said(text)).verdict.value == verdict, spoken
 
