@@ -102,6 +102,8 @@ class Standing:
     """The bounces in a row that count towards the next hold."""
     hold: Hold | None
     """The last one since the mailbox was last seen alive; it may be over."""
+    held_since: datetime | None
+    """When the first one since then began."""
     gone: ScoreEntry | None
     """The bounce by which the address was suppressed for ever."""
     rules: ScoreRules
@@ -125,10 +127,9 @@ class Standing:
 
     @property
     def hard_since(self) -> datetime | None:
-        """Since when the address counts as dead; None where it does not."""
-        if self.gone is not None:
-            return self.gone.at
-        return self.hold.since if self.hold is not None else None
+        """Since when the address counts as dead; None where it does not. What follows moves the date no more."""
+        began = [self.held_since, self.gone.at if self.gone is not None else None]
+        return min(filter(None, began), default=None)
 
     @property
     def decays_at(self) -> datetime | None:
@@ -143,7 +144,7 @@ def standing(entries: Iterable[ScoreEntry], rules: ScoreRules, *, explained: boo
     fold = _Fold(rules, explained=explained)
     for _, of_day in groupby(sorted(entries, key=_place), key=lambda entry: entry.day):
         fold.day(list(of_day))
-    return Standing(tuple(fold.lines), tuple(fold.run), fold.hold, fold.gone, rules)
+    return Standing(tuple(fold.lines), tuple(fold.run), fold.hold, fold.held_since, fold.gone, rules)
 
 
 class _Fold:
@@ -155,6 +156,7 @@ class _Fold:
         self.lines: list[Line] = []
         self.run: list[ScoreEntry] = []
         self.hold: Hold | None = None
+        self.held_since: datetime | None = None
         self.gone: ScoreEntry | None = None
 
     def day(self, entries: Sequence[ScoreEntry]) -> None:
@@ -172,7 +174,7 @@ class _Fold:
         return self.rules.delivery_resets or entry.cause in _BY_A_PERSON
 
     def _begin_anew(self, alive: Sequence[ScoreEntry], counted: Sequence[ScoreEntry]) -> None:
-        self.run, self.hold = [], None
+        self.run, self.hold, self.held_since = [], None, None
         spoken = [entry.at for entry in alive if entry.cause in _BY_A_PERSON]
         if spoken:
             self.gone = None
@@ -209,6 +211,7 @@ class _Fold:
             self._tell(entry, "{} of {} in a row within {} days", len(self.run), needed, window)
             return
         self.hold = self._held_by(entry, needed)
+        self.held_since = self.held_since or self.hold.since
         number, last = self.hold.round, self.rules.graduate_after
         counted = "the probe after a hold bounced" if probing else f"{needed} in a row"
         self._tell(entry, "{}: held {}, {} of {} holds", counted, self.hold, number, last)

@@ -107,6 +107,14 @@ def test_status_is_soft_until_it_decays_and_hard_until_proof() -> None:
     assert after(bounce(0), bounce(1), bounce(2)).status(START + 300 * DAY) is BounceStatus.HARD
 
 
+def test_who_is_dead_since_a_hold_is_so_since_the_first_whatever_follows() -> None:
+    """Who was opted out by the first hold is out already: a later one must not move the date."""
+    twice = [bounce(day) for day in (0, 1, 2, 20, 21, 22)]
+    assert after(*twice).hard_since == START + 2 * DAY
+    assert after(*twice, bounce(23, GONE)).hard_since == START + 2 * DAY
+    assert after(*twice[:3], alive(10), *twice[3:]).hard_since == START + 22 * DAY
+
+
 def test_what_was_suppressed_for_ever_is_dead_until_a_person_says_otherwise() -> None:
     gone = bounce(0, GONE)
     assert after(gone, alive(1)).status(START + DAY) is BounceStatus.HARD

@@ -284,7 +284,7 @@ def test_the_state_folder_decides_where_the_database_is() -> None:
 def test_a_command_finds_models_and_quarantine_where_the_service_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root's home and what systemd tells the service alone must not make two state folders of one."""
     text = "[store]\nurl = 'sqlite:////srv/mb/mailback.db'\n"
-    for environ in ({}, {"STATE_DIRECTORY": "/var/lib/mailback"}, {"XDG_STATE_HOME": "/root/state"}):
+    for environ in ({}, {"STATE_DIRECTORY": "/var/lib/mailback"}, {"XDG_STATE_HOME": "/home/ada/state"}):
         for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
             monkeypatch.setenv(name, environ.get(name, ""))
         settings = Settings.loads(text)
