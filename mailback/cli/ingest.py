@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from functools import partial
@@ -30,6 +30,7 @@ FIELDS = (
 """What a column of a table may be mapped to; as `mailback.ingest.tables` has them, which takes long to import."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+_P = TypeVar("_P", str, Path)
 _KINDS = (Column("kind", wraps=False), Column("messages", right=True))
 _COLUMNS = (Column("outcome", wraps=False), Column("told", right=True), Column("new", right=True))
 
@@ -78,22 +79,13 @@ def postfix_log(
     from mailback.ingest.logfiles import Damaged
     from mailback.ingest.postfix_log import DeliveryLog
 
-    failed = 0
     with opened(config) as (settings, store, engine):
         zone = _zone(timezone or settings.follow.timezone)
         feed = Feed(engine)
         reader = LogReader(store, feed, DeliveryLog(rules_of(settings)))
         with progress("reading", _octets_of(files), octets=True) as bar:
-            for path in files:
-                try:
-                    read_log(reader, store, path, zone=zone, year=year, again=again, step=bar.step)
-                except (OSError, Damaged) as error:
-                    failed += 1
-                    complain(
-                        f"{safe(path)}: {safe(getattr(error, 'strerror', None) or error)}; the other files are read"
-                    )
-                finally:
-                    feed.finish()
+            one = partial(read_log, reader, store, zone=zone, year=year, again=again, step=bar.step)
+            failed = _each(files, feed, one, Damaged)
         tally = reader.log.tally
     told = {
         "lines": tally.lines, **_told(feed), "handed_on": tally.handed_on, "not_ours": tally.not_ours + feed.not_ours,
@@ -123,18 +115,11 @@ def mbox(*, config: Path | None, as_json: bool, again: bool, files: tuple[str, .
     from mailback.ingest.logfiles import Damaged
     from mailback.ingest.mailbox import MailFeed, NotAMailbox, read_mbox
 
-    failed = 0
     with opened(config) as (_, store, engine):
         feed = MailFeed(engine)
         with progress("reading", _octets_of(files), octets=True) as bar:
-            for path in files:
-                try:
-                    read_mbox(store, feed, path, again=again, step=bar.step)
-                except (OSError, Damaged, NotAMailbox) as error:
-                    failed += 1
-                    _told_unreadable(path, error)
-                finally:
-                    feed.finish()
+            one = partial(read_mbox, store, feed, again=again, step=bar.step)
+            failed = _each(files, feed, one, Damaged, NotAMailbox)
     return _show_mail(feed, failed, as_json=as_json)
 
 
@@ -174,18 +159,11 @@ def maildir(
     from mailback.ingest.mailbox import MailFeed, NotAMailbox, read_maildir
 
     chosen = _after(after, to)
-    failed = 0
     with opened(config) as (_, store, engine):
         feed = MailFeed(engine)
         with progress("reading", None) as bar:
-            for path in folders:
-                try:
-                    read_maildir(store, feed, path, after=chosen, to=to, again=again, step=bar.step)
-                except (OSError, NotAMailbox) as error:
-                    failed += 1
-                    _told_unreadable(str(path), error)
-                finally:
-                    feed.finish()
+            one = partial(read_maildir, store, feed, after=chosen, to=to, again=again, step=bar.step)
+            failed = _each(folders, feed, one, NotAMailbox)
     return _show_mail(feed, failed, as_json=as_json)
 
 
@@ -287,8 +265,23 @@ def _after(told: str | None, to: object) -> After:
     return After.MOVE if to is not None else After(told) if told is not None else After.KEEP
 
 
-def _told_unreadable(path: str, error: Exception) -> None:
-    complain(f"{safe(path)}: {safe(getattr(error, 'strerror', None) or error)}; the others are read")
+def _each(paths: Sequence[_P], feed: Feed | MailFeed, read: Callable[[_P], object], *damages: type[Exception]) -> int:
+    """Read one file or folder after another; how many could not be read to their end, each of which is told.
+
+    `damages` are what reading raises for one that is not whole, beside OSError.
+    """
+    failed = 0
+    troubles: tuple[type[Exception], ...] = (OSError, *damages)
+    for path in paths:
+        try:
+            read(path)
+        except troubles as error:
+            failed += 1
+            said = getattr(error, "strerror", None) or error
+            complain(f"{safe(str(path))}: {safe(said)}; the others are read")
+        finally:
+            feed.finish()
+    return failed
 
 
 def _show_mail(feed: MailFeed, failed: int, *, as_json: bool) -> int:
@@ -368,7 +361,7 @@ def csv_(
     dates = tables.Dates(_zone(timezone) or UTC, day_first, year)
     if delimiter is not None and len(delimiter.replace("\\t", "\t")) != 1:
         raise CommandError(f"{delimiter!r} is not one character", "write a tab as '\\t'", exit_code=2)
-    totals, failed = tables.Read(), 0
+    totals = tables.Read()
     with opened(config) as (settings, store, engine):
         own = settings.rules.directory
         words = tables.Words.load([rules_dir(), *([own] if own is not None else [])])
@@ -377,22 +370,17 @@ def csv_(
         )
         feed = Feed(engine)
         with progress("reading", _octets_of(files), octets=True) as bar:
-            for path in files:
-                try:
-                    read = tables.import_table(
-                        store, feed, facts, path, delimiter=delimiter and delimiter.replace("\\t", "\t"), again=again,
-                        wrong=_Wrong(path), step=bar.step,
-                    )  # fmt: skip
-                    totals.rows += read.rows
-                    totals.wrong += read.wrong
-                    totals.underway += read.underway
-                except (OSError, Damaged) as error:
-                    failed += 1
-                    complain(
-                        f"{safe(path)}: {safe(getattr(error, 'strerror', None) or error)}; the other files are read"
-                    )
-                finally:
-                    feed.finish()
+
+            def one(path: str) -> None:
+                read = tables.import_table(
+                    store, feed, facts, path, delimiter=delimiter and delimiter.replace("\\t", "\t"), again=again,
+                    wrong=_Wrong(path), step=bar.step,
+                )  # fmt: skip
+                totals.rows += read.rows
+                totals.wrong += read.wrong
+                totals.underway += read.underway
+
+            failed = _each(files, feed, one, Damaged)
     told = {
         "rows": totals.rows,
         **_told(feed),

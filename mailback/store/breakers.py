@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mailback.store import codec, sqlite
-from mailback.store.errors import unavailable
 from mailback.store.records import Breaker
 
 _COLUMNS = (
@@ -26,9 +25,6 @@ ALL = f"SELECT {_COLUMNS} FROM breaker ORDER BY provider, side, sender"
 STANDING = f"SELECT {_COLUMNS} FROM breaker WHERE state IN ('open', 'half_open')"
 """All that may hold mail."""
 _STANDING_OF = f"SELECT {_COLUMNS} FROM breaker WHERE provider = ? AND state IN ('open', 'half_open')"
-
-_CLAIM_TIMEOUT_S = 1.0
-"""Whoever waits for a claim keeps all others of its worker waiting."""
 
 
 def row_of(breaker: Breaker) -> tuple[object, ...]:
@@ -74,20 +70,9 @@ def claim(path: Path, breaker: Breaker, step: Callable[[Breaker], Breaker | None
 
     Raises StoreUnavailable when that cannot be written within a second: then nobody may pass.
     """
-    try:
-        connection = sqlite.connect_writing(path)
-    except sqlite3.Error as error:
-        raise unavailable(error, path) from error
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {int(_CLAIM_TIMEOUT_S * 1000)}")
-        connection.execute("BEGIN IMMEDIATE")
+    with sqlite.claiming(path) as connection:
         now = find(connection, breaker.provider, breaker.side, breaker.sender)
         then = step(now) if now is not None else None
         if then is not None and then is not now:
             put(connection, then)
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise unavailable(error, path) from error
-    finally:
-        connection.close()
     return then is not None or now is None

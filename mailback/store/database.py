@@ -216,12 +216,7 @@ class Store:
 
     def forget_journal(self, before: datetime) -> int:
         """Remove the entries from before that time, some hundreds a transaction, so that mail goes on meanwhile."""
-        total = 0
-        while removed := self.submit(
-            lambda transaction: transaction.forget_journal(before, _FORGOTTEN_AT_ONCE)
-        ).result():
-            total += removed
-        return total
+        return self._until_none(lambda transaction: transaction.forget_journal(before, _FORGOTTEN_AT_ONCE))
 
     def engagement(self, key: str) -> Engagement | None:
         """What a recipient (`address.key`) did with our mail: arrived, opened, clicked; None where nothing is known."""
@@ -290,6 +285,13 @@ class Store:
         places_left = self.submit(lambda transaction: transaction.forget_places(before)).result()
         return places_left + self._walk((expiry.READINGS.start,), partial(_sweep, expiry.READINGS, before))
 
+    def _until_none(self, forget: Callable[[Transaction], int]) -> int:
+        """Remove some rows a transaction until there are none; how many were removed."""
+        total = 0
+        while removed := self.submit(forget).result():
+            total += removed
+        return total
+
     def _walk(self, start: tuple[Any, ...], step: Callable[[tuple[Any, ...], Transaction], expiry.Page]) -> int:
         """Take one step a transaction until there is no further page; how many rows were removed."""
         total = 0
@@ -306,19 +308,11 @@ class Store:
 
     def forget_raws(self, before: datetime) -> int:
         """Remove messages as they came in from before that time, some hundreds a transaction."""
-        total = 0
-        while removed := self.submit(lambda transaction: transaction.forget_raws(before, _FORGOTTEN_AT_ONCE)).result():
-            total += removed
-        return total
+        return self._until_none(lambda transaction: transaction.forget_raws(before, _FORGOTTEN_AT_ONCE))
 
     def forget_captures(self, before: datetime) -> int:
         """Remove attempts to enter an address from before that time, some hundreds a transaction."""
-        total = 0
-        while removed := self.submit(
-            lambda transaction: transaction.forget_captures(before, _FORGOTTEN_AT_ONCE)
-        ).result():
-            total += removed
-        return total
+        return self._until_none(lambda transaction: transaction.forget_captures(before, _FORGOTTEN_AT_ONCE))
 
     def subscribers(self) -> Iterator[Subscriber]:
         """Everybody on every list, by address; read page by page."""

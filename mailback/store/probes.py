@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 
 from mailback.store import codec, sqlite
-from mailback.store.errors import unavailable
 from mailback.store.records import Probe
 
 FIND = "SELECT address_key, hold_until, at, token, tries FROM probe WHERE address_key = ?"
@@ -25,8 +24,6 @@ LIVES = (
 )
 """Anything that shows since a time that an address takes mail."""
 BOUNCED = "SELECT 1 FROM event WHERE recipient_key = ? AND at >= ? AND kind = 'bounce' LIMIT 1"
-_TIMEOUT_MS = 1000
-"""Whoever waits for a claim keeps all others of its worker waiting."""
 
 
 def probe_of(row: codec.Row) -> Probe:
@@ -39,20 +36,8 @@ def claim(path: Path, key: str, step: Callable[[Probe | None], Probe | None]) ->
 
     Raises StoreUnavailable when that cannot be written within a second.
     """
-    try:
-        connection = sqlite.connect_writing(path)
-    except sqlite3.Error as error:
-        raise unavailable(error, path) from error
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {_TIMEOUT_MS}")
-        connection.execute("BEGIN IMMEDIATE")
-        then = take(connection, key, step)
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise unavailable(error, path) from error
-    finally:
-        connection.close()
-    return then
+    with sqlite.claiming(path) as connection:
+        return take(connection, key, step)
 
 
 def take(connection: sqlite3.Connection, key: str, step: Callable[[Probe | None], Probe | None]) -> Probe | None:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,6 +35,7 @@ _WAL_KEPT_BYTES = 64 * 1024 * 1024
 _LOG_PAGES = 4000
 """Of 4 kB, after which the log is folded back: most pages of a busy hour are changed again and again, and go back once.
 Not more, because a look-up goes through an index of the log, which has one block for so many."""
+_CLAIM_TIMEOUT_MS = 1000
 _WRITER_POLL_MS = 20
 """SQLite's own wait for a lock; short, because the writer's loop waits on with jitter until its deadline."""
 _BESIDE_A_WRITER = "mode=ro&readonly_shm=1"
@@ -122,6 +124,23 @@ def connect_writing(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def claiming(path: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction of its own, beside the writer's, for what only one of all processes may have.
+
+    Raises StoreUnavailable when it cannot be written within a second: whoever waits for a claim keeps all others of
+    its worker waiting.
+    """
+    try:
+        with closing(connect_writing(path)) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {_CLAIM_TIMEOUT_MS}")
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise unavailable(error, path) from error
 
 
 def fold(path: Path) -> bool:

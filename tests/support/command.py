@@ -1,8 +1,12 @@
-"""What a command of `mailback` told a test."""
+"""What a command of `mailback` told a test, in this process or on a terminal."""
 
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,3 +43,22 @@ def within(config: Path, captured: pytest.CaptureFixture[str]) -> Run:
         return Told(code, said.out, said.err)
 
     return command
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a command writes to a terminal."""
+    controller, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mailback.cli.main", *arguments],
+        stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "160"},
+    )  # fmt: skip
+    os.close(terminal)
+    seen = b""
+    try:
+        while chunk := os.read(controller, 65536):
+            seen += chunk
+    except OSError:  # EIO: the child has closed its side
+        pass
+    os.close(controller)
+    child.wait(timeout=60)
+    return seen.decode()

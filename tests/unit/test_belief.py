@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,13 +24,6 @@ SENDER = "news@sender.test"
 ADA, EVE = "ada@receiver.test", "eve@receiver.test"
 KEYS = Keys((Key(1, date(2026, 1, 1), b"k" * 32),))
 PATHS = ReturnPaths(KEYS, BOUNCE_DOMAIN, 14)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 @pytest.fixture

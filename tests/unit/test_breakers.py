@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,13 +25,6 @@ from tests.support.mail import dsn
 BLOCKED = "550 5.7.1 Service unavailable; client [192.0.2.25] blocked using a block list"
 GOOGLE = "gmail-smtp-in.l.google.com"
 OURS = '[mail]\nsending_domains = ["sender.test"]\nsending_addresses = ["192.0.2.25"]\n'
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 @pytest.fixture

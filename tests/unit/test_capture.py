@@ -158,13 +158,6 @@ def dns() -> Iterator[DnsServer]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
 def told(tmp_path: Path, dns: DnsServer, store: Store, capfd: pytest.CaptureFixture[str]) -> Run:
     config = tmp_path / "mailback.toml"
     config.write_text(

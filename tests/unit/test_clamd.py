@@ -25,13 +25,6 @@ def scanner(tmp_path: Path) -> Iterator[Scanner]:
         yield found
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
 def test_a_virus_is_found_and_what_is_none_is_not(scanner: Scanner) -> None:
     clamd = Clamd(scanner.where)
     assert clamd.scan(b"Hello") == Scan()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import sqlite3
 import subprocess
@@ -25,7 +24,7 @@ from mailback.cli.options import Moment
 from mailback.envelope import Envelope
 from mailback.store import Store
 from mailback.store.records import Suppression
-from tests.support.command import Run, Told, within
+from tests.support.command import Run, Told, on_terminal, within
 from tests.support.mail import dsn, reply
 
 
@@ -193,25 +192,6 @@ def test_plain_tables_are_aligned_and_cut_nothing_off(capfd: pytest.CaptureFixtu
     lines = capfd.readouterr().out.splitlines()
     assert lines[1] == f"{long}   1"
     assert lines[2].startswith("东京" + " " * 296)
-
-
-def on_terminal(*arguments: str) -> str:
-    """What a command writes to a terminal."""
-    controller, terminal = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "mailback.cli.main", *arguments],
-        stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "160"},
-    )  # fmt: skip
-    os.close(terminal)
-    seen = b""
-    try:
-        while chunk := os.read(controller, 65536):
-            seen += chunk
-    except OSError:  # EIO: the child has closed its side
-        pass
-    os.close(controller)
-    child.wait(timeout=60)
-    return seen.decode()
 
 
 def test_colours_are_for_terminals_only(config: Path, store: Store) -> None:

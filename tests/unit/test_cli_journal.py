@@ -10,13 +10,6 @@ import pytest
 from mailback.cli.main import run
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> list[str]:
-    file = tmp_path / "mailback.toml"
-    file.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/mailback.db'\n")
-    return ["--config", str(file)]
-
-
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
     capsys.readouterr()
     run([*arguments, "--json"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,14 +22,6 @@ ENVELOPE = Envelope(
     sender="ada@receiver.test", recipients=("maya@sender.test",), source=Source.SMTPD, received_at=WHEN
 )  # fmt: skip
 OPT_OUT = "Please remove me from your mailing list, unsubscribe."
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path}/mailback.db")
-    opened.upgrade()
-    yield opened
-    opened.close()
 
 
 def settings(text: str = "") -> Settings:

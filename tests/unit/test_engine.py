@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,14 +18,6 @@ from tests.support.mail import dsn, reply
 
 WHEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ENVELOPE = Envelope(sender="", recipients=("bounces@sender.test",), source=Source.SMTPD, received_at=WHEN)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path}/mailback.db")
-    opened.upgrade()
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

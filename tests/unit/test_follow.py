@@ -70,13 +70,6 @@ class Following:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
 def log(tmp_path: Path, store: Store) -> Iterator[Following]:
     folder = tmp_path / "log"
     folder.mkdir()

@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,13 +28,6 @@ from tests.support.records import a_suppression, an_event, do, end_all
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - timedelta(days=400)
 RECENT = NOW - timedelta(days=3)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,13 +44,6 @@ class Check:
             breaker = Breaker("receiver.test", "ip", "*", "open", datetime(2026, 1, 1, tzinfo=UTC))
             return Answer(False, 451, "4.7.1", f"<{recipient}>: mail is held", breaker=breaker)
         return ALLOWED
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 @pytest.fixture

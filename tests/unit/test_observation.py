@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +19,6 @@ from tests.support.mail import dsn
 
 WHEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ENVELOPE = Envelope(sender="", recipients=("bounces@sender.test",), source=Source.SMTPD, received_at=WHEN)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -40,22 +39,8 @@ HOURLY = Handling(Action.RETRY_WITH_DELAY, retry_after_s=3600)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
 def engine(store: Store) -> Engine:
     return engine_of(Settings(), store)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> list[str]:
-    file = tmp_path / "mailback.toml"
-    file.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/mailback.db'\n")
-    return ["--config", str(file)]
 
 
 def a_retry(failures: int = 1, **fields: object) -> Retry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,13 +31,6 @@ from tests.support.records import a_suppression, an_event, do, in_days
 
 RULES = Consequences(HandlingRules.load([rules_dir()]), routing.shipped(), lambda *_: None)
 UNKNOWN, FULL = Subcategory.USER_UNKNOWN, Subcategory.MAILBOX_FULL
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from tests.support.records import an_event, do
 from tests.support.server import free_port, running, wait_for
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 def queued(store: Store, name: str, due: datetime | None, at: datetime = NOW) -> int:

@@ -34,13 +34,6 @@ _numbers = count()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
 def engine(store: Store) -> Engine:
     return engine_of(Settings(), store)
 

@@ -7,11 +7,7 @@ reading around, other characters that end a line for some reader, and a NUL.
 from __future__ import annotations
 
 import base64
-import os
-import pty
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from email.header import Header
 from pathlib import Path
@@ -28,7 +24,7 @@ from mailback.store.records import JournalEntry, Suppression
 from mailback_milter import protocol
 from mailback_milter.session import _reply as milter_reply
 from tests.support.attacks import complaint, unsubscribe
-from tests.support.command import Run, within
+from tests.support.command import Run, on_terminal, within
 from tests.support.mail import dsn, reply
 from tests.support.receiver import Client
 from tests.support.server import free_port, running, wait_for
@@ -136,22 +132,9 @@ def test_nothing_in_a_table_or_an_error_drives_a_terminal(told: Run, arguments: 
 )
 @pytest.mark.usefixtures("store")
 def test_on_a_terminal_there_are_colours_and_no_other_escapes(config: Path, arguments: list[str]) -> None:
-    controller, terminal = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "mailback.cli.main", *arguments, "--config", str(config)],
-        stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "160"},
-    )  # fmt: skip
-    os.close(terminal)
-    seen = b""
-    try:
-        while chunk := os.read(controller, 65536):
-            seen += chunk
-    except OSError:  # EIO: the child has closed its side
-        pass
-    os.close(controller)
-    child.wait(timeout=60)
-    text = _COLOURS.sub("", _LINKS.sub("", seen.decode())).replace("\r\n", "\n")
-    assert "\x1b[" in seen.decode()
+    seen = on_terminal(*arguments, "--config", str(config))
+    text = _COLOURS.sub("", _LINKS.sub("", seen)).replace("\r\n", "\n")
+    assert "\x1b[" in seen
     assert harmless(text)
 
 

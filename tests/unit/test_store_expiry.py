@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,20 +17,6 @@ from tests.support.records import a_suppression, an_event, do, end_all
 
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(days=800)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> list[str]:
-    file = tmp_path / "mailback.toml"
-    file.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/mailback.db'\n")
-    return ["--config", str(file)]
 
 
 def old(store: Store, identity: str, **fields: object) -> Event:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +17,6 @@ ENTRY = JournalEntry(
     return_path="v199abc", subject="The November issue", campaign="nov", list_id="weekly", subscriber="s7",
     queue_id="4B2F", text="Good morning,",
 )  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 def write(store: Store, *entries: JournalEntry) -> None:

@@ -22,13 +22,6 @@ from tests.support.records import a_suppression, do, in_days
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
 def found(store: Store) -> Iterator[SuppressionLookup]:
     with SuppressionLookup(f"sqlite:///{store.path}") as opened:
         yield opened

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +11,6 @@ from mailback.store import Store
 from mailback.store.readers import ReaderPool
 from mailback.store.reading import EventFilter, Reads
 from tests.support.records import NOW, a_suppression, an_event, do, end_all, in_days
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 def test_events_longer_than_a_page_come_whole_even_within_one_instant(store: Store) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from mailback.bounce.taxonomy import Fault, Kind
 from mailback.store import Store, Transaction, new_id
@@ -16,13 +12,6 @@ from mailback.store.records import GONE, Event, Retry, ScoreEntry, Step, Subscri
 WHO = "user@example.org"
 NOW = datetime.now(UTC).replace(microsecond=0)
 BOUNCE = ScoreEntry(WHO, Step.BOUNCE, NOW, "E1", "mailbox_full")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 def hold(event_id: str | None = None) -> Suppression:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,13 +13,6 @@ from mailback.store import Store, Transaction
 from mailback.store.precedence import combine, is_own_word
 from mailback.store.records import Suppression
 from tests.support.records import NOW, a_suppression, an_event, do, end_all, in_days
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
 
 
 def test_an_event_comes_back_as_it_went_in(store: Store) -> None:

@@ -32,20 +32,6 @@ _numbers = count()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> list[str]:
-    file = tmp_path / "mailback.toml"
-    file.write_text(f"[store]\nurl = 'sqlite:///{tmp_path}/mailback.db'\n")
-    return ["--config", str(file)]
-
-
-@pytest.fixture
 def engine(store: Store) -> Engine:
     return engine_of(Settings(), store)
 

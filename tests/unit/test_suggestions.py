@@ -35,13 +35,6 @@ def asked() -> Iterator[Asked]:
         yield found
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
 def settings_of(asked: Asked, **llm: object) -> Settings:
     return Settings.model_validate({"llm": {"url": asked.url, "model": "m", "timeout_s": 5.0, **llm}})
 

@@ -31,13 +31,6 @@ def names() -> ProviderNames:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path}/mailback.db") as opened:
-        opened.upgrade()
-        yield opened
-
-
-@pytest.fixture
 def dns() -> Iterator[DnsServer]:
     with DnsServer() as server:
         server.add("company.test", "MX", "10 aspmx.l.google.com.", "20 mx.elsewhere.test.")
