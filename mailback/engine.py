@@ -36,6 +36,7 @@ from mailback.recipient import hosting
 from mailback.recipient.readership import Readership
 from mailback.reply import clamd
 from mailback.reply.routing import Route
+from mailback.reports import ours
 from mailback.reports.dates import date
 from mailback.reports.report import Report
 from mailback.review import queue
@@ -330,7 +331,7 @@ class Engine:
         recorded = transaction.record(event)
         if recorded.new and event.kind is Kind.DELIVERED and event.recipient_key is not None:
             transaction.arrived(event.recipient_key, event.at)
-        if recorded.new:
+        if recorded.new and not ours.refused(event.diagnostic or ""):
             outcomes.count(transaction, event, proof_needed=self._rules.proof_needed)
             held |= dict.fromkeys(self._breakers.note(transaction, event, handling))
         if recorded.new and handling is not None and handling.alert:

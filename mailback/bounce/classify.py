@@ -31,6 +31,7 @@ from mailback.bounce.providers import ProviderNames
 from mailback.bounce.rules import Rules, TextRule
 from mailback.bounce.taxonomy import CAUSES, Kind, Subcategory, Type
 from mailback.bounce.verdict import Evidence, Risk, Verdict
+from mailback.reports import ours
 from mailback.reports.report import CAUSE_STATED, DeliveryFailure, Report
 
 WEIGHTS = {"status": 0.4, "text": 0.3, "model": 0.2, "engagement": 0.1}
@@ -197,6 +198,10 @@ class Classifier:
         if failure.action in _DELIVERED:
             evidence = Evidence("report", f"action {failure.action}", 1.0, Subcategory.DELIVERED.value)
             return _verdict(Subcategory.DELIVERED, Type.DELIVERED, CAUSE_STATED, (evidence,), engagement)
+        if ours.refused(failure.diagnostic):  # quotes the cause of a hold of ours, which is no news
+            cause = Subcategory.POLICY_VIOLATION
+            evidence = Evidence("report", "our own refusal", 1.0, cause.value, failure.diagnostic[:_EVIDENCE_TEXT])
+            return _verdict(cause, _type(cause, failure, report), CAUSE_STATED, (evidence,), engagement)
         votes = self._votes(failure, report)
         if engagement is not None:
             votes.engagement = _engagement_vote(votes, engagement)

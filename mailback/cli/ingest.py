@@ -96,7 +96,7 @@ def postfix_log(
     else:
         _show(feed)
         say(f"{tally.lines} lines; {told['not_ours']} outcomes of other people's mail, {tally.handed_on} handed on, "
-            f"{tally.refused_here} refused by our own list, {tally.doubtful} doubtful")  # fmt: skip
+            f"{tally.refused_here} refused or put off by ourselves, {tally.doubtful} doubtful")  # fmt: skip
         _show_notes(feed)
     return 1 if failed or feed.failed else 0
 

@@ -33,7 +33,7 @@ What is an outcome:
 - it was `forwarded as QUEUEID` (an alias or .forward), or discarded;
 - pipe(8) gave it to a program that does not deliver to mailboxes as far as we know.
 
-Nor is there an outcome where our own suppression list refused the recipient, or a notification of Postfix is on its
+Nor is there an outcome where we refused the recipient or put him off ourselves, or a notification of Postfix is on its
 way (null sender): that is no mail of ours. Rejects of incoming mail (`NOQUEUE: reject:`) name no queue id, and no
 status, and so are none.
 
@@ -57,7 +57,7 @@ from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.envelope import Source
 from mailback.ingest.syslog import Record
 from mailback.observation import Observation
-from mailback.reports import diagnostic
+from mailback.reports import diagnostic, ours
 from mailback.reports.original import message_id
 from mailback.reports.report import DeliveryFailure
 
@@ -99,7 +99,6 @@ _FILTERED = re.compile(r"\bfrom MTA\(")
 """How amavis passes on what the MTA behind it said."""
 _KEPT_HERE = re.compile(r"250 2\.6\.0 recorded as |\bdiscarded?\b|\bquarantined?\b", re.IGNORECASE)
 """How programs of this host say that they kept a message: our own receiver, filters that drop or quarantine spam."""
-_REFUSED_HERE = re.compile(r"suppressed since \d{4}-\d\d-\d\d.*\(mailback explain ")
 
 _DELIVERS = frozenset({"smtp", "lmtp", "local", "virtual", "pipe", "error", "retry", "discard"})
 _QUEUES = frozenset({"qmgr", "nqmgr", "oqmgr"})
@@ -256,7 +255,7 @@ class Tally:
     not_ours: int = 0
     """Outcomes of other people's mail and of notifications."""
     refused_here: int = 0
-    """Refused by our own suppression list."""
+    """Refused by our own suppression list, or put off by a breaker or a try of ours."""
     doubtful: int = 0
     """Lines with an address that looks like a field."""
 
@@ -435,7 +434,7 @@ class DeliveryLog:
 
     def _counts(self, message: Message, told: Delivery) -> bool:
         """Whether the line says anything about mail of ours on its way out."""
-        if told.relay == "none" and _REFUSED_HERE.search(told.words):
+        if told.relay == "none" and ours.refused(told.words):
             self.tally.refused_here += 1
             return False
         if message.notification or message.sender == "":

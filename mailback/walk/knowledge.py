@@ -15,16 +15,16 @@ from mailback import reply, reports, returnpath
 from mailback.bounce import model, rules
 from mailback.bounce.classify import Classifier
 from mailback.bounce.rulefile import load_all
-from mailback.bounce.taxonomy import Kind
+from mailback.bounce.taxonomy import Action, Kind
 from mailback.envelope import Envelope
 from mailback.message import LIMITS, Limits, Message, parse
 from mailback.policy.breaker_rules import BreakerRules
-from mailback.policy.handling import HandlingRules
+from mailback.policy.handling import Handling, HandlingRules
 from mailback.policy.owners import Owners
 from mailback.provenance.speakers import Speakers
 from mailback.recipient.hosting import Hosting
 from mailback.recipient.readership import ASKED, Reader, Readership
-from mailback.reports import Vocabulary, vocabulary
+from mailback.reports import Vocabulary, ours, vocabulary
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 from mailback.walk.classification import KINDS_OF_FAILURE, KINDS_READ, Classification, Finding, notes_of
@@ -149,8 +149,14 @@ class Knowledge:
         classifier = self.failures
         verdict = classifier.verdict(failure, report, reader.engagement if reader is not None else None)
         provider = classifier.provider(failure, self.hosting.provider if self.hosting else None)
+        if ours.refused(failure.diagnostic):
+            return Finding(failure, verdict, _NOTHING_FOLLOWS, provider, reader)
         handling = self.handling.handling(verdict, provider=provider, list_id=list_id)
         return Finding(failure, verdict, handling, provider, reader)
+
+
+_NOTHING_FOLLOWS = Handling(Action.NO_ACTION)
+"""What we refused ourselves needs nothing: the hold that it tells of stands already."""
 
 
 @lru_cache(maxsize=1)
