@@ -30,14 +30,13 @@ from typing import TYPE_CHECKING, Self
 
 from mailback import returnpath
 from mailback.outbound import unsubscribing
-from mailback.outbound.brakes import Brakes
-from mailback.outbound.check import Answer, Check
-from mailback.outbound.probes import Probes, remembered
+from mailback.outbound.remembering import Remembering
 from mailback.reports import original
 from mailback.returnpath import LONGEST_LOCAL
 from mailback.store.records import JournalEntry
 
 if TYPE_CHECKING:
+    from mailback.outbound.check import Answer
     from mailback.outbound.unsubscribing import Minted
     from mailback.returnpath import ReturnPaths
     from mailback.settings import Settings
@@ -59,8 +58,7 @@ class Outbox:
         self._settings = settings
         self._store = store
         self._paths = returnpath.load(settings)
-        self._probes = Probes.of(settings, store, claims=False)
-        self._check = Check(store, Brakes.asking(settings, store.path), self._probes)
+        self._out = Remembering.of(settings, store)
 
     @classmethod
     def open(cls, config: str | Path | None = None) -> Self:
@@ -91,7 +89,7 @@ class Outbox:
 
         `later`: not now, because his provider holds our mail off, or one message is trying whether he takes mail again.
         """
-        return self._check.answer(recipient, sender=sender)
+        return self._out.check.answer(recipient, sender=sender)
 
     def sign(self, sender: str, recipients: Sequence[str]) -> str | None:
         """The signed return path (envelope sender) for a message; None where it keeps `sender`: nothing is signed, or
@@ -126,7 +124,7 @@ class Outbox:
             source="application",
             text=text,
         )
-        return self._store.submit(lambda transaction: remembered(transaction, entry, self._probes)).result()
+        return self._store.submit(lambda transaction: self._out.write(transaction, entry)).result()
 
     def unsubscribe(self, recipient: str, *, list_id: str | None = None) -> Minted:
         """Mint the address and the one-click token by which a recipient unsubscribes, from `list_id` if one is named.

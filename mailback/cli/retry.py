@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -21,10 +22,9 @@ from mailback.cli.out import Column, complain, iso, json_line, safe, say, table,
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mailback.effects.retrying import Passing
-    from mailback.effects.senders import Senders
+    from mailback.outbound.passing import Passing
     from mailback.store import Store, Transaction
-    from mailback.store.records import Breaker, Retry
+    from mailback.store.records import Retry
 
 _COLUMNS = (
     Column("retry", right=True, wraps=False), Column("recipient", "cyan"), Column("due (UTC)", wraps=False),
@@ -32,6 +32,7 @@ _COLUMNS = (
     Column("because"), Column("message", "dim"),
 )  # fmt: skip
 _ALL = 1_000_000
+_REASONS = 5
 _number = click.argument("retries", metavar="RETRY...", nargs=-1, required=True, type=Whole(min=1))
 
 
@@ -47,15 +48,17 @@ def retry() -> None:
 def due(config: Path | None, as_json: bool, limit: int) -> None:
     """Tell what should be sent again now, the longest due first.
 
-    Never what failed for good, nobody who is suppressed, and nothing for a provider whose breaker holds your mail. Send
-    it under a new Message-ID and say so with `mailback retry done`: a further failure then goes on with the schedule, a
-    delivery ends it.
+    Never what failed for good, nobody who is suppressed, and nothing that has to wait for the breaker of a provider or
+    for another message that tries the same address. Send it under a new Message-ID and say so with `mailback retry
+    done`: a further failure then goes on with the schedule, a delivery ends it.
     """
-    senders = _senders(config)
+    from mailback.outbound.passing import Passing
+
+    settings = load_settings(config)
     with open_store(config) as store:
-        passing = _passing(store, senders)
-        _show(islice(_due(store, passing), limit), as_json=as_json, empty="nothing is due")
-    if passing is not None and passing.held and not as_json:
+        passing = Passing.at_once(settings, store)
+        _show(islice(passing.of(store.retries_due(limit=_ALL)), limit), as_json=as_json, empty="nothing is due")
+    if passing.held and not as_json:
         complain(_why(passing.held))
 
 
@@ -80,44 +83,28 @@ def watch(config: Path | None, as_json: bool, interval: float) -> None:
 
     Begins with all that is due now: whatever an application missed while it was away comes again, until it says `done`
     or `skip`. With --json each line has the key `event`: `due`, `ended`, or `held` for what was told as due and now
-    waits for the breaker of its provider; it is told as due again once that lets it pass.
+    has to wait, for the breaker of its provider or another message to its address; it is told as due again after that.
     """
+    from mailback.outbound.passing import Passing
+
     told: dict[int, datetime | None] = {}
-    senders = _senders(config)
+    settings = load_settings(config)
     with open_store(config) as store:
         while True:
-            _look(store, senders, told, as_json=as_json)
+            _look(store, Passing.at_once(settings, store), told, as_json=as_json)
             time.sleep(interval)
 
 
-def _senders(config: Path | None) -> Senders | None:
-    """Ours, as breakers name them; None where breakers are not acted on."""
-    from mailback.effects.senders import Senders
-
-    settings = load_settings(config)
-    return Senders.of(settings.mail) if settings.breakers.act else None
-
-
-def _passing(store: Store, senders: Senders | None) -> Passing | None:
-    from mailback.effects.retrying import Passing
-
-    return Passing(store, senders, datetime.now(UTC)) if senders is not None else None
+def _why(held: dict[int, str]) -> str:
+    told = Counter(map(safe, held.values())).most_common()
+    listed = "; ".join(f"{count} for {reason}" for reason, count in told[:_REASONS])
+    more = f"; and {len(told) - _REASONS} other reasons" if len(told) > _REASONS else ""
+    return f"{len(held)} more wait, {listed}{more}"
 
 
-def _due(store: Store, passing: Passing | None) -> Iterable[Retry]:
-    due = store.retries_due(limit=_ALL)
-    return passing.of(due) if passing is not None else due
-
-
-def _why(held: dict[int, Breaker]) -> str:
-    providers = ", ".join(sorted({safe(breaker.provider) for breaker in held.values()}))
-    return f"{len(held)} more wait for the breakers of {providers}: mailback breaker list"
-
-
-def _look(store: Store, senders: Senders | None, told: dict[int, datetime | None], *, as_json: bool) -> None:
+def _look(store: Store, passing: Passing, told: dict[int, datetime | None], *, as_json: bool) -> None:
     """One look: what is due and was not told as due at that time, and what was told and is due no more."""
-    passing = _passing(store, senders)
-    found = {one.id: one for one in _due(store, passing)}
+    found = {one.id: one for one in passing.of(store.retries_due(limit=_ALL))}
     for number, one in found.items():
         if number not in told or told[number] != one.due_at:
             told[number] = one.due_at
@@ -126,8 +113,7 @@ def _look(store: Store, senders: Senders | None, told: dict[int, datetime | None
         del told[number]
         ended = store.retry(number)
         if ended is not None and ended.state != "sent":
-            held = passing is not None and number in passing.held
-            _tell("held" if held else "ended", ended, as_json=as_json)
+            _tell("held" if number in passing.held else "ended", ended, as_json=as_json)
 
 
 def _tell(event: str, one: Retry, *, as_json: bool) -> None:

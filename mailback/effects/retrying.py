@@ -2,32 +2,25 @@
 
 Runs within the store's transaction, right after the event is recorded. Postfix tries again by itself what is still in
 its queue; this is about what was given up. Mailback sends nothing: an application asks what is due (`mailback retry
-due`, `watch`), sends it under a Message-ID of its own and says so (`mailback retry done`). It is not told to send what
-the breaker of a provider would hold: `Passing`.
+due`, `watch`), sends it under a Message-ID of its own and says so (`mailback retry done`). What may be sent
+just now is `mailback.outbound.passing`.
 
 Emits no log events.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mailback import address
 from mailback.bounce.taxonomy import Action, Kind
-from mailback.effects.senders import Senders
-from mailback.policy import breaker as machine
 from mailback.policy.retry import RETRIED, RetryRules, advise
 from mailback.store.records import Event, Retry
 
 if TYPE_CHECKING:
     from mailback.policy.handling import Handling
     from mailback.settings import Settings
-    from mailback.store import Store
-    from mailback.store.records import Breaker
     from mailback.store.retries import Retries
     from mailback.store.transaction import Recorded, Transaction
 
@@ -137,50 +130,3 @@ def _once_more(known: Retry, event: Event, event_id: str) -> Retry:
         subcategory=event.subcategory if latest else known.subcategory,
         provider=event.provider if latest else known.provider,
     )
-
-
-@dataclass(slots=True)
-class Passing:
-    """Which of the messages that are due the breakers let pass, as they stand at one moment.
-
-    A breaker that is half open, or slows down, lets one message pass at a time: the one that has waited longest is
-    told, the rest stays. Nothing is claimed here, because nothing is sent here: the front claims when it comes.
-    """
-
-    store: Store
-    senders: Senders
-    now: datetime
-    held: dict[int, Breaker] = field(default_factory=dict)
-    """What is kept back, by its number, and for which breaker; filled as `of` goes on."""
-    _standing: dict[str, list[Breaker]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._standing = defaultdict(list)
-        for breaker in self.store.breakers():
-            standing = machine.at(breaker, self.now)
-            if standing.state != machine.CLOSED:
-                self._standing[standing.provider].append(standing)
-
-    def of(self, due: Iterable[Retry]) -> Iterator[Retry]:
-        """Those that may be sent now, in the order given. Raises StoreUnavailable."""
-        for one in due:
-            breaker = self._holding(one)
-            if breaker is None:
-                yield one
-            else:
-                self.held[one.id] = breaker
-
-    def _holding(self, one: Retry) -> Breaker | None:
-        standing = self._standing.get(one.provider or address.domain(one.address))
-        if not standing:
-            return None
-        failed = self.store.event(one.event_id)
-        concerned = self.senders.concerned(standing, failed.original_sender if failed is not None else None)
-        passed = [(breaker, machine.claimed(breaker, one.address_key, self.now)) for breaker in concerned]
-        for breaker, after in passed:
-            if after is None:
-                return breaker
-        for breaker, after in passed:
-            assert after is not None
-            standing[standing.index(breaker)] = after
-        return None

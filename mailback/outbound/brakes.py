@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mailback import address
 from mailback.policy import breaker as machine
 from mailback.store import breakers as rows
 from mailback.store import domains
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from mailback.effects.senders import Senders
     from mailback.recipient.hosting import Hosting
     from mailback.settings import Settings
+    from mailback.store.records import JournalEntry
+    from mailback.store.transaction import Transaction
 
 REFRESH_S: Final = 0.1
 """How old the states in memory may be."""
@@ -97,29 +100,36 @@ class Brakes:
         return cls.of(settings, path, known, claims=False)
 
     def held(
-        self, key: str, sender: str | None, sending_ip: str | None = None, *, queued: bool = False
+        self, key: str, sender: str | None, sending_ip: str | None = None, *, token: str, queued: bool = False
     ) -> Breaker | None:
         """The breaker that a message to the recipient of this `address.key` has to wait for; None where it may pass.
 
-        `queued`: asked by the table of transports, which can send mail to a slow transport instead of holding it.
-        Raises StoreUnavailable.
+        `token` tells which message that is (`mailback.policy.passage`). `queued`: asked by the table of transports,
+        which can send mail to a slow transport instead of holding it. Raises StoreUnavailable.
         """
         standing = self._current()
         if not standing:
             return None
-        domain = key.rpartition("@")[2]
-        provider = self.hosting.provider(domain) or self.known(domain) or domain
+        provider = self._provider(key)
         if self.claims and self.hosting.wishes:
             self._wish()
         found = standing.get(provider)
         if not found:
             return None
         now = self.clock()
-        open_now = [one for one in (machine.at(breaker, now) for breaker in found) if one.state != machine.CLOSED]
-        for breaker in self.senders.concerned(open_now, sender, sending_ip):
-            if not self._passes(breaker, key, now, queued=queued):
+        for breaker in self.senders.concerned(_open(found, now), sender, sending_ip):
+            if not self._passes(breaker, key, token, now, queued=queued):
                 return breaker
         return None
+
+    def sent(self, transaction: Transaction, entry: JournalEntry, number: int) -> None:
+        """Take a message for the try of the breakers it concerns that was sent past the fronts and told afterwards."""
+        for key in dict.fromkeys(map(address.key, entry.recipients)):
+            standing = _open(transaction.standing_breakers(self._provider(key)), entry.at)
+            for breaker in self.senders.concerned(standing, entry.envelope_sender):
+                after = machine.claimed(breaker, key, f"journal:{number}", entry.at)
+                if after is not None and after is not breaker:
+                    transaction.try_breaker(after)
 
     def slows(self, breaker: Breaker) -> bool:
         """Whether mail of this breaker is slowed down by a transport."""
@@ -127,6 +137,10 @@ class Brakes:
 
     def close(self) -> None:
         self._readers.close()
+
+    def _provider(self, key: str) -> str:
+        domain = key.rpartition("@")[2]
+        return self.hosting.provider(domain) or self.known(domain) or domain
 
     def _current(self) -> dict[str, list[Breaker]]:
         now = time.monotonic()
@@ -137,14 +151,14 @@ class Brakes:
             self._standing, self._read_at = standing, now
         return self._standing
 
-    def _passes(self, breaker: Breaker, key: str, now: datetime, *, queued: bool) -> bool:
+    def _passes(self, breaker: Breaker, key: str, token: str, now: datetime, *, queued: bool) -> bool:
         if self.slows(breaker):
             return not queued
-        if machine.claimed(breaker, key, now) is None:
-            return False
         if not self.claims:
-            return True
-        return rows.claim(self.path, breaker, lambda latest: machine.claimed(latest, key, now))
+            return machine.claimed(breaker, key, "", now) is not None
+        if machine.claimed(breaker, key, token, now) is None:
+            return False
+        return rows.claim(self.path, breaker, lambda latest: machine.claimed(latest, key, token, now))
 
     def _wish(self) -> None:
         """Have DNS asked for the domains that nobody knew, on a thread of its own: a commit takes milliseconds."""
@@ -155,6 +169,11 @@ class Brakes:
         if names:
             self._wish_at = now
             threading.Thread(target=_write_wishes, args=(self.path, names), daemon=True).start()
+
+
+def _open(standing: Iterable[Breaker], now: datetime) -> list[Breaker]:
+    """As they stand at `now`, without those that time has closed."""
+    return [one for one in (machine.at(breaker, now) for breaker in standing) if one.state != machine.CLOSED]
 
 
 def _write_wishes(path: Path, names: list[str]) -> None:

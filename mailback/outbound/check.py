@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mailback import address
 from mailback.policy.breaker import ANY, next_at
+from mailback.policy.passage import nameless
 from mailback.store.records import Breaker, Suppression
 
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ class Check:
     ) -> Answer:
         """May `recipient` be mailed by this list, campaign and stream, from this address of ours?
 
-        `queued`: the table of transports asks, which may send mail to a slower one instead of holding it. `token`: the
-        front's name, a colon, and what tells this message from others; the same message may ask again. `sender` is
-        the envelope sender: the empty string is the null sender, None is not known. `stream` is
+        `queued`: the table of transports asks, which may send mail to a slower one instead of holding it. `token`: what
+        tells this message from others (`mailback.policy.passage`); the same message may ask again. `sender` is the
+        envelope sender: the empty string is the null sender, None is not known. `stream` is
         `transactional` or `marketing`. A suppression of everything counts always, one of a list, campaign or stream
         only where that is named. Raises `StoreUnavailable`.
         """
@@ -125,23 +126,27 @@ class Check:
             return ALLOWED
         key = address.key(recipient)
         concerned = scopes(list_id, campaign, stream)
-        probes = None if queued else self._probes  # what is queued was let through when it came
+        probes = self._probes
         found = self._lookup.lookup(key, concerned) if probes is None else probes.last(key, concerned)
         if found is not None and (probes is None or found.active(probes.clock())):
             return refusal(recipient, found)
+        if token is None:
+            token = nameless(queued=queued)
         if self._brakes is not None:
-            breaker = self._brakes.held(key, sender, sending_ip, queued=queued)
+            breaker = self._brakes.held(key, sender, sending_ip, token=token, queued=queued)
             if breaker is not None:
                 return deferral(recipient, breaker, self._brakes.clock())
         if found is not None and probes is not None and (until := probes.waits_until(found, token)):
             return probing(recipient, until)
         return ALLOWED
 
-    def transport(self, breaker: Breaker) -> str | None:
-        """The transport that mail held by a breaker is sent to; None: it is deferred where it is."""
+    def transport(self, breaker: Breaker | None) -> str | None:
+        """The transport that mail which has to wait is sent to, for this breaker where one holds it; None: it is
+        deferred where it is."""
         if self._brakes is None:
             return None
-        return self._brakes.slow_transport if self._brakes.slows(breaker) else self._brakes.hold_transport
+        slows = breaker is not None and self._brakes.slows(breaker)
+        return self._brakes.slow_transport if slows else self._brakes.hold_transport
 
 
 def scopes(list_id: str | None = None, campaign: str | None = None, stream: str | None = None) -> tuple[str, ...]:

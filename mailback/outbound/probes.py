@@ -11,7 +11,6 @@ Standard library only, as `mailback.outbound.check`. Emits no log events.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -64,22 +63,20 @@ class Probes:
         wait = settings.score.probe_wait_s
         return cls(lookup.path, lookup.last, timedelta(seconds=wait), claims) if wait else None
 
-    def waits_until(self, over: Suppression, token: str | None) -> datetime | None:
+    def waits_until(self, over: Suppression, token: str) -> datetime | None:
         """Until when a message to an address has to wait, whose hold `over` has run out; None where it may pass.
 
-        `token` names the message, so that it passes each time that it is asked about; it begins with the front's name
-        and a colon. Raises StoreUnavailable.
+        `token` names the message, so that it passes each time that it is asked about (`mailback.policy.passage`).
+        Raises StoreUnavailable.
         """
-        if over.until is None or over.source not in _MADE_BY_BOUNCES:
+        if not self.tries(over):
             return None
+        assert over.until is not None
         key = over.address_key
-        if self._readers.fetch(rows.LIVES, (key, codec.ticks(over.until - _WHOLE_SECONDS))):
-            return None
         found = self._readers.fetch(rows.FIND, (key,))
         last = rows.probe_of(found[0]) if found else None
         bounced = last is not None and bool(self._readers.fetch(rows.BOUNCED, (key, codec.ticks(last.at))))
-        token = (token or f"once:{time.monotonic_ns()}") if self.claims else ""
-        told = Probe(key, over.until, self.clock(), token, 0)
+        told = Probe(key, over.until, self.clock(), token if self.claims else "", 0)
 
         def step(probe: Probe | None) -> Probe | None:
             return claimed(probe, told, bounced=bounced and probe == last, wait=self.wait)
@@ -90,6 +87,13 @@ class Probes:
         if then is not None:
             return None
         return (last.at if last is not None else told.at) + self.wait
+
+    def tries(self, over: Suppression) -> bool:
+        """Whether messages to an address have to show one by one that it takes mail, now that its hold `over` has run
+        out. Raises StoreUnavailable."""
+        if over.until is None or over.source not in _MADE_BY_BOUNCES:
+            return False
+        return not self._readers.fetch(rows.LIVES, (over.address_key, codec.ticks(over.until - _WHOLE_SECONDS)))
 
     def sent(self, transaction: Transaction, entry: JournalEntry, number: int) -> None:
         """Take a message for the probe of its recipients that was sent past the fronts and told afterwards."""
@@ -103,11 +107,3 @@ class Probes:
 
     def close(self) -> None:
         self._readers.close()
-
-
-def remembered(transaction: Transaction, entry: JournalEntry, probes: Probes | None) -> int:
-    """Write a message that an application has sent to the journal; the number of its entry."""
-    number = transaction.journal(entry)
-    if probes is not None:
-        probes.sent(transaction, entry, number)
-    return number

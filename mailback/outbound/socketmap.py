@@ -7,8 +7,10 @@ Two tables, over one list:
 `transport`  transport_maps = socketmap:inet:127.0.0.1:8893:transport
              answers a transport(5) entry, `error:5.7.1 <address>: suppressed ...`. This is the one place in Postfix
              that also sees mail from sendmail(1) and mail that is queued already; smtpd restrictions see neither.
-             While a breaker holds the recipient's provider it is `retry:4.7.1 ...`, which defers the mail with the
-             reason, or the transport that `breakers.hold_transport` or `breakers.slow_transport` names.
+             While a breaker holds the recipient's provider, or one message tries whether he takes mail again, it is
+             `retry:4.7.1 ...`, which defers the mail with the reason, or the transport that `breakers.hold_transport`
+             or `breakers.slow_transport` names. The table is asked for an address, not for a message: what it is
+             asked within some seconds counts as one message (`mailback.policy.passage`).
 
 Only a key with a user and a domain can be on the list; all others (`*`, a domain, `user@`, as other kinds of table are
 asked) are `NOTFOUND`. Postfix 3.7 asks a socketmap for the whole address only: a suppressed `user@example.com` does not
@@ -106,7 +108,7 @@ class SocketmapConnection(Connection):
 
     def _entry(self, answer: Answer) -> str:
         """A transport(5) entry: where Postfix sends mail that must not go the usual way."""
-        if answer.breaker is None:
+        if not answer.later:
             return f"error:{answer.enhanced} {answer.text}"
         elsewhere = self._check.transport(answer.breaker)
         if elsewhere is None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from mailback.policy.passage import again
 from mailback.store.records import Breaker
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
@@ -48,7 +49,7 @@ def at(breaker: Breaker, now: datetime) -> Breaker:
     """The breaker as time alone has changed it until `now`."""
     if breaker.state == OPEN and breaker.until is not None and breaker.until <= now:
         return replace(breaker, state=HALF_OPEN, since=breaker.until, until=None, probes=0, probe_at=None,
-                       probe_key=None)  # fmt: skip
+                       probe_key=None, probe_token="")  # fmt: skip
     if breaker.state == HALF_OPEN and breaker.probes >= breaker.probes_needed:
         quiet = breaker.since + timedelta(seconds=breaker.quiet_s)
         if breaker.probe_at is not None:  # the last try needs its time to be refused as well
@@ -68,7 +69,7 @@ def tripped(breaker: Breaker, terms: Terms, rule: str, reason: str, now: datetim
     return replace(
         breaker, state=OPEN, since=now, until=now + pause(terms, trips), rule=rule, reason=reason, trips=trips,
         pace_s=terms.pace_s, probe_every_s=terms.probe_every_s, probes_needed=terms.probes_needed,
-        quiet_s=terms.quiet_s, probes=0, probe_at=None, probe_key=None,
+        quiet_s=terms.quiet_s, probes=0, probe_at=None, probe_key=None, probe_token="",
     )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def opened_by_hand(breaker: Breaker, until: datetime | None, reason: str, now: d
     """Opened by a person, for ever where there is no end."""
     return replace(
         breaker, state=OPEN, since=now, until=until, rule=OPERATOR, reason=reason, trips=max(breaker.trips, 1),
-        pace_s=0, probes=0, probe_at=None, probe_key=None,
+        pace_s=0, probes=0, probe_at=None, probe_key=None, probe_token="",
     )  # fmt: skip
 
 
@@ -107,18 +108,23 @@ def closed_by_hand(breaker: Breaker, reason: str, now: datetime) -> Breaker:
     return replace(_closed(breaker, now), rule=OPERATOR, reason=reason, trips=0)
 
 
-def claimed(breaker: Breaker, key: str, now: datetime) -> Breaker | None:
+def claimed(breaker: Breaker, key: str, token: str, now: datetime) -> Breaker | None:
     """The breaker once a message to `key` has passed it; None where it must wait.
 
-    The message that passed last passes again until another one may: Postfix asks about a recipient at RCPT, when it
-    queues the message and when it delivers it, and all answers must agree.
+    `token` tells which message that is, as `mailback.policy.passage` has it (empty where somebody only wants to know):
+    the one that passed last passes again until another one may.
     """
     breaker = at(breaker, now)
-    if breaker.state == CLOSED or (breaker.probe_key == key and not _due(breaker, now)):
+    if breaker.state == CLOSED:
         return breaker
-    if not _due(breaker, now):
+    if _due(breaker, now):
+        return replace(breaker, probes=breaker.probes + 1, probe_at=now, probe_key=key, probe_token=token)
+    if breaker.probe_key != key or breaker.probe_at is None:
         return None
-    return replace(breaker, probes=breaker.probes + 1, probe_at=now, probe_key=key)
+    tokens = again(breaker.probe_token, token, now - breaker.probe_at)
+    if tokens is None:
+        return None
+    return breaker if tokens == breaker.probe_token else replace(breaker, probe_token=tokens)
 
 
 def next_at(breaker: Breaker, now: datetime) -> datetime | None:
@@ -140,4 +146,6 @@ def _due(breaker: Breaker, now: datetime) -> bool:
 
 
 def _closed(breaker: Breaker, since: datetime) -> Breaker:
-    return replace(breaker, state=CLOSED, since=since, until=None, probes=0, probe_at=None, probe_key=None)
+    return replace(
+        breaker, state=CLOSED, since=since, until=None, probes=0, probe_at=None, probe_key=None, probe_token=""
+    )

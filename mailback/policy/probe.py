@@ -12,29 +12,24 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from mailback.policy.passage import again
 from mailback.store.records import Probe
 
 QUIET: Final = 3
 """Messages of which nothing comes back, each a wait apart, that end it where nobody tells deliveries."""
-_SAME_MESSAGE: Final = timedelta(seconds=10)
-"""Within which another front is taken to ask about the message that has just been let through."""
 
 
 def claimed(probe: Probe | None, told: Probe, *, bounced: bool, wait: timedelta) -> Probe | None:
     """The probe once a message has passed; None where it has to wait.
 
-    `told` is what the message would be: the hold it comes after, when, and who asks about it (`token`, which begins
-    with the name of the front and a colon; empty where somebody only wants to know). `bounced`: something bounced since
+    `told` is what the message would be: the hold it comes after, when, and who asks about it (`token`, as
+    `mailback.policy.passage` has it; empty where somebody only wants to know). `bounced`: something bounced since
     `probe` passed. The same object comes back where the message has passed before.
     """
     if probe is None or probe.hold_until != told.hold_until:
         return replace(told, tries=1)
-    if told.token in probe.token.split():
-        return probe
-    front = told.token.partition(":")[0]
-    fronts = {token.partition(":")[0] for token in probe.token.split()}
-    if front and front not in fronts and told.at - probe.at <= _SAME_MESSAGE:
-        return replace(probe, token=f"{probe.token} {told.token}")
+    if (tokens := again(probe.token, told.token, told.at - probe.at)) is not None:
+        return probe if tokens == probe.token else replace(probe, token=tokens)
     if bounced:
         return replace(told, tries=1)
     if told.at < probe.at + wait:

@@ -16,9 +16,9 @@ from mailback.store.records import Breaker
 
 _COLUMNS = (
     "provider, side, sender, state, since, until, rule, reason, trips, pace_s, probe_every_s, probes_needed, quiet_s,"
-    " probes, probe_at, probe_key"
+    " probes, probe_at, probe_key, probe_token"
 )
-_MARKS = ",".join("?" * 16)
+_MARKS = ",".join("?" * 17)
 _PUT = f"INSERT OR REPLACE INTO breaker ({_COLUMNS}) VALUES ({_MARKS})"
 _ONE = f"SELECT {_COLUMNS} FROM breaker WHERE provider = ? AND side = ? AND sender = ?"
 ALL = f"SELECT {_COLUMNS} FROM breaker ORDER BY provider, side, sender"
@@ -33,6 +33,7 @@ def row_of(breaker: Breaker) -> tuple[object, ...]:
         codec.text(b.provider), b.side, codec.text(b.sender), b.state, codec.ticks(b.since),
         codec.optional_ticks(b.until), codec.text(b.rule), codec.text(b.reason), b.trips, b.pace_s, b.probe_every_s,
         b.probes_needed, b.quiet_s, b.probes, codec.optional_ticks(b.probe_at), b.probe_key,
+        b.probe_token,
     )  # fmt: skip
 
 

@@ -273,7 +273,9 @@ class Breaker:
     probe_at: datetime | None = None
     """When the last message passed."""
     probe_key: str | None = None
-    """Whom it went to: asked again about him, the answer is the same."""
+    """Whom it went to."""
+    probe_token: str = ""
+    """What the fronts know it by, separated by blanks: asked again about it, the answer is the same."""
 
     @property
     def name(self) -> str:

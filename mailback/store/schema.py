@@ -391,6 +391,7 @@ breaker = Table(
     Column("probes", Integer, nullable=False),
     Column("probe_at", BigInteger),
     Column("probe_key", Text),
+    Column("probe_token", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("provider", "side", "sender"),
     Index(None, "state"),  # what is not closed, asked for by every process that answers recipients
     sqlite_with_rowid=False,

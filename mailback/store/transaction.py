@@ -417,6 +417,10 @@ class Transaction:
         }  # fmt: skip
         self.audit(actor, "breaker", breaker.name, detail)
 
+    def try_breaker(self, breaker: Breaker) -> None:
+        """Keep which message tries a breaker."""
+        breakers.put(self._connection, breaker)
+
     def over(self, key: str, now: datetime) -> Suppression | None:
         """The last hold of `key` that ran out; None where something holds its mail back, or nothing did."""
         rows = self._connection.execute(sql.SUPPRESSIONS_OF, (key,))

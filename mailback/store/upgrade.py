@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Engine
 
-HEAD = "0017"
+HEAD = "0018"
 """The revision this version reads and writes; a test holds it to the newest migration."""
 
 _FOLDER = Path(__file__).parent / "migrations"

@@ -13,10 +13,9 @@ from pydantic import BaseModel, Field
 
 from mailback.address import is_address
 from mailback.outbound import unsubscribing
-from mailback.outbound.brakes import Brakes
-from mailback.outbound.check import Answer, Check
+from mailback.outbound.check import Answer
 from mailback.outbound.entries import entry
-from mailback.outbound.probes import Probes, remembered
+from mailback.outbound.remembering import Remembering
 from mailback.outbound.watch import resolver_of
 from mailback.recipient.entering import Checker, Lists
 
@@ -49,10 +48,9 @@ class Entered(BaseModel):
 def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
     """The routes for applications."""
     routes = APIRouter()
-    probes = Probes.of(settings, store, claims=False)
+    out = Remembering.of(settings, store)
     resolver = _resolver(settings)
     lists = cache(partial(Lists.load, settings))  # read when the first address is checked
-    check = Check(store, Brakes.asking(settings, store.path), probes)
 
     @routes.get("/check")
     def may_i_mail(
@@ -63,7 +61,7 @@ def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
     ) -> list[dict[str, object]]:
         """May I mail these addresses?"""
         return [
-            _told(one, check.answer(one, list_id=list_id, campaign=campaign, stream=stream))
+            _told(one, out.check.answer(one, list_id=list_id, campaign=campaign, stream=stream))
             if is_address(one)
             else {"address": one, "allowed": False, "error": "no mail address"}
             for one in address
@@ -78,7 +76,7 @@ def router(settings: Settings, store: Store, engine: Engine) -> APIRouter:
             if isinstance(found, str):
                 raise HTTPException(422, f"entry {number}: {found}")
             read.append(found)
-        store.submit(lambda transaction: [remembered(transaction, one, probes) for one in read]).result()
+        store.submit(lambda transaction: [out.write(transaction, one) for one in read]).result()
         return {"added": len(read)}
 
     @routes.post("/unsubscribe-links", status_code=201)

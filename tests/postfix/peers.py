@@ -18,11 +18,13 @@ from tests.support.server import free_port
 
 class Destination:
     """The rest of the world: takes all mail, but has no mailbox whose name starts with `dead`, and none of those that
-    start with `full` has room. The servers of a domain that is `broken` know nobody any more."""
+    start with `full` has room. The servers of a domain that is `broken` know nobody any more; those of one that is
+    `blocking` take nothing from us."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self.broken: set[str] = set()
+        self.blocking: set[str] = set()
         self._lock = threading.Lock()
         self._messages: list[tuple[str, tuple[str, ...], bytes]] = []
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
@@ -38,6 +40,8 @@ class Destination:
     ) -> str:
         if address.startswith("dead") or address.rpartition("@")[2] in self.broken:
             return "550 5.1.1 No such mailbox here"
+        if address.rpartition("@")[2] in self.blocking:
+            return "554 5.7.1 Service unavailable; Client host [192.0.2.25] blocked using zen.spamhaus.org"
         if address.startswith("full"):
             return "452 4.2.2 Mailbox full"
         envelope.rcpt_tos.append(address)

@@ -64,6 +64,14 @@ def put(
     return breaker
 
 
+def begin_to_try(store: Store) -> None:
+    """The pause of every breaker ended an hour ago."""
+    hour = 3_600_000_000
+    now = int(datetime.now(UTC).timestamp() * 1_000_000)
+    with closing(sqlite3.connect(store.path)) as opened, opened:
+        opened.execute("UPDATE breaker SET since = ?, until = ?", (now - 2 * hour, now - hour))
+
+
 def host(store: Store, name: str, provider: str) -> None:
     store.submit(lambda tx: tx.put_domain(MailDomain(name, "mx", ("mx.example",), provider))).result()
 
@@ -137,6 +145,62 @@ def test_after_the_pause_one_message_tries_and_the_others_wait_for_its_end(store
     assert other.answer("bob@gmail.com", sender="a@sender.test").allowed
 
 
+def test_another_message_to_the_same_recipient_waits_as_the_others_do(store: Store) -> None:
+    clock = Clock()
+    check = front(store, clock)
+    put(store)
+    clock.now = NOW + timedelta(hours=1)
+
+    def passes(token: str) -> bool:
+        return check.answer("ann@gmail.com", sender="a@sender.test", token=token).allowed
+
+    assert passes("policy:first")
+    assert passes("milter:first"), "another front is asked about the same message"
+    assert not passes("policy:second")
+    clock.now += timedelta(minutes=1)
+    assert passes("policy:first"), "as long as no other one may try"
+    assert not passes("milter:second")
+
+
+def test_the_queue_asks_about_the_message_that_tries_and_stops_the_ones_behind_it(store: Store) -> None:
+    clock = Clock()
+    check = front(store, clock)
+    put(store)
+    clock.now = NOW + timedelta(hours=1)
+
+    def passes(who: str) -> bool:
+        return check.answer(who, queued=True).allowed
+
+    assert passes("ann@gmail.com"), "smtpd resolves the recipient, or the queue manager has mail from sendmail(1)"
+    assert passes("ann@gmail.com"), "the queue manager, or the next message: the table is not told"
+    assert not passes("bob@gmail.com")
+    clock.now += timedelta(seconds=11)
+    assert not passes("ann@gmail.com"), "that is another message by now"
+    clock.now += timedelta(minutes=5)
+    assert passes("bob@gmail.com")
+    assert not passes("ann@gmail.com")
+
+
+def test_what_an_application_sent_is_the_try_of_a_half_open_breaker(store: Store) -> None:
+    from mailback.application import Outbox
+    from mailback.settings import Settings
+
+    put(store, sender=ANY)
+    begin_to_try(store)
+    settings = Settings.loads(f"store.url = 'sqlite:///{store.path}'\n[mail]\nsending_domains = ['sender.test']\n")
+    outbox = Outbox(settings, store)
+
+    def remember(who: str, at: datetime | None = None) -> None:
+        outbox.remember(message_id="<1@sender.test>", sender="news@sender.test", recipients=[who], at=at)
+
+    remember("carl@gmail.com", datetime.now(UTC) - timedelta(days=3))
+    assert outbox.check("ann@gmail.com").allowed, "it left before the breaker opened"
+    assert outbox.check("ann@gmail.com").allowed, "asking claims nothing"
+    remember("ann@gmail.com")
+    assert outbox.check("bob@gmail.com").later
+    assert outbox.check("ann@gmail.com").later
+
+
 def test_of_many_that_ask_at_once_one_passes(store: Store) -> None:
     clock = Clock()
     put(store)
@@ -159,17 +223,14 @@ def test_of_many_that_ask_at_once_one_passes(store: Store) -> None:
 
 def test_of_many_processes_that_ask_one_gets_the_try(store: Store) -> None:
     put(store)
-    with closing(sqlite3.connect(store.path)) as opened, opened:
-        hour = 3_600_000_000
-        now = int(datetime.now(UTC).timestamp() * 1_000_000)
-        opened.execute("UPDATE breaker SET since = ?, until = ?", (now - 2 * hour, now - hour))
+    begin_to_try(store)
     code = (
         "import sys; from pathlib import Path; from mailback.effects.senders import Senders;"
         "from mailback.outbound.brakes import Brakes; from mailback.recipient.hosting import Hosting;"
         "from mailback.store.domains import DomainLookup; path = Path(sys.argv[1]);"
         "brakes = Brakes(path, Senders(('192.0.2.25',), ('sender.test',)), Hosting(DomainLookup(path).find),"
         " lambda host: 'google');"
-        "print(brakes.held(f'{sys.argv[2]}@gmail.com', 'a@sender.test') is None)"
+        "print(brakes.held(f'{sys.argv[2]}@gmail.com', 'a@sender.test', token='policy:' + sys.argv[2]) is None)"
     )
 
     def ask(number: int) -> str:

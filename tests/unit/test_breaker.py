@@ -47,16 +47,17 @@ def an_open_one() -> Breaker:
 def test_a_trip_holds_mail_for_the_first_pause_then_single_messages_try() -> None:
     breaker = an_open_one()
     assert (breaker.state, breaker.until, breaker.trips) == (OPEN, later(3600), 1)
-    assert claimed(breaker, "a@b", later(3599)) is None
+    assert claimed(breaker, "a@b", "policy:1", later(3599)) is None
     assert at(breaker, later(3600)).state == HALF_OPEN
-    first = claimed(breaker, "a@b", later(3600))
+    first = claimed(breaker, "a@b", "policy:1", later(3600))
     assert first is not None
-    assert claimed(first, "c@d", later(3601)) is None, "one at a time"
-    assert claimed(first, "a@b", later(3601)) is first, "asked again about the same recipient, the same answer"
+    assert claimed(first, "c@d", "policy:1", later(3601)) is None, "one at a time"
+    assert claimed(first, "a@b", "policy:1", later(3601)) is first, "asked again, the same answer"
+    assert claimed(first, "a@b", "policy:2", later(3601)) is None, "another message to the same recipient waits as well"
     assert next_at(first, later(3601)) == later(3900)
-    second = claimed(first, "c@d", later(3900))
+    second = claimed(first, "c@d", "policy:1", later(3900))
     assert second is not None
-    assert claimed(second, "a@b", later(3901)) is None
+    assert claimed(second, "a@b", "policy:1", later(3901)) is None
 
 
 def test_a_delivery_closes_a_half_open_one_and_not_an_open_one() -> None:
@@ -88,21 +89,21 @@ def test_quiet_closes_it_only_after_enough_tries_and_time() -> None:
     for number in range(3):
         assert breaker is not None
         assert at(breaker, later(3600 + 1799 + 300 * number)).state == HALF_OPEN
-        breaker = claimed(breaker, f"{number}@b", later(3600 + 300 * number))
+        breaker = claimed(breaker, f"{number}@b", "policy:1", later(3600 + 300 * number))
     assert breaker is not None
     assert at(breaker, later(3600 + 1799)).state == HALF_OPEN
     assert at(breaker, later(3600 + 1800)).state == CLOSED
-    only_one = claimed(an_open_one(), "a@b", later(3600))
+    only_one = claimed(an_open_one(), "a@b", "policy:1", later(3600))
     assert only_one is not None
     assert at(only_one, later(10_000_000)).state == HALF_OPEN, "a single try that told nothing proves nothing"
 
 
 def test_a_slow_one_passes_one_message_each_so_many_seconds_while_it_is_open() -> None:
     breaker = tripped(a_breaker(), replace(TERMS, pace_s=10), "rate", "why", NOW)
-    first = claimed(breaker, "a@b", later(1))
+    first = claimed(breaker, "a@b", "policy:1", later(1))
     assert first is not None
-    assert claimed(first, "c@d", later(10)) is None
-    assert claimed(first, "c@d", later(11)) is not None
+    assert claimed(first, "c@d", "policy:1", later(10)) is None
+    assert claimed(first, "c@d", "policy:1", later(11)) is not None
 
 
 def test_a_breaker_that_trips_soon_again_remembers_and_one_that_rested_does_not() -> None:
@@ -157,7 +158,7 @@ def test_any_story_keeps_the_promises(terms: Terms, story: list[tuple[str, int, 
         elif what == "deliver":
             breaker = delivered(breaker, now, told)
         elif what == "claim" and before.state != CLOSED:
-            after = claimed(breaker, key, now)
+            after = claimed(breaker, key, f"policy:{key}", now)
             if after is not None and after.probe_at == now and after != before:
                 passed.append((now, before.state, before.since))
                 breaker = after
@@ -178,4 +179,4 @@ def test_mail_is_held_by_time_alone_never_longer_than_the_pause(terms: Terms, se
     now = later(seconds)
     over = seconds >= terms.pause_s
     assert (at(breaker, now).state == HALF_OPEN) is over
-    assert not over or claimed(breaker, "a@x", now) is not None
+    assert not over or claimed(breaker, "a@x", "policy:1", now) is not None

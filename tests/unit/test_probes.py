@@ -224,10 +224,15 @@ def test_the_policy_service_knows_a_message_by_its_instance(store: Store) -> Non
 
 
 @pytest.mark.usefixtures("over")
-def test_the_socketmap_lets_one_through_and_the_queue_is_not_asked_again(store: Store) -> None:
-    connection = SocketmapConnection(front(store), lambda _, error: pytest.fail(str(error)), Connections())
+def test_the_socketmap_lets_one_through_and_the_queue_holds_those_behind_it(store: Store) -> None:
+    clock = Clock()
+    connection = SocketmapConnection(front(store, clock), lambda _, error: pytest.fail(str(error)), Connections())
     assert connection.answer(f"access {WHO}".encode()) == b"NOTFOUND "
     assert connection.answer(f"access {WHO}".encode()).startswith(b"OK 451 4.7.1 ")
+    assert connection.answer(f"transport {WHO}".encode()) == b"NOTFOUND ", "of the same message"
+    clock.now += timedelta(minutes=5)
+    assert connection.answer(f"transport {WHO}".encode()).startswith(b"OK retry:4.7.1 <full@receiver.test>: held")
+    clock.now += WAIT
     assert connection.answer(f"transport {WHO}".encode()) == b"NOTFOUND "
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -19,14 +21,16 @@ from mailback.bounce.taxonomy import Action
 from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
+from mailback.outbound.probes import Probes
 from mailback.policy import breaker
 from mailback.policy.handling import Handling
 from mailback.policy.retry import RetryRules, advise
 from mailback.settings import Settings
-from mailback.store import Store
+from mailback.store import Store, SuppressionLookup, codec
 from mailback.store.records import Retry, ScoreEntry, Step, Suppression
 from tests.support.engines import engine_of
 from tests.support.mail import dsn
+from tests.support.records import a_suppression
 
 WHO = "ada@receiver.test"
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -237,7 +241,7 @@ def test_a_provider_that_refuses_us_is_not_tried_again_by_the_application(
     assert run(held) == 0
     assert told_due(config, capsys) == ["<2@s.test>"]
     assert run(["retry", "due", "--limit", "2", *config]) == 0
-    assert "1 more wait for the breakers of receiver.test" in capsys.readouterr().err
+    assert "1 more wait, 1 for the breaker of receiver.test: mailback breaker list" in capsys.readouterr().err
     assert run(["breaker", "close", "receiver.test", "--reason", "they said sorry", *config]) == 0
     assert told_due(config, capsys) == ["<1@s.test>", "<2@s.test>"]
     with Path(config[1]).open("a") as file:
@@ -257,10 +261,30 @@ def test_a_half_open_breaker_is_tried_by_one_message_and_by_none_while_that_is_o
     store.submit(lambda transaction: transaction.put_breaker(half_open, "test")).result()
     assert told_due(config, capsys) == ["<3@s.test>"]
     assert told_due(config, capsys) == ["<3@s.test>"], "asking claims nothing"
-    out = breaker.claimed(half_open, "somebody@receiver.test", datetime.now(UTC))
+    out = breaker.claimed(half_open, "somebody@receiver.test", "policy:1", datetime.now(UTC))
     assert out is not None
     store.submit(lambda transaction: transaction.put_breaker(out, "test")).result()
     assert told_due(config, capsys) == []
+
+
+def test_what_another_message_tries_after_a_hold_is_not_due_until_that_is_known(
+    engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        fail(engine, 30 + number, number=number, who="a@receiver.test")
+    until = NOW + timedelta(days=1)
+    held = a_suppression(address_key="a@receiver.test", source="score", since=NOW - timedelta(days=8), until=until)
+    store.submit(lambda transaction: transaction.suppress(held, "test")).result()
+    assert told_due(config, capsys) == []
+    held.until = NOW - timedelta(hours=20)
+    with closing(sqlite3.connect(store.path)) as opened, opened:
+        opened.execute("UPDATE suppression SET until = ?", (codec.ticks(held.until),))
+    assert told_due(config, capsys) == ["<2@s.test>"], "one tries, whichever waits longest"
+    assert run(["retry", "due", *config]) == 0
+    assert "1 more wait, 1 for a message that tries a@receiver.test: mailback explain" in capsys.readouterr().err
+    lookup = SuppressionLookup(f"sqlite:///{store.path}")
+    assert Probes(store.path, lookup.last, timedelta(hours=1)).waits_until(held, "policy:1") is None
+    assert told_due(config, capsys) == [], "the try is under way"
 
 
 def test_only_the_sender_that_is_refused_waits(

@@ -174,7 +174,7 @@ def test_what_became_of_breakers_is_logged_once_and_time_closes_them(
     now[0] = start + timedelta(hours=1)
     watch.look()
     for number in range(3):
-        after = claimed(breaker, f"{number}@gmail.com", start + timedelta(hours=1, minutes=5 * number))
+        after = claimed(breaker, f"{number}@gmail.com", "policy:1", start + timedelta(hours=1, minutes=5 * number))
         assert after is not None
         breaker = after
     store.submit(lambda transaction: transaction.put_breaker(breaker, "test")).result()
