@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ HEAD = "0018"
 """The revision this version reads and writes; a test holds it to the newest migration."""
 
 _FOLDER = Path(__file__).parent / "migrations"
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+_ALWAYS_OURS = frozenset({"alembic_version", "event", "suppression", "audit"})
+"""Tables that every revision has."""
+_TABLES_TOLD = 5
 _WAIT_S = 60.0
 """How long to wait for another process's upgrade; a long one rebuilds tables."""
 
@@ -64,6 +69,7 @@ def require_head(found: str | None, path: Path) -> None:
 def upgrade(path: Path) -> bool:
     """Create the database if there is none and migrate it. True when anything changed. Raises StoreUnavailable."""
     sqlite.create(path)
+    _require_ours(path)
     try:
         connection = _open_when_free(path)
         try:
@@ -78,6 +84,23 @@ def upgrade(path: Path) -> bool:
     except sqlite3.Error as error:
         raise errors.unavailable(error, path) from error
     return True
+
+
+def _require_ours(path: Path) -> None:
+    """Raise StoreUnavailable for a database of something else, before anything of it is changed, its journal mode
+    included."""
+    with closing(sqlite.connect_reading(path, _WAIT_S)) as connection:
+        try:
+            tables = {str(name) for (name,) in connection.execute(_TABLES)}
+            ours = not tables or tables >= _ALWAYS_OURS
+        except sqlite3.Error as error:
+            raise errors.unavailable(error, path) from error
+    if not ours:
+        told = ", ".join(sorted(tables)[:_TABLES_TOLD]) + (", ..." if len(tables) > _TABLES_TOLD else "")
+        raise StoreUnavailable(
+            f"{path} is a database of something else: it has tables ({told}) that are not Mailback's",
+            "name a file of its own in [store] url",
+        )
 
 
 def _open_when_free(path: Path) -> sqlite3.Connection:

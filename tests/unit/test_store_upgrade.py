@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -87,15 +88,28 @@ def test_several_processes_that_start_at_once_upgrade_once(tmp_path: Path) -> No
         assert store.check() == []
 
 
-def test_an_upgrade_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "mailback.db"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE audit (something_else)")  # stands in the way of the last step
-    connection.close()
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0016'")  # so that its last steps are in the way
     before = dump(path)
     with Store.open(f"sqlite:///{path}") as store, pytest.raises(StoreUnavailable, match="already exists"):
         store.upgrade()
     assert dump(path) == before
+
+
+@pytest.mark.parametrize("tables", [("event", "guest"), ("audit",), ("alembic_version", "ticket")])
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path, tables: tuple[str, ...]) -> None:
+    path = tmp_path / "shop.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name in tables:
+            connection.execute(f"CREATE TABLE {name} (version_num)")
+        connection.execute(f"INSERT INTO {tables[0]} VALUES ('0004')")
+    before = path.read_bytes()
+    with Store.open(f"sqlite:///{path}") as store, pytest.raises(StoreUnavailable, match="of something else") as caught:
+        store.upgrade()
+    assert tables[-1] in str(caught.value)
+    assert path.read_bytes() == before, "its journal mode included"
+    assert [file.name for file in tmp_path.iterdir()] == ["shop.db"]
 
 
 def test_a_database_of_a_newer_version_is_left_alone(path: Path) -> None:
