@@ -225,7 +225,9 @@ class Mailback(Policy):
         self._transaction = transaction
         self._knowledge = Knowledge.load()
         told = settings.policy
-        self._guard = Guard(told.unproven_per_hour, told.wave_minimum, told.wave_factor, told.wave_share)
+        self._guard = Guard(
+            told.unproven_per_hour, told.wave_minimum, told.wave_factor, told.wave_share, told.unproven_share
+        )
         self._rules = DecisionRules(min_confidence=settings.policy.min_confidence, proof_needed=True)
         self._score = ScoreRules()
         self._for_ever: set[int] = set()

@@ -98,6 +98,7 @@ class Engine:
             settings.policy.wave_minimum,
             settings.policy.wave_factor,
             settings.policy.wave_share,
+            settings.policy.unproven_share,
             lambda domain: hosts.provider(domain) or domain,
         )
         self._rules = DecisionRules(

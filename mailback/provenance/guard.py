@@ -5,7 +5,8 @@ store's transaction, so that no burst slips through between two workers:
 
 - **Budget.** Suppressions without proof are limited by source and hour: by the client's network (IPv4 /24, IPv6 /64;
   none for loopback, where an MTA of ours stands), and by the domain that claims to report. Past the limit they wait for
-  a person.
+  a person. The limit is a share of what was mailed on the busiest day of the week, and all sources together have four
+  times as much, unless the operator has set a number.
 - **Wave.** Permanent failures at one provider that cannot be deaths of single mailboxes: its servers are broken (or
   somebody forges them), and the addresses are fine. New permanent suppressions for that provider freeze, whatever their
   cause (what is broken says one thing now and another then), until a person undoes or confirms all of them at once.
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING
 
 from mailback import address
@@ -44,6 +46,14 @@ _KNOWN_HOURS = 24
 _HOUR = timedelta(hours=1)
 _BLIND_MINIMUM = 1000
 """Of `policy.wave_minimum` where it is not set: lets the dead addresses of a first large mailing pass."""
+_UNPROVEN = "unproven:"
+_ALL = "*"
+_TOGETHER = 4
+"""Times the budget of one source that all of them have."""
+_FEWEST, _MOST = 50, 2000
+"""What a source may cause however little or much is mailed."""
+_BLIND = 500
+"""What it may where nothing tells how much is mailed: a tenth of what a small sender sends in a day."""
 _NEIGHBOURS = 2000
 """Messages of the journal that a share is taken of."""
 
@@ -56,12 +66,13 @@ def _itself(domain: str) -> str:
 class Guard:
     """The limits."""
 
-    unproven_per_hour: int
-    """0: none."""
+    unproven_per_hour: int | None
+    """0: none; None: by the share of what is mailed."""
     wave_minimum: int | None
     """0: no waves; None: by shares, and by number only where nothing tells what arrives or left."""
     wave_factor: float
     wave_share: float = 0.2
+    unproven_share: float = 0.02
     provider_of: Callable[[str], str] = _itself
     """The provider of a recipient's domain, as events have it."""
 
@@ -70,13 +81,26 @@ class Guard:
         return self._over_budget(transaction, event) or self._in_wave(transaction, event, suppression)
 
     def _over_budget(self, transaction: Transaction, event: Event) -> str | None:
-        if not self.unproven_per_hour or event.provenance.rank > Provenance.UNPROVEN.rank:
+        if self.unproven_per_hour == 0 or event.provenance.rank > Provenance.UNPROVEN.rank:
             return None
-        spent = [
-            source for source in _sources(event)
-            if transaction.count(f"unproven:{source}", event.at) > self.unproven_per_hour
-        ]  # fmt: skip
-        return f"more than {self.unproven_per_hour} unproven suppressions this hour from {spent[0]}" if spent else None
+        spent = {source: transaction.count(f"{_UNPROVEN}{source}", event.at) for source in _sources(event)}
+        together = transaction.count(_UNPROVEN + _ALL, event.at) if self.unproven_per_hour is None else 0
+        budget = self._budget(transaction, event.at, max((*spent.values(), ceil(together / _TOGETHER))))
+        over = next((source for source, count in spent.items() if count > budget), None)
+        if over is not None:
+            return f"more than {budget} unproven suppressions this hour from {over}"
+        if together > _TOGETHER * budget:
+            return f"more than {_TOGETHER * budget} unproven suppressions this hour from all sources together"
+        return None
+
+    def _budget(self, transaction: Transaction, at: datetime, wanted: int) -> int:
+        """How many unproven suppressions a source may cause in the hour; nothing is asked for who wants but few."""
+        if self.unproven_per_hour is not None:
+            return self.unproven_per_hour
+        if wanted <= _FEWEST:
+            return _FEWEST
+        mailed = outcomes.busiest_day(transaction, at)
+        return min(max(_FEWEST, round(self.unproven_share * mailed)), _MOST) if mailed else _BLIND
 
     def _in_wave(self, transaction: Transaction, event: Event, suppression: Suppression) -> str | None:
         provider, cause = event.provider or event.domain, event.subcategory

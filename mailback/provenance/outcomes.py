@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.envelope import Source
 from mailback.policy.wave import Outcomes
+from mailback.store.journal import WRITTEN
 
 if TYPE_CHECKING:
     from mailback.store.records import Event
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 
 _CAUSES: Final = {Kind.DELIVERED: "arrived", Kind.BOUNCE: "bounced", Kind.DELAY: "delayed"}
 _TURNED: Final = "turned"
+_OUTCOMES: Final = "left:outcomes"
+_FROM_STRANGERS: Final = frozenset({Source.MILTER.value, Source.SMTPD.value, Source.MAILBOX.value})
+"""Ways in by which anybody may tell us something."""
 PERMANENT: Final = "permanent"
 _HOUR: Final = timedelta(hours=1)
-_WEEK: Final = timedelta(days=7)
+_DAY: Final = timedelta(days=1)
+_WEEK: Final = 7 * _DAY
 
 
 def count(transaction: Transaction, event: Event, *, proof_needed: bool) -> None:
@@ -36,6 +41,8 @@ def count(transaction: Transaction, event: Event, *, proof_needed: bool) -> None
     if proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
         return
     transaction.one_more(f"{cause}:{provider}", event.at)
+    if event.kind is not Kind.DELAY and event.source not in _FROM_STRANGERS:
+        transaction.one_more(_OUTCOMES, event.at)
     if event.kind is Kind.DELIVERED:
         transaction.note_hour(_CAUSES[Kind.DELIVERED], event.at)
         transaction.surges.down(provider, event.at)
@@ -95,3 +102,10 @@ def arrivals_told(transaction: Transaction, event: Event) -> bool:
     """
     since = event.at - (_WEEK if event.source == Source.LOG.value else _HOUR)
     return transaction.total(_CAUSES[Kind.DELIVERED], since, event.at) > 0
+
+
+def busiest_day(transaction: Transaction, at: datetime) -> int:
+    """How many messages and recipients left on the busiest of the seven days before `at`, as far as the journal, our
+    own log, services and tables tell; 0 where nothing does. What strangers report adds nothing to it."""
+    days = [(at - (day + 1) * _DAY + _HOUR, at - day * _DAY) for day in range(7)]
+    return max(transaction.total(cause, first, last) for cause in (WRITTEN, _OUTCOMES) for first, last in days)

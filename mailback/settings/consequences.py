@@ -38,14 +38,25 @@ class PolicySettings(Section):
             "gone whatever a server says."
         ),
     )
-    unproven_per_hour: int = Field(
-        2000,
+    unproven_share: float = Field(
+        0.02,
+        gt=0,
+        le=1,
+        description=(
+            "Suppressions without proof that one source (client network, reporting domain) may cause in an hour, as a "
+            "share of the recipients that were mailed on the busiest day of the last week: 50 at least, 2000 at most, "
+            "and 500 where neither journal nor log nor anything else of yours tells what is mailed. All sources "
+            "together may cause four times as many. The rest waits for a person."
+        ),
+    )
+    unproven_per_hour: int | None = Field(
+        None,
         ge=0,
         le=1_000_000,
+        examples=[500],
         description=(
-            "Suppressions without proof that one source (client network, reporting domain) may cause in an hour; the "
-            "rest waits for a person. 0 is no limit. The default leaves room for the bounces of a large provider about "
-            "a large mailing; lower it where you send less."
+            "The same as a plain number for each source, whatever is mailed, and no limit for all together. 0 is no "
+            "limit at all."
         ),
     )
     wave_share: float = Field(

@@ -15,6 +15,8 @@ from mailback.store.records import JournalEntry
 
 Fetch = Callable[[str, tuple[object, ...]], list[tuple[Any, ...]]]
 
+WRITTEN = "left:journal"
+"""What recipients of entries are counted as by the hour (`rates`)."""
 MOST = 100
 """Entries of one answer, unless the caller asks for another number."""
 _ALWAYS = 2**62

@@ -60,15 +60,15 @@ class Rates:
         self._before: dict[_Place, tuple[int | None, int]] | None = None
         """What the unit of work found where it changed anything; None as long as there is no unit to undo."""
 
-    def one_more(self, cause: str, at: datetime) -> None:
-        """One more in the hour of `at`."""
+    def one_more(self, cause: str, at: datetime, number: int = 1) -> None:
+        """One more in the hour of `at`, or so many."""
         place = cause, hour_of(at)
         self._remember(place)
         known = self._counts.get(place)
         if known is None:
-            self._added[place] = self._added.get(place, 0) + 1
+            self._added[place] = self._added.get(place, 0) + number
         else:
-            self._counts[place] = known + 1
+            self._counts[place] = known + number
             self._unwritten.add(place)
 
     def count(self, cause: str, at: datetime) -> int:

@@ -267,6 +267,7 @@ class Transaction:
             sql.INSERT_JOURNAL_RECIPIENT,
             ((address.key(who), at, number, codec.text(who)) for who in entry.recipients),
         )
+        self._rates.one_more(journal.WRITTEN, entry.at, len(entry.recipients))
         return number
 
     def sent(self, message_id: str, key: str) -> JournalEntry | None:

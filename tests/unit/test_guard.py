@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from mailback.bounce.taxonomy import Action
+from mailback.bounce.taxonomy import Action, Kind
 from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
+from mailback.observation import Observation
+from mailback.reports.report import DeliveryFailure
 from mailback.settings import Settings
 from mailback.store import Store, Transaction
-from mailback.store.records import Suppression
+from mailback.store.records import JournalEntry, Suppression
 from tests.support import engines
 from tests.support.mail import dsn
+from tests.support.records import do
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -87,6 +90,70 @@ def test_an_mta_of_ours_on_this_host_is_no_source(store: Store) -> None:
     for n in range(3):
         bounce(engine, f"u{n}@receiver.test", client="127.0.0.1", mta=f"mx{n}.test")
     assert len(suppressed(store)) == 3
+
+
+def went_out(store: Store, recipients: int, at: datetime = NOON - timedelta(hours=3)) -> None:
+    """So many were mailed, as the journal has it."""
+    entry = JournalEntry(
+        at=at, message_id=None, envelope_sender="news@sender.test", source="application",
+        recipients=tuple(f"r{number}@elsewhere.test" for number in range(recipients)),
+    )  # fmt: skip
+    do(store, lambda transaction: transaction.journal(entry))
+
+
+def attack(engine: Engine, most: int, *, spread: bool = False) -> int:
+    """Forged bounces about so many addresses of as many providers; how many of them suppress anybody."""
+    sources = (f"198.51.{number if spread else 100}.7" for number in range(most))
+    return sum(
+        bounce(engine, f"u{n}@r{n}.test", client=client, mta=f"mx{n}.test") is Action.SUPPRESS_PERMANENTLY
+        for n, client in enumerate(sources)
+    )
+
+
+def test_a_source_may_cause_a_share_of_what_was_mailed_on_the_busiest_day_of_the_week(store: Store) -> None:
+    went_out(store, 5000, NOON - timedelta(days=4))
+    went_out(store, 300)
+    assert attack(engine_of(store), 130) == 100
+
+
+def test_a_sender_of_little_mail_has_a_budget_of_fifty(store: Store) -> None:
+    went_out(store, 10)
+    assert attack(engine_of(store), 70) == 50
+
+
+def test_all_sources_together_have_four_budgets(store: Store) -> None:
+    went_out(store, 10)
+    assert attack(engine_of(store), 230, spread=True) == 200
+
+
+def test_where_nothing_tells_what_is_mailed_a_source_may_cause_five_hundred(store: Store) -> None:
+    engine = engine_of(store, wave_minimum=0)
+    do(store, lambda transaction: [transaction.count("unproven:198.51.100.0/24", NOON) for _ in range(498)])
+    assert attack(engine, 4) == 2
+
+
+def test_reports_of_strangers_make_no_budget_larger(store: Store) -> None:
+    engine = engine_of(store)
+    went_out(store, 10)
+    envelope = Envelope("", ("news@sender.test",), client_address="192.0.2.9", source=Source.SMTPD, received_at=NOON)
+    many = b"".join(
+        f"Final-Recipient: rfc822; x{n}@far.test\r\nAction: delivered\r\nStatus: 2.0.0\r\n\r\n".encode()
+        for n in range(3000)
+    )
+    raw = dsn("x@far.test", message_id="<x@sender.test>", status="2.0.0", diagnostic="250 Ok", action="delivered")
+    engine.inbound(envelope, raw.replace(b"Final-Recipient:", many + b"Final-Recipient:", 1))
+    assert attack(engine, 60) == 50
+
+
+def an_arrival(number: int) -> Observation:
+    failure = DeliveryFailure(f"r{number}@elsewhere.test", action="delivered", status="2.0.0")
+    return Observation(NOON, Kind.DELIVERED, Source.LOG, "test", failure, str(number), f"<{number}@sender.test>")
+
+
+def test_our_own_log_tells_what_is_mailed(store: Store) -> None:
+    engine = engine_of(store)
+    engine.observe([an_arrival(number) for number in range(4000)]).result()
+    assert attack(engine, 90) == 80
 
 
 # Waves -----------------------------------------------------------------------------------------------------------
