@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from mailback import address, reply, returnpath
 from mailback.bounce.taxonomy import Action, Kind, Subcategory, Type
-from mailback.effects import breakers, retrying, scoring, senders
+from mailback.effects import breakers, reputation, retrying, scoring, senders
 from mailback.envelope import Envelope
 from mailback.message import Message, parse
 from mailback.observation import Interaction, Observation, Observed
@@ -109,9 +109,11 @@ class Engine:
             or (settings.trust.require == "auto" and self._belief.signing),
             opt_out_by_list=settings.replies.opt_out_scope == "list",
         )
+        of_ours = senders.Senders.of(settings.mail)
+        self._reputation = reputation.Reputation(of_ours, self._rules.proof_needed)
         self._breakers = breakers.Breakers(
             self._knowledge.breakers,
-            senders.Senders.of(settings.mail),
+            of_ours,
             hosts,
             self._knowledge.failures.names.of_host,
             self._rules.proof_needed,
@@ -329,11 +331,13 @@ class Engine:
         the operator; `text`: what a reply says."""
         event.action = decision.action
         self._breakers.complete(event)
+        self._reputation.complete(transaction, event)
         recorded = transaction.record(event)
         if recorded.new and event.kind is Kind.DELIVERED and event.recipient_key is not None:
             transaction.arrived(event.recipient_key, event.at)
         if recorded.new and not ours.refused(event.diagnostic or ""):
             outcomes.count(transaction, event, proof_needed=self._rules.proof_needed)
+            self._reputation.note(transaction, event)
             held |= dict.fromkeys(self._breakers.note(transaction, event, handling))
         if recorded.new and handling is not None and handling.alert:
             held[_alert(event)] = None

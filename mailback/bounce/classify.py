@@ -64,15 +64,13 @@ _NEVER_DELAYED = frozenset({Type.AUTO_REPLY, Type.COMPLAINT, Type.DELIVERED})
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """What the recipient did with earlier mail, and how the domain stands; all of it optional knowledge."""
+    """What the recipient did with earlier mail."""
 
     sent: int = 0
     opens: int = 0
     clicks: int = 0
     recent: bool = False
     """Opened or clicked within the window that the operator calls recent."""
-    domain_reputation: float | None = None
-    """Of the sending domain at the receiver, 0 (bad) to 1 (good)."""
 
     @property
     def rate(self) -> float:
@@ -520,13 +518,16 @@ _RISK = {
 @lru_cache(maxsize=1024)
 def _risk(kind: Type, confidence: float, engagement: Engagement | None) -> Risk:
     """How much this failure endangers; without knowledge of reputation or engagement these count as 0.5."""
-    delivery, reputation = _RISK[kind]
-    domain = engagement.domain_reputation if engagement else None
     return Risk(
-        deliverability=max(0.0, delivery - (1.0 - confidence) * 0.2),
-        reputation=(reputation + 1.0 - (0.5 if domain is None else domain)) / 2,
+        deliverability=max(0.0, _RISK[kind][0] - (1.0 - confidence) * 0.2),
+        reputation=reputation_risk(kind, 0.5),
         engagement=_engagement_risk(engagement),
     )
+
+
+def reputation_risk(kind: Type, reputation: float) -> float:
+    """How much a failure of this type endangers a sender's reputation, which is so, from 0 (bad) to 1 (good)."""
+    return (_RISK[kind][1] + 1.0 - reputation) / 2
 
 
 def _engagement_risk(engagement: Engagement | None) -> float:

@@ -201,8 +201,15 @@ def evidence_rows(explanation: Explanation) -> list[list[object]]:
     return [
         [event.id, *(e.get(name) for name in names), _two_digits(e.get("weight")), Cell(e.get("text"), "dim")]
         for event in explanation.events
-        for e in (*event.evidence, *_results(event))
+        for e in (*event.evidence, *_results(event), *_standing_then(event))
     ]
+
+
+def _standing_then(event: Event) -> Iterator[dict[str, object]]:
+    """How the sender stood at the provider at that time, as evidence."""
+    there = event.provider or event.domain
+    for side, share in (event.reputation or {}).items():
+        yield {"layer": "reputation", "rule": side, "says": f"{share:.0%} taken", "text": there}
 
 
 def _results(event: Event) -> Iterator[dict[str, object]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailback.bounce import rules
-from mailback.bounce.classify import Classifier, Engagement
+from mailback.bounce.classify import Classifier, Engagement, reputation_risk
 from mailback.bounce.taxonomy import Fault, Kind, Subcategory, Type
 from mailback.bounce.verdict import Verdict
 from mailback.reports.report import DeliveryFailure, Report
@@ -252,8 +252,7 @@ class TestRisk:
         assert told.risk.engagement == 0.5
 
     def test_a_good_domain_risks_less(self) -> None:
-        told = verdict("user unknown", "5.1.1", engagement=Engagement(domain_reputation=0.9))
-        assert told.risk.reputation == pytest.approx((0.6 + 0.1) / 2)
+        assert reputation_risk(Type.HARD_BOUNCE, 0.9) == pytest.approx((0.6 + 0.1) / 2)
 
 
 class TestModel:
