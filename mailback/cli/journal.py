@@ -20,6 +20,7 @@ from mailback.cli.options import Moment, Whole, address_key, config_option, json
 from mailback.cli.out import Column, complain, iso, json_line, safe, say, table, when
 
 if TYPE_CHECKING:
+    from mailback.outbound.remembering import Remembering
     from mailback.outbound.unsubscribing import Minted
     from mailback.store import Store, Transaction
     from mailback.store.records import JournalEntry
@@ -74,6 +75,9 @@ def add(*, config: Path | None, file: Path | None, at: datetime | None, **given:
     Returns when it is durable. With --json a line that cannot be read is told with its number, the others are added,
     and the exit code is 1.
     """
+    from mailback.outbound.remembering import Remembering
+
+    settings = load_settings(config)
     if file is None:
         given["at"] = iso(at or datetime.now(UTC))
         from mailback.outbound.entries import entry as entry_of
@@ -82,16 +86,17 @@ def add(*, config: Path | None, file: Path | None, at: datetime | None, **given:
         if isinstance(entry, str):
             raise CommandError(entry, "see: mailback journal add --help", exit_code=2)
         with open_store(config, create=True) as store:
-            store.submit(lambda transaction: transaction.journal(entry)).result()
+            out = Remembering.of(settings, store)
+            store.submit(lambda transaction: out.write(transaction, entry)).result()
         say("1 message added")
         return 0
     with open_store(config, create=True) as store, reading(file, errors="surrogateescape") as stream:
-        added, wrong = _add_lines(store, stream)
+        added, wrong = _add_lines(store, Remembering.of(settings, store), stream)
     say(f"{added} messages added, {wrong} not understood")
     return 1 if wrong else 0
 
 
-def _add_lines(store: Store, stream: TextIO) -> tuple[int, int]:
+def _add_lines(store: Store, out: Remembering, stream: TextIO) -> tuple[int, int]:
     wrong = 0
 
     def good() -> Iterator[JournalEntry]:
@@ -109,7 +114,7 @@ def _add_lines(store: Store, stream: TextIO) -> tuple[int, int]:
     entries = good()
     added, before = 0, _done(0)
     while batch := list(islice(entries, _BATCH)):
-        after = store.submit(partial(_add_all, batch))
+        after = store.submit(partial(_add_all, out, batch))
         added += before.result()  # one batch under way while the next is read
         before = after
     return added + before.result(), wrong
@@ -121,9 +126,9 @@ def _done(count: int) -> Future[int]:
     return future
 
 
-def _add_all(entries: list[JournalEntry], transaction: Transaction) -> int:
+def _add_all(out: Remembering, entries: list[JournalEntry], transaction: Transaction) -> int:
     for entry in entries:
-        transaction.journal(entry)
+        out.write(transaction, entry)
     return len(entries)
 
 

@@ -246,6 +246,14 @@ def test_an_application_asks_without_claiming_and_what_it_has_sent_is_the_probe(
 
 
 @pytest.mark.usefixtures("over")
+def test_what_a_script_says_to_have_sent_is_the_probe(command: Run) -> None:
+    assert command("check", WHO).code == 0
+    sent = ("journal", "add", "--message-id", "probe@sender.test", "--sender", "news@sender.test", "--recipient", WHO)
+    assert command(*sent).code == 0
+    assert command("check", WHO).code == 1
+
+
+@pytest.mark.usefixtures("over")
 def test_a_message_from_before_the_end_of_the_hold_is_no_probe(store: Store, config: Path) -> None:
     with mailback.outbox(config) as outbox:
         outbox.remember(message_id="<old@sender.test>", sender="a@sender.test", recipients=[WHO], at=MONTH_AGO)
