@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mailback.outbound.brakes import REFRESH_S
 from mailback.policy.breaker import Terms, new, tripped
 from mailback.policy.passage import SOON
 from mailback.store import Store, codec
@@ -192,8 +193,10 @@ def hold_is_over(stage: Scene, who: str) -> None:
 
 
 def put(stage: Scene, breaker: Breaker) -> None:
+    """As another process would: the fronts know of it once they have read the states anew."""
     with Store.open(stage.store_url) as store:
         store.submit(lambda transaction: transaction.put_breaker(breaker, "test")).result()
+    time.sleep(2 * REFRESH_S)
 
 
 def ask_all(stage: Scene, domain: str) -> list[int]:
