@@ -31,8 +31,8 @@ from mailback.reply.words import fold, one_of, squeeze
 from mailback.resources import rules_dir
 
 FILE = "replies_dates.toml"
-LATIN = ("en", "de", "fr", "es", "pt", "it", "nl", "pl", "sv", "da", "no", "fi", "cs", "ru")
-WEEKDAYS = (*LATIN, "ja", "zh")
+LATIN = ("en", "de", "fr", "es", "pt", "it", "nl", "pl", "sv", "da", "no", "fi", "cs", "tr", "el", "ru")
+WEEKDAYS = (*LATIN, "ja", "zh", "ko")
 
 _TABLES = {
     "months": LATIN,
@@ -54,12 +54,14 @@ _MONTH_FIRST_OFFSETS = range(-10, -3)  # hours from UTC: clocks of the Americas 
 _ORDINAL = r"(?:st|nd|rd|th|er|re|eme|e|o|º|ª|°|:e|:a|\.)?"
 _NUMERIC = re.compile(
     r"(?<![\d./:-])(?:(?P<y>20\d\d)[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})(?!\d)"
-    r"|(?P<a>\d{1,2})(?P<sep>[./-])(?P<b>\d{1,2})(?:(?P=sep)(?P<c>(?:20)?\d\d)(?![\d:]))?(?![\d:%])\.?)"
+    r"|(?P<a>\d{1,2})(?P<sep>[./-])(?:(?<=\.) (?=\d{1,2}\.))?(?P<b>\d{1,2})"
+    r"(?:(?P=sep) ?(?P<c>(?:20)?\d\d)(?![\d:]))?(?![\d:%])\.?)"
 )
-_HAN = re.compile(r"(?:(?P<y>20\d\d) ?年 ?)?(?P<m>\d{1,2}) ?月 ?(?P<d>\d{1,2}) ?[日号]")
+_HAN = re.compile(r"(?:(?P<y>20\d\d) ?[年년] ?)?(?P<m>\d{1,2}) ?[月월] ?(?P<d>\d{1,2}) ?[日号일]")
 _DIGIT = re.compile(r"\d")
 _SENTENCE = re.compile(r"[!?\n;。]|(?<![\d ])\.(?= )")
 _AND = re.compile(r" (?:and|und|et|y|e|en|i|och|og|ja) ")
+_LISTED = re.compile(r"(?:,|,? ?(?:&|and|und|et|y|e|en|i|och|og|ja|и|και)) ?|・|、|和|と")
 _DAY_AT_END = re.compile(rf"(?<![\d./:])([0-3]?\d){_ORDINAL} ?(?:[a-z/.'~-]{{1,18}} ?){{0,3}}$")
 
 
@@ -233,8 +235,9 @@ def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, fo
     fallback: date | None = None
     absence: date | None = None
     for index, one in enumerate(found):
+        preceding = found[index - 1].end if index else 0
         following = found[index + 1].start if index + 1 < len(found) else len(told) + _AFTER + 1
-        sense = _sense(told, one, following, rules)
+        sense = _sense(told, one, preceding, following, rules)
         begun = one.day == sent.date() or (one.sort is Sort.PERIOD and one.day < sent.date())
         if sense == "back" and one.sort is not Sort.END and not begun:
             return one.day
@@ -242,8 +245,8 @@ def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, fo
             previous = found[index - 1] if index else None
             linked = previous is not None and _linked(told, previous, one, rules)
             fallback = _day_after(one, sense, linked=linked)
-        if absence is None and one.last is not None and one.sort is Sort.PERIOD and _away(told, one, rules):
-            absence = one.last + timedelta(days=1)
+        if absence is None and _away(told, one, rules):
+            absence = _day_after_absence(told, found, index)
     return fallback or (None if rules.open.search(told) else absence)
 
 
@@ -257,6 +260,28 @@ def _day_after(one: _Found, sense: str | None, *, linked: bool) -> date | None:
         starts = one.last is not None and one.last > one.day  # "bis nächste Woche": until it begins
         return one.day if starts else one.day + timedelta(days=1)
     return one.day if sense == "until" else None
+
+
+_MONDAY = 0
+_ON = r"(?:on|am|le|ce|el|il|op|den|w dniu|no dia|v)"
+_ON_A_DAY = re.compile(rf"(?:(?<![a-z]){_ON}|[:(]) ?(?:[a-z-]{{2,14}}\.?,? ?(?:(?:den|dem|the|d\.) )?)?$")
+"""What stands before the one day of an absence; others (`from`, `since`) begin one that has no end."""
+
+
+def _day_after_absence(told: str, found: Sequence[_Found], index: int) -> date | None:
+    """The day after a day or a week of absence, or after the last of several that are listed; None where it has no end
+    that is told."""
+    one = found[index]
+    if one.last is None or one.sort is not Sort.PERIOD:
+        alone = len(found) == 1 and not one.vague
+        return one.day + timedelta(days=1) if alone and _ON_A_DAY.search(told[: one.start][-_BEFORE:]) else None
+    last = one
+    for following in found[index + 1 :]:
+        if _LISTED.fullmatch(told[last.end : following.start]) is None or following.sort is not Sort.PERIOD:
+            break
+        last = following
+    assert last.last is not None
+    return last.last + timedelta(days=1)
 
 
 def _away(told: str, one: _Found, rules: DateRules) -> bool:
@@ -282,12 +307,16 @@ def _linked(told: str, first: _Found, second: _Found, rules: DateRules) -> bool:
     return not second.vague or (_AND.fullmatch(gap) is None and _away(told, second, rules))
 
 
-def _sense(told: str, one: _Found, limit: int, rules: DateRules) -> str | None:
-    """What the words around a date make of it: `back`, `until`, `through`; None when nothing does. Words from `limit`
-    on belong to the next date."""
+_UNTIL_BEHIND = re.compile(r" ?(?:\([^)]{1,3}\) ?)?(?:'?(?:y?[ae])? ?(?:kadar|dek)|まで|asti|saakka|为止|止|까지)")
+"""Of languages whose word for it follows the day."""
+
+
+def _sense(told: str, one: _Found, begin: int, limit: int, rules: DateRules) -> str | None:
+    """What the words around a date make of it: `back`, `until`, `through`; None when nothing does. Words before `begin`
+    belong to the date before, those from `limit` on to the next one."""
     if one.sort is Sort.BACK:
         return "back"
-    before = told[max(0, one.start - _BEFORE) : one.start]
+    before = told[max(begin, one.start - _BEFORE) : one.start]
     before = _SENTENCE.split(before)[-1]
     after = _AND.split(_SENTENCE.split(told[one.end : min(one.end + _AFTER, limit)])[0])[0]
     if limit <= one.end + _AFTER:
@@ -297,12 +326,15 @@ def _sense(told: str, one: _Found, limit: int, rules: DateRules) -> str | None:
         for match in cue.finditer(before):
             if match.end() > at:
                 nearest, at = name, match.end()
-    if nearest == "until" and (rules.inclusive.search(before) or rules.inclusive.search(after[:18])):
+    inclusive = rules.inclusive.search(before) or rules.inclusive.search(after[:18])
+    if nearest == "until" and inclusive:
         return "through"
+    if nearest == "through" and not inclusive and one.day.weekday() == _MONDAY:
+        return "until"  # "bis Montag": nobody closes for a weekend and one day of work
     distant = nearest == "through" and at < len(before) - 16
     if (nearest is None or distant) and not one.ends_period and rules.back.search(after):
         return "back"
-    if nearest is None and re.match(r" ?(?:\([^)]{1,3}\) ?)?(?:まで|asti|saakka|为止|止)", after):
+    if nearest is None and _UNTIL_BEHIND.match(after):
         return "through"
     return nearest
 
@@ -407,7 +439,7 @@ _COUNTED = (
 _BARE_DAY = re.compile(
     r"\b(?:the|am|zum|dem|le|el|il|dia|den|de|du|au|al|del|dal|ao|a|vom|bis) ([0-3]?\d)"
     rf"(?:st|nd|rd|th|er|\.|:e|e)?(?![\d:%/]|\.\d|-\d| ?(?:{_COUNTED}))"
-    r"|(?<![\d月])([0-3]?\d)[日号](?!間|间|後|后|以[内上]|之|内|程)"
+    r"|(?<![\d月월])([0-3]?\d)[日号일](?!間|间|後|后|以[内上]|之|内|程|간| ?동안| ?후| ?뒤)"
 )
 
 

@@ -33,6 +33,10 @@ _PUNCTUATION: Final = {
 }  # fmt: skip
 
 
+_SPELLED: Final = "\u0370-\u052f"
+"""Greek and Cyrillic: letters of words, as Latin ones are."""
+
+
 def _marks_removed() -> dict[int, str]:
     table = {}
     for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00)):
@@ -59,6 +63,9 @@ def squeeze(text: str) -> str:
 
 
 def one_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
-    """A pattern that finds any of the phrases, folded, as whole words where they begin and end with Latin letters."""
+    """A pattern that finds any of the phrases, folded, as whole words where they begin and end with Latin, Greek or
+    Cyrillic letters."""
     options = sorted({re.escape(squeeze(phrase)) for phrase in phrases}, key=len, reverse=True)
-    return re.compile(rf"(?<![a-z0-9])(?:{'|'.join(options)})(?![a-z])") if options else re.compile(r"(?!)")
+    if not options:
+        return re.compile(r"(?!)")
+    return re.compile(rf"(?<![a-z0-9{_SPELLED}])(?:{'|'.join(options)})(?![a-z{_SPELLED}])")

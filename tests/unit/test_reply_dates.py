@@ -165,3 +165,33 @@ def test_a_wording_of_an_operator_is_read_and_a_wrong_one_is_named(tmp_path: Pat
 )
 def test_easter_is_where_the_almanac_has_it(sunday: date) -> None:
     assert easter(sunday.year) == sunday
+
+
+@pytest.mark.parametrize(
+    ("spoken", "text", "day"),
+    [
+        ("en", "I come back to work on the first of April.", date(2026, 4, 1)),
+        ("en", "My leave ends on 20 March.", date(2026, 3, 21)),
+        ("en", "Closed on 17 March for a holiday; we reopen the following day.", date(2026, 3, 18)),
+        ("de", "Ich bin am Freitag, 13. März, nicht im Büro.", date(2026, 3, 14)),
+        ("de", "Mein erster Arbeitstag ist der 24. März.", date(2026, 3, 24)),
+        ("de", "Geschlossen bis Montag, 16. März.", date(2026, 3, 16)),
+        ("de", "Geschlossen bis einschließlich Montag, 16. März.", date(2026, 3, 17)),
+        ("fr", "Je suis absente aujourd'hui et demain.", date(2026, 3, 11)),
+        ("nl", "Wegens vakantie gesloten tot 23 maart.", date(2026, 3, 23)),
+        ("cs", "Jsem na dovolené do 20. 3. včetně.", date(2026, 3, 21)),
+        ("cs", "Vracím se v pondělí 23. března.", date(2026, 3, 23)),
+        ("ru", "Вернусь в офис в понедельник, 23 марта.", date(2026, 3, 23)),
+        ("el", "Επιστρέφω στις 23 Μαρτίου.", date(2026, 3, 23)),
+        (None, "20 Mart'a kadar izindeyim, 23 Mart'ta ofiste olacağım.", date(2026, 3, 23)),
+        ("ko", "3월 20일까지 휴가입니다. 23일부터 출근합니다.", date(2026, 3, 23)),
+        ("zh", "3月16日至20日外出培训，23日回来。", date(2026, 3, 23)),
+    ],
+)
+def test_the_words_next_to_a_date_belong_to_it(spoken: str | None, text: str, day: date) -> None:
+    assert dates.return_date(text, _SENT, spoken) == day
+
+
+@pytest.mark.parametrize("text", ["From 16 March I am on leave.", "I have been on sick leave since 2 March."])
+def test_the_beginning_of_an_absence_is_no_day_of_return(text: str) -> None:
+    assert dates.return_date(text, _SENT, "en") is None
