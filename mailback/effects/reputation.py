@@ -5,7 +5,7 @@ and refused so much because of who sends. The share that it took is the reputati
 as it stood then, for the sender's domain and, where that is known, for the address that the mail left from. Failures of
 recipients say nothing of it; nor does anything where nobody tells what arrives, or too little came.
 
-Counted as for breakers: what is believed, each event once. Emits no log events.
+Counted as for breakers: what is believed, each event once; by the day, for many are asked of a week. Emits no log events.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from mailback.bounce.classify import reputation_risk
 from mailback.bounce.taxonomy import Kind, Provenance, Subcategory, Type
 from mailback.effects.senders import Senders
 from mailback.policy.breaker import ANY
-from mailback.store.rates import hour_of
 
 if TYPE_CHECKING:
     from mailback.store.records import Event
@@ -52,7 +51,7 @@ class Reputation:
     senders: Senders
     proof_needed: bool = False
     clock: Callable[[], float] = time.monotonic
-    _shares: dict[tuple[str, int], tuple[float, float | None]] = field(init=False, default_factory=dict)
+    _shares: dict[tuple[str, datetime], tuple[float, float | None]] = field(init=False, default_factory=dict)
 
     def complete(self, transaction: Transaction, event: Event) -> None:
         """Fill in how the sender stands at the provider of a failure or complaint, and the risk that it makes of it."""
@@ -76,9 +75,9 @@ class Reputation:
             return
         for side, name in self._names(event, provider):
             if event.kind is Kind.DELIVERED:
-                transaction.one_more(f"took:{name}", event.at)
+                transaction.one_more(f"took:{name}", _day(event.at))
             elif side in blamed:
-                transaction.one_more(f"blamed:{name}", event.at)
+                transaction.one_more(f"blamed:{name}", _day(event.at))
 
     def _believes(self, event: Event) -> bool:
         if event.provenance is Provenance.FORGED:
@@ -91,13 +90,19 @@ class Reputation:
         return [(side, f"{provider}/{side}/{sender}") for side, sender in told if sender != ANY]
 
     def _share(self, transaction: Transaction, name: str, at: datetime) -> float | None:
-        place, now = (name, hour_of(at)), self.clock()
+        day, now = _day(at), self.clock()
+        place = name, day
         known = self._shares.get(place)
         if known is not None and now - known[0] < _FRESH_S:
             return known[1]
         if len(self._shares) >= _SHARES_KEPT:
             self._shares.clear()
-        took, blamed = (transaction.total(f"{what}:{name}", at - _PERIOD, at) for what in ("took", "blamed"))
+        took, blamed = (transaction.total(f"{what}:{name}", day - _PERIOD, day) for what in ("took", "blamed"))
         share = round(took / (took + blamed), 3) if took and took + blamed >= _FEWEST else None
         self._shares[place] = now, share
         return share
+
+
+def _day(at: datetime) -> datetime:
+    """The beginning of the day, UTC."""
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

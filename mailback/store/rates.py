@@ -1,15 +1,15 @@
 """How many of something there were in an hour, by what caused it: what budgets, waves and breakers are told by.
 
 A busy hour has one cause many times in a batch. So what is counted is added up in memory and written at the end of the
-batch, in the order of the table; or earlier, where somebody asks for more than single hours. The write lock that the
-batch holds makes this exact between processes, and `mark` and `rewind` make it exact where a unit of work fails.
+batch, in the order of the table; or earlier, where somebody asks for what only the table can tell. The write lock that
+the batch holds makes this exact between processes, and `mark` and `rewind` make it exact where a unit of work fails.
 Emits no log events.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeAlias
 
@@ -55,8 +55,8 @@ class Rates:
         """Of what was asked for: how many there are, whatever the table says."""
         self._unwritten: set[_Place] = set()
         """Which of them the table does not have yet."""
-        self._added: dict[_Place, int] = {}
-        """Of what nobody asked for: how many more than the table says."""
+        self._added: dict[str, dict[int, int]] = {}
+        """Of what nobody asked for, by cause and hour: how many more than the table says."""
         self._before: dict[_Place, tuple[int | None, int]] | None = None
         """What the unit of work found where it changed anything; None as long as there is no unit to undo."""
 
@@ -66,7 +66,8 @@ class Rates:
         self._remember(place)
         known = self._counts.get(place)
         if known is None:
-            self._added[place] = self._added.get(place, 0) + number
+            added = self._added.setdefault(cause, {})
+            added[place[1]] = added.get(place[1], 0) + number
         else:
             self._counts[place] = known + number
             self._unwritten.add(place)
@@ -84,7 +85,7 @@ class Rates:
     def past(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
         """How many an hour there were in the hours before that of `at`; and since how many hours it is known at all."""
         now = hour_of(at)
-        self._write_those(lambda place: place[0] == cause and place[1] < now)
+        self._write_those((cause,), lambda hour: hour < now)
         first, total = self._connection.execute(_PAST, (cause, now - hours, now)).fetchone()
         known = now - first if first is not None else 0
         return (total / known if known else 0.0), known
@@ -94,24 +95,27 @@ class Rates:
         since, until = hour_of(first), hour_of(last)
         if until - since < _FEW:
             return sum(self._of_hour((cause, hour)) for hour in range(since, until + 1))
-        self._write_those(lambda place: place[0] == cause and since <= place[1] <= until)
-        return int(self._connection.execute(_TOTAL, (cause, since, until)).fetchone()[0])
+        self._write_counted(lambda place: place[0] == cause and since <= place[1] <= until)
+        unwritten = sum(number for hour, number in self._added.get(cause, {}).items() if since <= hour <= until)
+        return int(self._connection.execute(_TOTAL, (cause, since, until)).fetchone()[0]) + unwritten
 
     def total_of(self, prefix: str, first: datetime, last: datetime) -> int:
         """The same of all causes that begin with `prefix`."""
         since, until, end = hour_of(first), hour_of(last), prefix + _LAST
-        self._write_those(lambda place: since <= place[1] <= until and prefix <= place[0] < end)
+        causes = [cause for cause in self._added if prefix <= cause < end]
+        self._write_those(causes, lambda hour: since <= hour <= until)
         return int(self._connection.execute(_TOTAL_OF, (prefix, end, since, until)).fetchone()[0])
 
     def counted_long_ago(self, prefix: str, at: datetime, hours: int) -> bool:
         """Whether anything whose cause begins with `prefix` was counted `hours` before the hour of `at`, or earlier."""
         latest = hour_of(at) - hours
-        self._write_those(lambda place: place[1] <= latest)
+        self._write_those(list(self._added), lambda hour: hour <= latest)
         return self._connection.execute(_LONG_AGO, (prefix, prefix + _LAST, latest)).fetchone() is not None
 
     def forget(self, prefix: str) -> None:
         """Forget the counts of all causes that begin so."""
-        self._drop([place for place in (*self._counts, *self._added) if prefix <= place[0] < prefix + _LAST])
+        added = [(cause, hour) for cause, hours in self._added.items() for hour in hours]
+        self._drop([place for place in (*self._counts, *added) if prefix <= place[0] < prefix + _LAST])
         self._connection.execute("DELETE FROM rate WHERE cause >= ? AND cause < ?", (prefix, prefix + _LAST))
 
     def forget_before(self, before: datetime) -> int:
@@ -123,7 +127,7 @@ class Rates:
 
     def write(self) -> None:
         """Bring the table up to date: at the end of the batch, before the commit."""
-        self._write_those(lambda _: True)
+        self._write_those(list(self._added), lambda _: True)
 
     def read_anew(self) -> None:
         """Bring the table up to date, and trust it alone from here on: somebody else changes it."""
@@ -138,11 +142,11 @@ class Rates:
         """The unit that began last is undone: what it wrote to the table is gone, whatever it was."""
         for place, (known, added) in (self._before or {}).items():
             self._counts.pop(place, None)
-            self._added.pop(place, None)
+            self._take(place)
             if known is not None:
                 self._counts[place] = known
             if added:
-                self._added[place] = added
+                self._added.setdefault(place[0], {})[place[1]] = added
         self._before = {}
         self._unwritten = {place for place, count in self._counts.items() if count}
 
@@ -150,7 +154,7 @@ class Rates:
         known = self._counts.get(place)
         if known is None:
             self._remember(place)
-            added = self._added.pop(place, 0)
+            added = self._take(place)
             if added:
                 row = self._connection.execute(_COUNT, (*place, added)).fetchone()
             else:
@@ -161,21 +165,37 @@ class Rates:
     def _remember(self, place: _Place) -> None:
         """Before anything is changed here: note what the unit of work found."""
         if self._before is not None and place not in self._before:
-            self._before[place] = self._counts.get(place), self._added.get(place, 0)
+            self._before[place] = self._counts.get(place), self._added.get(place[0], {}).get(place[1], 0)
 
     def _drop(self, places: list[_Place]) -> None:
         for place in places:
             self._remember(place)
             self._counts.pop(place, None)
-            self._added.pop(place, None)
+            self._take(place)
         self._unwritten.difference_update(places)
 
-    def _write_those(self, wanted: Callable[[_Place], bool]) -> None:
-        """Write what the table does not have yet, in the order of its key."""
-        if added := sorted(filter(wanted, self._added)):
+    def _take(self, place: _Place) -> int:
+        """What was added and not asked for; from here on nothing."""
+        cause, hour = place
+        hours = self._added.get(cause)
+        if hours is None:
+            return 0
+        number = hours.pop(hour, 0)
+        if not hours:
+            del self._added[cause]
+        return number
+
+    def _write_those(self, causes: Iterable[str], wanted: Callable[[int], bool]) -> None:
+        """Write what the table does not have yet of hours that are wanted: of what was added the given causes, of what
+        was counted all. In the order of the table's key."""
+        added = [(cause, hour) for cause in sorted(causes) for hour in sorted(filter(wanted, self._added.get(cause, ())))]
+        if added:
             for place in added:
                 self._remember(place)
-            self._connection.executemany(_ADD, [(*place, self._added.pop(place)) for place in added])
+            self._connection.executemany(_ADD, [(*place, self._take(place)) for place in added])
+        self._write_counted(lambda place: wanted(place[1]))
+
+    def _write_counted(self, wanted: Callable[[_Place], bool]) -> None:
         if counted := sorted(filter(wanted, self._unwritten)):
             self._connection.executemany(_PUT, [(*place, self._counts[place]) for place in counted])
             self._unwritten.difference_update(counted)

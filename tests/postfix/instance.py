@@ -159,6 +159,13 @@ class PrivatePostfix:
         path = self.maillog
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def idle(self) -> bool:
+        """Whether no message is in the queue."""
+        return not any(self._queued(name) for name in ("maildrop", "incoming", "active", "deferred"))
+
+    def _queued(self, name: str) -> bool:
+        return any(path.is_file() for path in (self.queue / name).rglob("*"))
+
     def dropped(self) -> int:
         """Messages of sendmail(1) that pickup(8) has not taken yet, or could not."""
         return sum(1 for _ in (self.queue / "maildrop").iterdir())
