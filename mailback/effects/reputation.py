@@ -5,7 +5,8 @@ and refused so much because of who sends. The share that it took is the reputati
 as it stood then, for the sender's domain and, where that is known, for the address that the mail left from. Failures of
 recipients say nothing of it; nor does anything where nobody tells what arrives, or too little came.
 
-Counted as for breakers: what is believed, each event once; by the day, for many are asked of a week. Emits no log events.
+Counted as for breakers: what is believed, each event once; by the day, since a week of it is asked for. Emits no log
+events.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ Emits no log events: what was held is told in the outcome's notes, by `mailback 
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from math import ceil
@@ -36,6 +37,7 @@ from mailback.bounce.taxonomy import Kind, Provenance
 from mailback.policy import wave
 from mailback.policy.wave import LATELY, Outcomes
 from mailback.provenance import outcomes
+from mailback.store.rates import hour_of
 
 if TYPE_CHECKING:
     from mailback.store.records import Event, Suppression
@@ -58,8 +60,29 @@ _NEIGHBOURS = 2000
 """Messages of the journal that a share is taken of."""
 
 
+_FRESH_S = 60.0
+"""How long it is kept how much is mailed: it is asked for with each report of a flood, and is that of a week."""
+
+
 def _itself(domain: str) -> str:
     return domain
+
+
+@dataclass(slots=True)
+class _Mailed:
+    """How much was mailed on the busiest of the days before an hour, asked once a minute."""
+
+    clock: Callable[[], float] = time.monotonic
+    _hour: int = -1
+    _asked_at: float = 0.0
+    _told: int = 0
+
+    def before(self, transaction: Transaction, at: datetime) -> int:
+        hour, now = hour_of(at), self.clock()
+        if hour != self._hour or now - self._asked_at >= _FRESH_S:
+            self._told = outcomes.busiest_day(transaction, at)
+            self._hour, self._asked_at = hour, now
+        return self._told
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +98,7 @@ class Guard:
     unproven_share: float = 0.02
     provider_of: Callable[[str], str] = _itself
     """The provider of a recipient's domain, as events have it."""
+    _mailed: _Mailed = field(default_factory=_Mailed, init=False, compare=False)
 
     def holds(self, transaction: Transaction, event: Event, suppression: Suppression) -> str | None:
         """Why a suppression is held back; None where it may be made. Counts it."""
@@ -99,7 +123,7 @@ class Guard:
             return self.unproven_per_hour
         if wanted <= _FEWEST:
             return _FEWEST
-        mailed = outcomes.busiest_day(transaction, at)
+        mailed = self._mailed.before(transaction, at)
         return min(max(_FEWEST, round(self.unproven_share * mailed)), _MOST) if mailed else _BLIND
 
     def _in_wave(self, transaction: Transaction, event: Event, suppression: Suppression) -> str | None:

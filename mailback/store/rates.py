@@ -188,7 +188,7 @@ class Rates:
     def _write_those(self, causes: Iterable[str], wanted: Callable[[int], bool]) -> None:
         """Write what the table does not have yet of hours that are wanted: of what was added the given causes, of what
         was counted all. In the order of the table's key."""
-        added = [(cause, hour) for cause in sorted(causes) for hour in sorted(filter(wanted, self._added.get(cause, ())))]
+        added = sorted((cause, hour) for cause in causes for hour in filter(wanted, self._added.get(cause, ())))
         if added:
             for place in added:
                 self._remember(place)
