@@ -169,12 +169,10 @@ def opening(data: bytes) -> tuple[int, int, int]:
     return version, actions, steps
 
 
-def macros(data: bytes) -> tuple[int, dict[str, str]]:
-    """The command that a set of macros belongs to, and their values without the braces of long names."""
-    if not data:
-        raise ProtocolError("macros of no command")
+def macros(data: bytes) -> dict[str, str]:
+    """The values of a set of macros, without the braces of long names; the first octet is the command they belong to."""
     parts = text(data[1:].removesuffix(b"\0")).split("\0")
-    return data[0], {name.strip("{}"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
+    return {name.strip("{}"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
 
 
 def peer(data: bytes) -> tuple[str, str | None]:

@@ -94,6 +94,8 @@ _QUIET = {
 """Commands that are not answered where the step was negotiated."""
 
 _TAG_PREFIX = TAG_PREFIX.encode()
+_OURS_BEGIN = b"XxAa"
+"""With what the names of fields begin that only we may write."""
 _RESULTS = authres.FIELD.lower().encode()
 _REPLY_TEXT_MAX = 480
 """Octets; RFC 5321 section 4.5.3.1.5 allows 512 for a whole reply line."""
@@ -228,7 +230,8 @@ class Session:
         self._rules = rules
         self._actions = 0
         self._steps = 0
-        self._macros: dict[int, dict[str, str]] = {}
+        self._macros: dict[int, bytes] = {}
+        """By the command that they came with, as they came: they come with each header field, and few are read."""
         self._forget_client()
 
     def _forget_client(self) -> None:
@@ -244,9 +247,8 @@ class Session:
 
         Whatever else goes wrong here becomes the failure action, so nothing else reaches the MTA.
         """
-        step = _DISPATCH.get(command, Session._unknown)
         try:
-            answer = step(self, data)
+            answer = _DISPATCH.get(command, Session._unknown)(self, data)
         except protocol.ProtocolError:
             raise
         except Exception as error:
@@ -270,14 +272,20 @@ class Session:
         return protocol.negotiated(version, self._actions, self._steps, _MACROS)
 
     def _macro(self, data: bytes) -> bytes:
-        command, values = protocol.macros(data)
-        self._macros[command] = values
+        if not data:
+            raise protocol.ProtocolError("macros of no command")
+        self._macros[data[0]] = data
         return protocol.SILENCE
+
+    def _told(self, command: int) -> dict[str, str]:
+        """The macros that came with a command."""
+        data = self._macros.pop(command, None)
+        return {} if data is None else protocol.macros(data)
 
     def _connect(self, data: bytes) -> bytes:
         """Comes only from an MTA that does not let us choose macros."""
         self._client_name, self._client_address = protocol.peer(data)
-        self._daemon_name = self._macros.pop(Command.CONNECT, {}).get("daemon_name")
+        self._daemon_name = self._told(Command.CONNECT).get("daemon_name")
         return protocol.CONTINUE
 
     def _hello(self, data: bytes) -> bytes:
@@ -287,7 +295,7 @@ class Session:
 
     def _mail(self, data: bytes) -> bytes:
         """RFC 5321 section 4.1.1.2; decides which way the message goes."""
-        macros = self._macros.pop(Command.MAIL, {})
+        macros = self._told(Command.MAIL)
         sender = Sender(
             address=_mailbox(data),
             queue_id=macros.get("i"),
@@ -360,6 +368,8 @@ class Session:
         colon = b":" if self._steps & Step.LEADING_SPACE else b": "
         transaction.collect(b"%b%b%b\r\n" % (name, colon, value), transaction.head, self._rules.max_message_bytes)
         initial = name[:1]
+        if initial not in _OURS_BEGIN:
+            return protocol.CONTINUE
         if initial in b"Xx" and name[: len(_TAG_PREFIX)].lower() == _TAG_PREFIX:
             transaction.note(name, forged=True)
         elif initial in b"Aa" and name.rstrip().lower() == _RESULTS and transaction.reads:
@@ -392,7 +402,7 @@ class Session:
         """The one moment at which a message can be changed; what comes in is answered once its events are committed."""
         if data:
             self._body(data)  # sendmail may send the last of the body with it
-        self._queue_id = self._macros.pop(Command.END_OF_MESSAGE, {}).get("i") or self._queue_id
+        self._queue_id = self._told(Command.END_OF_MESSAGE).get("i") or self._queue_id
         transaction = self._transaction
         if transaction is None:
             return protocol.CONTINUE
