@@ -170,7 +170,7 @@ def opening(data: bytes) -> tuple[int, int, int]:
 
 
 def macros(data: bytes) -> dict[str, str]:
-    """The values of a set of macros, without the braces of long names; the first octet is the command they belong to."""
+    """The values of a set of macros, without the braces of long names; its first octet is their command."""
     parts = text(data[1:].removesuffix(b"\0")).split("\0")
     return {name.strip("{}"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
 
