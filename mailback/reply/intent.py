@@ -103,6 +103,28 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """One sort of question of ours."""
+
+    spelled: dict[str, tuple[tuple[str, ...], ...]]
+    """Its wordings by first word; of one with any ending, by the letters that it begins with."""
+    pictured: tuple[str, ...]
+
+    @classmethod
+    def of(cls, wordings: Sequence[str]) -> Asking:
+        spelled: dict[str, tuple[tuple[str, ...], ...]] = {}
+        pictured = []
+        for words in map(_words, wordings):
+            first = words[0]
+            if _PICTURED.search(first):
+                pictured.append(first)
+                continue
+            key = f"{first[:_STEM]}~" if first.endswith("~") else first
+            spelled[key] = (*spelled.get(key, ()), words)
+        return cls(spelled, tuple(pictured))
+
+
+@dataclass(frozen=True, slots=True)
 class IntentRules:
     """The phrases of `replies_intents.toml`, by first word."""
 
@@ -113,16 +135,15 @@ class IntentRules:
     negations: frozenset[str]
     flips: frozenset[str]
     short: dict[str, frozenset[str]]
-    ending: dict[str, tuple[Phrase, ...]]
-    """What we ask before we stop writing, by first word."""
-    ending_pictured: tuple[str, ...]
+    asked: dict[str, Asking]
+    """The questions of ours that decide what a bare answer means, by sort (`_ASKED`)."""
 
     @classmethod
     def load(cls, directories: Sequence[Path]) -> IntentRules:
         """Raises RulesError with every problem of the files."""
         keys: dict[str, tuple[str, ...]] = {intent.value: tuple(WEIGHTS) for intent in Intent}
         keys |= {"groups": ("day", "when"), "negation": ("words", "flips"), "short": ("yes", "no", "ok")}
-        told = lists(directories, FILE, keys | {"thread": ("ending",)})
+        told = lists(directories, FILE, keys | {"thread": _ASKED})
         written = {
             Phrase(_words(text), intent, weight)
             for intent in Intent
@@ -131,7 +152,6 @@ class IntentRules:
         }
         # In one order whatever the process: evidence is told in it, and the same mail must give the same answer.
         phrases = sorted(written, key=lambda phrase: (-phrase.weight, phrase.words, phrase.intent))
-        ending = [Phrase(_words(text), Intent.OBJECTION, 1.0) for text in told["thread.ending"]]
         spelled: dict[str, tuple[Phrase, ...]] = {}
         begun: dict[str, tuple[Phrase, ...]] = {}
         for phrase in phrases:
@@ -147,19 +167,8 @@ class IntentRules:
             negations=frozenset(told["negation.words"]),
             flips=frozenset(told["negation.flips"]),
             short={key: frozenset(map(_bare, told[f"short.{key}"])) for key in ("yes", "no", "ok")},
-            ending=_by_first_word(ending),
-            ending_pictured=tuple(phrase.words[0] for phrase in ending if _PICTURED.search(phrase.words[0])),
+            asked={sort: Asking.of(told[f"thread.{sort}"]) for sort in _ASKED},
         )
-
-
-def _by_first_word(phrases: Sequence[Phrase]) -> dict[str, tuple[Phrase, ...]]:
-    """Phrases by their first word; of one with any ending, by the letters that it begins with."""
-    index: dict[str, tuple[Phrase, ...]] = {}
-    for phrase in phrases:
-        first = phrase.words[0]
-        key = f"{first[:_STEM]}~" if first.endswith("~") else first
-        index[key] = (*index.get(key, ()), phrase)
-    return index
 
 
 @lru_cache(maxsize=1)
@@ -216,34 +225,77 @@ def bare_answer(text: str, thread: Sequence[str], rules: IntentRules) -> Reading
     said = next((key for key in ("no", "yes", "ok") if bare in rules.short[key]), None)
     if said is None:
         return None
-    ends = bool(thread) and asks_to_end(thread[-1], rules)
-    intent, confidence = _SHORT_ANSWERS[said, ends]
+    intent, confidence = _SHORT_ANSWERS[said, asked(thread[-1], rules) if thread else None]
     return Reading(intent, confidence, None, 0.0, (Evidence(intent, bare, confidence),))
 
 
+_ENDING = "ending"
+_ASKED = ("staying", "leaving", _ENDING, "yours", "paid", "solved", "meeting", "seen", "offer")
+"""Sorts of questions; where a mail has several, the first of them counts."""
+_UNMARKED = (_ENDING,)
+"""What is also announced: "if we do not hear from you, we will close your file"."""
 _SHORT_ANSWERS = {
-    ("yes", False): (Intent.INTERESTED, 0.65),
-    ("no", False): (Intent.OBJECTION, 0.8),
-    ("ok", False): (Intent.UNCLASSIFIED, 0.5),
-    ("yes", True): (Intent.OBJECTION, 0.8),
-    ("no", True): (Intent.UNCLASSIFIED, 0.5),
-    ("ok", True): (Intent.OBJECTION, 0.6),
+    ("yes", None): (Intent.INTERESTED, 0.65),
+    ("no", None): (Intent.OBJECTION, 0.8),
+    ("ok", None): (Intent.UNCLASSIFIED, 0.5),
+    ("yes", _ENDING): (Intent.OBJECTION, 0.8),
+    ("no", _ENDING): (Intent.UNCLASSIFIED, 0.5),
+    ("ok", _ENDING): (Intent.OBJECTION, 0.6),
+    ("yes", "meeting"): (Intent.MEETING_BOOKED, 0.8),
+    ("no", "meeting"): (Intent.OBJECTION, 0.6),
+    ("ok", "meeting"): (Intent.MEETING_BOOKED, 0.7),
+    ("yes", "paid"): (Intent.UNCLASSIFIED, 0.6),
+    ("no", "paid"): (Intent.BILLING, 0.75),
+    ("ok", "paid"): (Intent.UNCLASSIFIED, 0.6),
+    ("yes", "solved"): (Intent.UNCLASSIFIED, 0.6),
+    ("no", "solved"): (Intent.SUPPORT, 0.8),
+    ("ok", "solved"): (Intent.UNCLASSIFIED, 0.6),
+    ("yes", "seen"): (Intent.UNCLASSIFIED, 0.6),
+    ("no", "seen"): (Intent.UNCLASSIFIED, 0.5),
+    ("ok", "seen"): (Intent.UNCLASSIFIED, 0.6),
+    ("yes", "staying"): (Intent.UNCLASSIFIED, 0.6),
+    ("no", "staying"): (Intent.UNSUBSCRIBE, 0.85),
+    ("ok", "staying"): (Intent.UNCLASSIFIED, 0.6),
+    ("yes", "leaving"): (Intent.UNSUBSCRIBE, 0.85),
+    ("no", "leaving"): (Intent.UNCLASSIFIED, 0.6),
+    ("ok", "leaving"): (Intent.UNSUBSCRIBE, 0.7),
+    ("yes", "yours"): (Intent.UNCLASSIFIED, 0.6),
+    ("no", "yours"): (Intent.SECURITY, 0.85),
+    ("ok", "yours"): (Intent.UNCLASSIFIED, 0.5),
+    ("yes", "offer"): (Intent.INTERESTED, 0.75),
+    ("no", "offer"): (Intent.OBJECTION, 0.8),
+    ("ok", "offer"): (Intent.INTERESTED, 0.6),
 }
-"""Intent and confidence by the answer, and by whether we had asked for leave to stop."""
+"""Intent and confidence by the answer, and by what had been asked (None: nothing that these sorts know)."""
+
+
+def asked(text: str, rules: IntentRules) -> str | None:
+    """What sort of question a mail of ours asks, of those that decide what a bare answer means."""
+    folded = fold(_WRAPPED.sub(" ", text[:_READ]))
+    said = tokens(folded)
+    return next((sort for sort in _ASKED if _asks(rules.asked[sort], folded, said, rules, sort not in _UNMARKED)), None)
 
 
 def asks_to_end(text: str, rules: IntentRules) -> bool:
     """Whether a mail of ours asks for leave to stop: a yes to it is a no to the offer."""
-    folded = fold(_WRAPPED.sub(" ", text[:_READ]))
-    said = tokens(folded)
-    if any(words in folded for words in rules.ending_pictured):
+    return asked(text, rules) == _ENDING
+
+
+def _asks(asking: Asking, folded: str, said: Sequence[str], rules: IntentRules, marked: bool) -> bool:
+    """Whether a mail has one of the wordings, `marked`: in a sentence that ends with a question mark."""
+    if any(words in folded for words in asking.pictured):
         return True
     return any(
-        _ends(phrase.words, said, at, rules) is not None
+        (end := _ends(words, said, at, rules)) is not None and (not marked or _is_question(said, end))
         for at, token in enumerate(said)
         for key in (token, f"{token[:_STEM]}~", rules.groups.get(token))
-        for phrase in (rules.ending.get(key, ()) if key else ())
+        for words in (asking.spelled.get(key, ()) if key else ())
     )
+
+
+def _is_question(said: Sequence[str], at: int) -> bool:
+    """Whether the sentence that goes on at a token ends with a question mark."""
+    return next((token for token in said[at:] if token in _SENTENCE_ENDS), "") == "?"
 
 
 def phrases(text: str, rules: IntentRules) -> Iterator[Evidence]:

@@ -56,6 +56,18 @@ def test_a_negation_in_another_clause_does_not_count() -> None:
         ("no", _ENDING, Intent.UNCLASSIFIED),
         ("ok", "May I call you about the demo?", Intent.UNCLASSIFIED),
         ("はい", "ご案内の配信を停止してよろしいですか。", Intent.OBJECTION),
+        ("yes", "Does Tuesday at 3 pm suit you?", Intent.MEETING_BOOKED),
+        ("Ja", "Passt Ihnen Donnerstag um 10 Uhr?", Intent.MEETING_BOOKED),
+        ("ok", "May I send you our brochure?", Intent.INTERESTED),
+        ("No", "Did that solve your problem?", Intent.SUPPORT),
+        ("non", "Est-ce que ça marche maintenant ?", Intent.SUPPORT),
+        ("no", "Has the refund arrived?", Intent.BILLING),
+        ("No.", "We saw a login from Lagos. Was this you?", Intent.SECURITY),
+        ("No.", "Would you like to keep receiving our letter?", Intent.UNSUBSCRIBE),
+        ("Nee", "Wilt u onze nieuwsbrief blijven ontvangen?", Intent.UNSUBSCRIBE),
+        ("yes", "Would you like us to stop writing to you?", Intent.UNSUBSCRIBE),
+        ("yes", "Did you get my letter?", Intent.UNCLASSIFIED),
+        ("yes", "Want to see a demo? To stop receiving these mails, click here.", Intent.INTERESTED),
     ],
 )
 def test_a_bare_answer_is_read_by_what_was_asked(answer: str, asked: str, told: Intent) -> None:
@@ -132,7 +144,7 @@ def test_a_bare_yes_is_read_by_the_question_before_it(asked: str, told: Intent) 
 
 @pytest.mark.parametrize("text", ["ok", "Okay.", "Sure", "sure!", "fine"])
 def test_a_word_that_may_be_a_shrug_promises_nothing(text: str) -> None:
-    assert intent.read(text, thread=["Would you like a demo?"]).intent is Intent.UNCLASSIFIED
+    assert intent.read(text, thread=["Here is our price list."]).intent is Intent.UNCLASSIFIED
 
 
 def test_a_weak_second_intent_is_no_conflict() -> None:
