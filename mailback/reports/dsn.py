@@ -183,8 +183,8 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
                 yield name, _joined([value, *more]) if more else value
             name, more = _NAMES.get(told) or told.lower(), []
             value = _joined(written.split("\n")) if "\n" in written else written.strip()[:_LINE_CAP]
-        elif other and not other.isspace():
-            more.append(other)
+        elif other:
+            more += other.split("\n", _FOLDS_CAP)[:_FOLDS_CAP]
         else:
             if name:
                 yield name, _joined([value, *more]) if more else value
@@ -192,8 +192,12 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
             yield "", ""
 
 
-_LINES = re.compile(r"([A-Za-z][A-Za-z0-9_-]{1,60}+)[ \t]*+:([^\n]*+(?:\n[ \t]++\S[^\n]*+)*+)\n?|([^\n]*+)\n?")
-"""A field with its indented lines, or a line that is neither."""
+_LINES = re.compile(
+    r"([A-Za-z][A-Za-z0-9_-]{1,60}+)[ \t]*+:([^\n]*+(?:\n[ \t]++\S[^\n]*+)*+)\n?"
+    r"|((?:(?![A-Za-z][A-Za-z0-9_-]{1,60}+[ \t]*+:)[^\S\n]*+\S[^\n]*+\n?)++)"
+    r"|[^\n]*+\n?"
+)
+"""A field with its indented lines, or all lines in a row that are neither, or a blank one."""
 _LONG = 262_144  # characters
 _NAMES = {
     name: name.lower()

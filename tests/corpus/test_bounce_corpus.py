@@ -7,7 +7,6 @@ of the project; without it the tests skip.
 from __future__ import annotations
 
 import json
-import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,11 +64,3 @@ def test_what_is_told_with_confidence_is_right() -> None:
     ]
     assert len(sure) > len(recipients()) / 2
     assert sum(sure) / len(sure) >= 0.96
-
-
-def test_the_whole_corpus_is_read_in_seconds() -> None:
-    recipients()
-    start = time.process_time()
-    recipients.cache_clear()
-    recipients()
-    assert time.process_time() - start < 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import authres as peer  # type: ignore[import-untyped]
 import pytest
@@ -187,10 +186,9 @@ def test_unknown_results_are_passed_over() -> None:
     assert read == Authentication("e.test")
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("piece", ["(", '"', "a=", "=", ";", "\\", "a=b ", '("', "a" * 50, 'a="', "\t ="])
 def test_a_hostile_field_is_read_in_linear_time(piece: str) -> None:
-    value = "e.test;" + piece * (16000 // len(piece))
-    started = time.process_time()
+    value = "e.test;" + piece * (100_000 // len(piece))
     authres.trusted([value], ["e.test"])
     authres.claims(value, "mx.test")
-    assert time.process_time() - started < 0.5

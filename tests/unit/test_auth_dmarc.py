@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from mailback.auth import dmarc
@@ -197,8 +195,7 @@ def test_whose_domain_stands_in_a_from_field(value: str, domains: tuple[str, ...
     assert author_domains(value) == domains
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("piece", ["<", "(", '"', "\\", ",", "a@b.test,", "<a@b.test>", ":", "()", '""', "<(", '"('])
 def test_a_hostile_from_field_is_read_in_linear_time(piece: str) -> None:
-    started = time.process_time()
-    author_domains(piece * (16000 // len(piece)))
-    assert time.process_time() - started < 0.5
+    author_domains(piece * (100_000 // len(piece)))

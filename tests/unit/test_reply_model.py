@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +111,10 @@ class TestReading:
     def test_any_text_is_read(self, shipped: model.Model, text: str) -> None:
         assert 0 < shipped.read(seen(text)).confidence < 1
 
-    def test_a_hostile_text_costs_no_more_than_a_long_one(self, shipped: model.Model) -> None:
-        def spent(text: str) -> float:
-            start = time.process_time()
-            shipped.read(seen(text))
-            return time.process_time() - start
-
-        usual = spent("please stop sending me mails " * 40)
-        assert min(spent("stop? " * 20_000), spent("x" * 100_000), spent("不" * 100_000)) < 50 * usual + 0.05
+    @pytest.mark.timeout(30)
+    @pytest.mark.parametrize("text", ["stop? " * 200_000, "x" * 1_000_000, "不" * 1_000_000], ids=range(3))
+    def test_a_hostile_text_is_read_to_its_bound(self, shipped: model.Model, text: str) -> None:
+        assert 0 < shipped.read(seen(text)).confidence < 1
 
 
 class TestMeaning:
