@@ -35,13 +35,15 @@ run: $(STAMPS)/run
 demo: $(STAMPS)/run
 	@$(BIN)/mailback demo
 
-# A private Postfix starts as root only (its daemons change user), so without root those tests go through sudo.
+# A private Postfix starts as root only (its daemons change user), and some tests become another user: without root those
+# go through sudo.
 test: $(STAMPS)/test
 	@if [ "$$(id -u)" = 0 ]; then \
 	  $(BIN)/pytest -n auto --dist loadfile $(TESTS); \
 	elif [ "$(TESTS)" = tests ]; then \
 	  $(BIN)/pytest -n auto --dist loadfile --ignore tests/postfix tests && \
-	  sudo $(BIN)/pytest -p no:cacheprovider tests/postfix; \
+	  sudo $(BIN)/pytest -p no:cacheprovider tests/postfix && \
+	  sudo $(BIN)/pytest -p no:cacheprovider -m root --ignore tests/postfix tests; \
 	else \
 	  $(BIN)/pytest -n auto --dist loadfile $(TESTS); \
 	fi

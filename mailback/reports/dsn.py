@@ -192,9 +192,10 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
             yield "", ""
 
 
+_NAME = r"[A-Za-z][A-Za-z0-9_-]{1,60}+"
 _LINES = re.compile(
-    r"([A-Za-z][A-Za-z0-9_-]{1,60}+)[ \t]*+:([^\n]*+(?:\n[ \t]++\S[^\n]*+)*+)\n?"
-    r"|((?:(?![A-Za-z][A-Za-z0-9_-]{1,60}+[ \t]*+:)[^\S\n]*+\S[^\n]*+\n?)++)"
+    rf"({_NAME})[ \t]*+:([^\n]*+(?:\n[ \t]++\S[^\n]*+)*+)\n?"
+    rf"|((?:(?!{_NAME}[ \t]*+:)[^\S\n]*+\S[^\n]*+\n?)++)"
     r"|[^\n]*+\n?"
 )
 """A field with its indented lines, or all lines in a row that are neither, or a blank one."""

@@ -133,13 +133,8 @@ def test_a_chrooted_smtpd_cannot_see_a_socket_outside_its_queue(postfix: Path) -
     assert worst(examine_postfix(inside, postfix)) == []
 
 
-needs_postfix_user = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("postconf") is None or not Path("/var/spool/postfix").is_dir(),
-    reason="gives files to the user postfix: needs root and Postfix",
-)
-
-
-@needs_postfix_user
+@pytest.mark.root
+@needs_postconf
 @pytest.mark.parametrize("front", ["milter", "policyd"])
 def test_a_socket_that_postfix_may_not_reach_is_told(postfix: Path, front: str) -> None:
     with tempfile.TemporaryDirectory(prefix="mailback-doctor-") as name:  # pytest's own folder is closed to others
@@ -373,7 +368,7 @@ def test_a_user_that_does_not_exist_is_told(settings: Settings, tmp_path: Path) 
         assert any("no user 'no-such-user-here'" in told for told in worst(doctor._store(other)))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+@pytest.mark.root
 def test_what_root_makes_first_is_the_services(tmp_path: Path) -> None:
     """`mailback store upgrade` of root, before the service ran, would make a database that the service cannot write."""
     folder = tmp_path / "state"
@@ -502,7 +497,7 @@ def test_a_log_that_nobody_reads_is_told(tmp_path: Path) -> None:
         assert "5 octets wait" in behind
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+@pytest.mark.root
 def test_a_log_that_the_services_user_may_not_read_is_told(tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
     log.touch(mode=0o640)

@@ -69,7 +69,7 @@ def test_a_wrong_account_ends_with_2_before_a_store_is_made(config: Path, tmp_pa
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.root
 def test_the_store_belongs_to_the_user_that_the_service_becomes(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o011)
@@ -78,7 +78,7 @@ def test_the_store_belongs_to_the_user_that_the_service_becomes(tmp_path: Path) 
     assert (tmp_path / "state").stat().st_uid == (tmp_path / "state" / "m.db").stat().st_uid == 65534
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.root
 def test_an_installation_that_the_user_cannot_read_is_no_fault_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,17 @@ def test_a_diagnostic_broken_without_indentation_is_read_whole() -> None:
     assert report.failures[0].stated_status == "5.0.0"
 
 
+@pytest.mark.parametrize("count", [1, 199, 200, 300_000])
+def test_lines_that_are_no_fields_continue_the_field_before_them_up_to_a_bound(count: int) -> None:
+    lines = "".join(f"n{n % 10} said\n" for n in range(count))
+    told = f"Final-Recipient: rfc822; u@a.example\nDiagnostic-Code: smtp; 550\n{lines}Status: 5.1.1\n \t\nno field\n"
+    _, [failure], _ = dsn.read(told, 10)
+    words = failure.fields["diagnostic-code"][0].split()
+    assert words[:4] == ["smtp;", "550", "n0", "said"]
+    assert words.count("said") == min(count, 199), "the field's own line is the first of 200"
+    assert failure.fields["status"] == ["5.1.1"], "what follows a blank line continues nothing"
+
+
 def test_a_program_as_final_recipient_is_replaced_by_the_address_of_the_text() -> None:
     report = _report(
         "Reporting-MTA: dns; m\n\nFinal-Recipient: rfc822;|/usr/bin/filter user@a.example\nAction: failed\n"

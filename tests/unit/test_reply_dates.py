@@ -58,7 +58,7 @@ def test_no_cue_gives_no_date(text: str) -> None:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("text", ["1 " * 50_000, "back on 3 to " * 8000, "until " * 16_000, "23 march " * 11_000])
+@pytest.mark.parametrize("text", ["1 " * 500_000, "back on 3 to " * 80_000, "until " * 160_000, "23 march " * 110_000])
 def test_hostile_text_costs_linear_time(text: str) -> None:
     dates.return_date(text, _SENT, "en")
 
@@ -135,7 +135,7 @@ def test_what_people_write_about_their_return_is_read_or_left_open(spoken: str, 
     ["the 3 ", "23 march the 17 ", "in 2 weeks ", "monday to tuesday ", "1/2 ", "kw 3, ", "再来週の", "八月"],
 )
 def test_nothing_but_dates_costs_linear_time(piece: str) -> None:
-    dates.return_date(piece * (100_000 // len(piece)), _SENT, "en")
+    dates.return_date(piece * (1_000_000 // len(piece)), _SENT, "en")
 
 
 def test_every_wording_of_every_language_that_ships_is_a_rule() -> None:

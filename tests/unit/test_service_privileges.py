@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pwd
 import subprocess
 import sys
@@ -13,8 +12,6 @@ import pytest
 
 from mailback.service import privileges
 from mailback.service.privileges import PrivilegeError
-
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give up root")
 
 
 def afterwards(code: str) -> dict[str, Any]:
@@ -35,7 +32,7 @@ def afterwards(code: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@needs_root
+@pytest.mark.root
 def test_user_and_group_are_taken_on_wholly() -> None:
     nobody = pwd.getpwnam("nobody")
     told = afterwards("changed = privileges.drop('nobody')")
@@ -47,7 +44,7 @@ def test_user_and_group_are_taken_on_wholly() -> None:
     assert told["no_new"] == "1"
 
 
-@needs_root
+@pytest.mark.root
 def test_numbers_name_user_and_group_too() -> None:
     nobody = pwd.getpwnam("nobody")
     told = afterwards(f"changed = privileges.drop('{nobody.pw_uid}', '1')")
@@ -55,14 +52,14 @@ def test_numbers_name_user_and_group_too() -> None:
     assert told["groups"] == [1]
 
 
-@needs_root
+@pytest.mark.root
 def test_root_that_could_come_back_is_an_error() -> None:
     keep_capabilities = "ctypes.CDLL(None).prctl(28, 4, 0, 0, 0)\n"  # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP
     told = afterwards(keep_capabilities + "changed = privileges.drop('nobody')")
     assert "root could be taken back" in told["error"]
 
 
-@needs_root
+@pytest.mark.root
 def test_another_user_is_out_of_reach_without_root() -> None:
     nobody = pwd.getpwnam("nobody")
     without = (

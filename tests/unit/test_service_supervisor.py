@@ -485,7 +485,7 @@ def test_workers_know_nothing_of_systemd(start: Start) -> None:
     assert service.ask()["notify"] is False
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give up root")
+@pytest.mark.root
 def test_root_is_given_up_before_any_worker_starts(start: Start) -> None:
     nobody = pwd.getpwnam("nobody")
     service = start(user="nobody")
