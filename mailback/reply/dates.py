@@ -6,7 +6,8 @@ day first, month first where the writer's clock is American or the language Chin
 gives a date that is ahead, that one. A date without a year is the next one of that name. "Until the 14th" includes the
 14th where the language means it so; then, and at the end of a period, the next day is told. What is told from the day
 of writing on ("in two weeks", "for the rest of the month") is read by `spans`; who is away for a week or a day is back
-on the day after it.
+on the day after it, and so is who tells a beginning and a length ("from 3 March for two weeks"). A beginning alone
+("since 2 February") and a return that is over ("I was back on the 7th") tell none.
 
 Works on the beginning of a text, with patterns that cannot backtrack far: linear. Words are data: `replies_dates.toml`.
 Log events: none; never raises on any string.
@@ -38,7 +39,7 @@ _TABLES = {
     "months": LATIN,
     "weekdays": WEEKDAYS,
     "numbers": WEEKDAYS,
-    "cues": ("back", "until", "through", "inclusive", "away", "open", "between"),
+    "cues": ("back", "until", "through", "since", "inclusive", "away", "open", "between"),
     "relative": ("week",),
     "spans": WEEKDAYS,
 }
@@ -84,6 +85,7 @@ class DateRules:
     back: re.Pattern[str]
     until: re.Pattern[str]
     through: re.Pattern[str]
+    since: re.Pattern[str]
     inclusive: re.Pattern[str]
     between: re.Pattern[str]
     away: re.Pattern[str]
@@ -111,6 +113,7 @@ class DateRules:
             back=_anywhere(told["cues.back"]),
             until=_anywhere(told["cues.until"]),
             through=_anywhere(told["cues.through"]),
+            since=_anywhere(told["cues.since"]),
             inclusive=_anywhere(told["cues.inclusive"]),
             away=_anywhere(told["cues.away"]),
             open=_anywhere(told["cues.open"]),
@@ -231,7 +234,8 @@ def _left_open(told: str, sent: datetime, language: str, rules: DateRules) -> bo
 
 def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, foreign: bool = False) -> date | None:
     """The day of return by the names of months and days of one language, `foreign` where it is not the writer's."""
-    found = _dates(told, sent, language, rules.calendars[language], rules, foreign=foreign)
+    everything = _dates(told, sent, language, rules.calendars[language], rules, foreign=foreign)
+    found = [one for one in everything if one.sort is not Sort.LASTING]
     fallback: date | None = None
     absence: date | None = None
     for index, one in enumerate(found):
@@ -246,8 +250,12 @@ def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, fo
             linked = previous is not None and _linked(told, previous, one, rules)
             fallback = _day_after(one, sense, linked=linked)
         if absence is None and _away(told, one, rules):
-            absence = _day_after_absence(told, found, index)
-    return fallback or (None if rules.open.search(told) else absence)
+            absence = _day_after_absence(told, found, index, rules)
+    if fallback is not None or rules.open.search(told):
+        return fallback
+    lasting = [one for one in everything if one.sort is Sort.LASTING]
+    lasted = _day_after_lasting(told, lasting[0], found, rules) if len(lasting) == 1 else None
+    return lasted or absence
 
 
 def _day_after(one: _Found, sense: str | None, *, linked: bool) -> date | None:
@@ -266,15 +274,19 @@ _MONDAY = 0
 _ON = r"(?:on|am|le|ce|el|il|op|den|w dniu|no dia|v)"
 _ON_A_DAY = re.compile(rf"(?:(?<![a-z]){_ON}|[:(]) ?(?:[a-z-]{{2,14}}\.?,? ?(?:(?:den|dem|the|d\.) )?)?$")
 """What stands before the one day of an absence; others (`from`, `since`) begin one that has no end."""
+_WAS_BACK = re.compile(r"(?<![a-z])(?:was|were|came|got|been) back(?![a-z])")
+"""Somebody tells of a return that is over."""
 
 
-def _day_after_absence(told: str, found: Sequence[_Found], index: int) -> date | None:
+def _day_after_absence(told: str, found: Sequence[_Found], index: int, rules: DateRules) -> date | None:
     """The day after a day or a week of absence, or after the last of several that are listed; None where it has no end
     that is told."""
     one = found[index]
     if one.last is None or one.sort is not Sort.PERIOD:
         alone = len(found) == 1 and not one.vague
-        return one.day + timedelta(days=1) if alone and _ON_A_DAY.search(told[: one.start][-_BEFORE:]) else None
+        before = told[max(0, one.start - _BEFORE) : one.start]
+        on_it = _ON_A_DAY.search(before) is not None and not _begins(told, one, rules)
+        return one.day + timedelta(days=1) if alone and on_it else None
     last = one
     for following in found[index + 1 :]:
         if _LISTED.fullmatch(told[last.end : following.start]) is None or following.sort is not Sort.PERIOD:
@@ -282,6 +294,35 @@ def _day_after_absence(told: str, found: Sequence[_Found], index: int) -> date |
         last = following
     assert last.last is not None
     return last.last + timedelta(days=1)
+
+
+_WORDS = re.compile(r"(?: ?[a-z]{1,12}[.,]?){0,2} ?")
+"""An article and a weekday, between `from` and a date."""
+_SINCE_BEHIND = re.compile(r" ?(?:\([^)]{1,3}\) ?)?(?:から|より|부터|起|开始|開始)")
+"""Of languages whose word for it follows the day."""
+
+
+def _begins(told: str, one: _Found, rules: DateRules) -> bool:
+    """Whether a date is the first day of something, by the word before it or behind it."""
+    before = told[max(0, one.start - _BEFORE) : one.start]
+    cues = [match.end() for match in rules.since.finditer(before)]
+    if cues and _WORDS.fullmatch(before, cues[-1]) is not None:
+        return True
+    return _SINCE_BEHIND.match(told, one.end) is not None
+
+
+def _day_after_lasting(told: str, lasting: _Found, found: Sequence[_Found], rules: DateRules) -> date | None:
+    """The day after so many days from the one beginning that its sentence tells: "for two weeks from 3 March"."""
+    beginnings = [one for one in found if _begins(told, one, rules) and _same_sentence(told, lasting, one)]
+    if len(beginnings) != 1 or lasting.last is None:
+        return None
+    return beginnings[0].day + (lasting.last - lasting.day)
+
+
+def _same_sentence(told: str, one: _Found, other: _Found) -> bool:
+    first, second = sorted((one, other), key=lambda found: found.start)
+    gap = told[first.end : second.start]
+    return len(gap) <= _FAR and _SENTENCE.search(gap) is None
 
 
 def _away(told: str, one: _Found, rules: DateRules) -> bool:
@@ -332,6 +373,8 @@ def _sense(told: str, one: _Found, begin: int, limit: int, rules: DateRules) -> 
     if nearest == "through" and not inclusive and one.day.weekday() == _MONDAY:
         return "until"  # "bis Montag": nobody closes for a weekend and one day of work
     distant = nearest == "through" and at < len(before) - 16
+    if nearest == "back" and _WAS_BACK.search(before):
+        return None
     if (nearest is None or distant) and not one.ends_period and rules.back.search(after):
         return "back"
     if nearest is None and _UNTIL_BEHIND.match(after):
@@ -351,7 +394,7 @@ def _dates(
     taken = _Places([one[:2] for one in spans])
     vague += [one for one in _days_of_week(told, today, calendar, foreign=foreign) if not taken.meet(one)]
     told_in_full = _Places([(one.start, one.end) for one in exact])
-    kept = [one for one in vague if not told_in_full.near(one)]
+    kept = [one for one in vague if one.sort is Sort.LASTING or not told_in_full.near(one)]
     if numbered:
         taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in (*vague, *exact))])
         kept += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]

@@ -40,6 +40,8 @@ class Sort(StrEnum):
     """A period of absence, whatever stands around it."""
     BACK = "back"
     """The day of return, whatever stands around it."""
+    LASTING = "lasting"
+    """So many days, of which only the number counts: from a beginning that is told beside it."""
 
 
 class Span(NamedTuple):
@@ -259,6 +261,11 @@ def _counted(parts: re.Match[str]) -> _Reckon:
     return lambda values: _one(_far(values.today, int(told) if told.isdecimal() else values.n, unit))
 
 
+def _lasting(parts: re.Match[str]) -> _Reckon:
+    unit, told = parts["unit"], parts["count"]
+    return lambda values: (values.today, _far(values.today, int(told) if told.isdecimal() else values.n, unit))
+
+
 _UNIT = r"(?:(?P<unit>week|month|year) (?P<ahead>\d)|(?P<named>\{month\}))"
 _FORMS: dict[str, tuple[Sort, Callable[[re.Match[str]], _Reckon | None]]] = {
     "unsure": (Sort.DAY, lambda _: None),
@@ -267,6 +274,7 @@ _FORMS: dict[str, tuple[Sort, Callable[[re.Match[str]], _Reckon | None]]] = {
         lambda parts: lambda values: _one(values.today + timedelta(days=int(parts["ahead"]))),
     ),
     r"\+ ?(?P<count>n|\d{1,3}) (?P<unit>day|week|month)s?": (Sort.DAY, _counted),
+    r"for (?P<count>n|\d{1,3}) (?P<unit>day|week)s?": (Sort.LASTING, _lasting),
     r"weekday of week (?P<ahead>\d)": (
         Sort.DAY,
         lambda parts: lambda values: _one(_week(values.today, int(parts["ahead"]))[0] + timedelta(days=values.weekday)),

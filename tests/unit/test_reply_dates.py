@@ -189,6 +189,59 @@ def test_the_words_next_to_a_date_belong_to_it(spoken: str | None, text: str, da
     assert dates.return_date(text, _SENT, spoken) == day
 
 
-@pytest.mark.parametrize("text", ["From 16 March I am on leave.", "I have been on sick leave since 2 March."])
-def test_the_beginning_of_an_absence_is_no_day_of_return(text: str) -> None:
-    assert dates.return_date(text, _SENT, "en") is None
+@pytest.mark.parametrize(
+    ("spoken", "text"),
+    [
+        ("en", "From 16 March I am on leave."),
+        ("en", "I have been on sick leave since 2 March."),
+        ("en", "I was back for a day on the 7th and then they wanted me again."),
+        ("fr", "Je suis en congé maternité depuis le 2 février."),
+        ("fr", "En congé depuis le 9 mars."),
+        ("de", "Ich bin seit dem 2. Februar im Urlaub."),
+        ("es", "Estoy de baja desde el 2 de febrero."),
+        ("pt", "Estou de férias desde o dia 2 de março."),
+        ("nl", "Ik ben sinds 2 maart met verlof."),
+        ("sv", "Jag är ledig sedan den 2 mars."),
+        ("pl", "Jestem na urlopie od 2 marca."),
+    ],
+)
+def test_the_beginning_of_an_absence_is_no_day_of_return(spoken: str, text: str) -> None:
+    assert dates.return_date(text, _SENT, spoken) is None
+
+
+@pytest.mark.parametrize(
+    ("spoken", "text", "day"),
+    [
+        ("en", "No signal up here. Home on the 19th, will look at it then.", date(2026, 3, 19)),
+        ("en", "I'll be at my desk again on 23 March.", date(2026, 3, 23)),
+        ("zh", "这两天在外地跑客户,下周三才进公司。", date(2026, 3, 18)),
+        ("zh", "我在出差,3月20日回单位。", date(2026, 3, 20)),
+    ],
+)
+def test_who_comes_home_or_to_the_office_is_back(spoken: str, text: str, day: date) -> None:
+    assert dates.return_date(text, _SENT, spoken) == day
+
+
+@pytest.mark.parametrize(
+    ("spoken", "text", "day"),
+    [
+        ("en", "I am on leave for two weeks from 16 March.", date(2026, 3, 30)),
+        ("en", "On leave from Monday, 16 March for 3 weeks.", date(2026, 4, 6)),
+        ("en", "Away for ten days starting today.", date(2026, 3, 19)),
+        ("de", "Ab Montag, den 16. März, bin ich zwei Wochen im Urlaub.", date(2026, 3, 30)),
+        ("fr", "En congé à compter du 16 mars pour trois semaines.", date(2026, 4, 6)),
+        ("es", "Estoy de baja durante 10 días a partir del 11 de marzo.", date(2026, 3, 21)),
+        ("pt", "Estou de licença por 20 dias, a contar de 09/03.", date(2026, 3, 29)),
+        ("it", "Sono in ferie per due settimane a partire dal 16 marzo.", date(2026, 3, 30)),
+        ("nl", "Vanaf 16 maart ben ik gedurende twee weken met verlof.", date(2026, 3, 30)),
+        ("pl", "Od 16 marca jestem na urlopie przez dwa tygodnie.", date(2026, 3, 30)),
+        ("sv", "Jag är ledig i två veckor från den 16 mars.", date(2026, 3, 30)),
+        ("ja", "3月16日から2週間休暇をいただきます。", date(2026, 3, 30)),
+        ("zh", "我从3月16日起休假10天。", date(2026, 3, 26)),
+        ("en", "I am on leave for two weeks.", None),
+        ("en", "We have been open for two weeks. From 16 March I am away.", None),
+        ("en", "Away for two weeks from 16 March, back on 27 March.", date(2026, 3, 27)),
+    ],
+)
+def test_a_beginning_and_a_length_tell_the_day_after(spoken: str, text: str, day: date | None) -> None:
+    assert dates.return_date(text, _SENT, spoken) == day
