@@ -50,6 +50,7 @@ _AFTER = 46
 _FAR = 90  # how far from a period the words stand that say that somebody is away
 _PAST = timedelta(days=1)
 _AHEAD = timedelta(days=420)
+_HALF_A_YEAR = timedelta(days=183)
 _MONTH_FIRST_OFFSETS = range(-10, -3)  # hours from UTC: clocks of the Americas north of Brazil
 
 _ORDINAL = r"(?:st|nd|rd|th|er|re|eme|e|o|º|ª|°|:e|:a|\.)?"
@@ -254,7 +255,7 @@ def _returning(told: str, sent: datetime, language: str, rules: DateRules, *, fo
     if fallback is not None or rules.open.search(told):
         return fallback
     lasting = [one for one in everything if one.sort is Sort.LASTING]
-    lasted = _day_after_lasting(told, lasting[0], found, rules) if len(lasting) == 1 else None
+    lasted = _day_after_lasting(told, lasting[0], found, sent.date(), rules) if len(lasting) == 1 else None
     return lasted or absence
 
 
@@ -311,12 +312,18 @@ def _begins(told: str, one: _Found, rules: DateRules) -> bool:
     return _SINCE_BEHIND.match(told, one.end) is not None
 
 
-def _day_after_lasting(told: str, lasting: _Found, found: Sequence[_Found], rules: DateRules) -> date | None:
+def _day_after_lasting(
+    told: str, lasting: _Found, found: Sequence[_Found], today: date, rules: DateRules
+) -> date | None:
     """The day after so many days from the one beginning that its sentence tells: "for two weeks from 3 March"."""
     beginnings = [one for one in found if _begins(told, one, rules) and _same_sentence(told, lasting, one)]
     if len(beginnings) != 1 or lasting.last is None:
         return None
-    return beginnings[0].day + (lasting.last - lasting.day)
+    begun: date | None = beginnings[0].day
+    if begun is not None and begun - today > _HALF_A_YEAR:  # "since 1 February": the last one, and not the next
+        begun = _valid(begun.year - 1, begun.month, begun.day)
+    day = begun and begun + (lasting.last - lasting.day)
+    return day if day is not None and day >= today else None
 
 
 def _same_sentence(told: str, one: _Found, other: _Found) -> bool:

@@ -238,6 +238,8 @@ def test_who_comes_home_or_to_the_office_is_back(spoken: str, text: str, day: da
         ("sv", "Jag är ledig i två veckor från den 16 mars.", date(2026, 3, 30)),
         ("ja", "3月16日から2週間休暇をいただきます。", date(2026, 3, 30)),
         ("zh", "我从3月16日起休假10天。", date(2026, 3, 26)),
+        ("en", "I have been on leave for 12 weeks since 1 February.", date(2026, 4, 26)),
+        ("en", "I was out for two weeks from 16 February and am catching up.", None),
         ("en", "I am on leave for two weeks.", None),
         ("en", "We have been open for two weeks. From 16 March I am away.", None),
         ("en", "Away for two weeks from 16 March, back on 27 March.", date(2026, 3, 27)),
