@@ -266,6 +266,16 @@ def _lasting(parts: re.Match[str]) -> _Reckon:
     return lambda values: (values.today, _far(values.today, int(told) if told.isdecimal() else values.n, unit))
 
 
+def _coming(parts: re.Match[str]) -> _Reckon:
+    length = _lasting(parts)
+
+    def reckon(values: _Values) -> _Days | None:
+        period = length(values)
+        return None if period is None else (period[0], period[1] - timedelta(days=1))
+
+    return reckon
+
+
 _UNIT = r"(?:(?P<unit>week|month|year) (?P<ahead>\d)|(?P<named>\{month\}))"
 _FORMS: dict[str, tuple[Sort, Callable[[re.Match[str]], _Reckon | None]]] = {
     "unsure": (Sort.DAY, lambda _: None),
@@ -304,6 +314,7 @@ _FORMS: dict[str, tuple[Sort, Callable[[re.Match[str]], _Reckon | None]]] = {
     rf"back {_UNIT}": (Sort.BACK, _beginning),
     rf"end {_UNIT}": (Sort.END, _period),
     rf"whole {_UNIT}": (Sort.WHOLE, _period),
+    r"whole (?P<count>n|\d{1,3}) (?P<unit>day|week)s?": (Sort.WHOLE, _coming),
     _UNIT: (Sort.PERIOD, _period),
 }
 """What may stand behind the `=` of a rule, with how a day is reckoned from it."""
