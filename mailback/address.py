@@ -72,6 +72,8 @@ def split(address: str) -> tuple[str, str]:
 
 def domain(address: str) -> str:
     """The domain as A-labels in lower case; empty where there is none."""
+    if _PLAIN.fullmatch(address):
+        return address.rpartition("@")[2].lower()
     return domain_key(split(address)[1])
 
 

@@ -33,7 +33,7 @@ from mailback.policy.handling import Handling
 from mailback.policy.routes import RouteActions
 from mailback.provenance import belief, guard, outcomes
 from mailback.recipient import hosting
-from mailback.recipient.readership import Readership
+from mailback.recipient.readership import Known, Readership
 from mailback.reply import clamd
 from mailback.reply.routing import Route
 from mailback.reports import ours
@@ -267,15 +267,17 @@ class Engine:
         transaction; the place up to which a log was read belongs there. The future resolves, one answer an observation,
         after the group commit.
         """
-        judged = [one if isinstance(one, Interaction) else self._judged(one) for one in observations]
+        outcomes_told = (one for one in observations if isinstance(one, Observation))
+        known = self._readership.known(one.failure for one in outcomes_told if one.kind in KINDS_OF_FAILURE)
+        judged = [one if isinstance(one, Interaction) else self._judged(one, known) for one in observations]
         large = len(judged) > _SMALL_REPORT
         return self._store.submit(partial(self._write_observed, judged, then), large=large)
 
-    def _judged(self, observation: Observation) -> _Judged:
+    def _judged(self, observation: Observation, known: Known) -> _Judged:
         began = time.perf_counter_ns()
         report = Report(observation.kind, failures=[observation.failure], dialect=observation.dialect)
         failed = observation.kind in KINDS_OF_FAILURE
-        reader = self._readership.of(observation.failure, observation.at) if failed else None
+        reader = self._readership.of(observation.failure, observation.at, known) if failed else None
         finding = self._knowledge.judge(observation.failure, report, observation.list_id, reader)
         event = observation.event()
         fill_finding(event, finding, observation.identity)
@@ -289,6 +291,7 @@ class Engine:
         transaction: Transaction,
     ) -> list[Observed]:
         """Within the transaction: the batch in its order, then what belongs to it."""
+        transaction.expect(one.event.recipient_key or "" for one in judged if isinstance(one, _Judged))
         answers = [
             self._write_interaction(transaction, one)
             if isinstance(one, Interaction)

@@ -14,7 +14,7 @@ Emits no log events: holds stand in the history of the address, and `mailback ex
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mailback import address
@@ -24,7 +24,7 @@ from mailback.policy.decision import Decision, DecisionRules
 from mailback.policy.handling import Handling
 from mailback.policy.score import Hold, ScoreRules, Standing, standing
 from mailback.provenance.guard import Guard
-from mailback.store.records import SCORE, Event, ScoreEntry, Step, Subscriber, Suppression
+from mailback.store.records import CLOCK_ERROR, SCORE, Event, ScoreEntry, Step, Subscriber, Suppression
 from mailback.store.subscribers import NO_BOUNCES, Bounces
 
 if TYPE_CHECKING:
@@ -79,9 +79,16 @@ class Scoring:
             self._replied(transaction, event, recorded.event_id)
         if key is None or handling is None or event.recipient is None:
             return decision
+        delivery = event.kind is Kind.DELIVERED and event.provenance.rank > Provenance.UNPROVEN.rank
+        if delivery and recorded.new and not transaction.failed(key):
+            return decision  # there is nothing that it could end: see store/scores.py
         entered = recorded.new or recorded.better
         entry = self._entry(event, recorded.event_id, handling) if entered else None
-        counted = transaction.enter(entry, fresh=recorded.new) if entry is not None else transaction.counted(key)
+        moot = delivery and recorded.new and self._moot(transaction, key)
+        enter = transaction.enter_delivery if delivery else transaction.enter
+        counted = enter(entry, fresh=recorded.new) if entry is not None else transaction.counted(key)
+        if moot:
+            return decision
         if not counted:
             if recorded.better:  # what counted before may count no more
                 self._tell_subscribers(transaction, key, None)
@@ -109,9 +116,14 @@ class Scoring:
         key = address.key(recipient)
         if _from_the_future(at):
             return
+        moot = self._moot(transaction, key)
         transaction.enter(ScoreEntry(key, Step.ALIVE, at, event_id or cause, cause))
-        if transaction.counted(key):
+        if not moot and transaction.counted(key):
             self.settle(transaction, key, recipient)
+
+    def _moot(self, transaction: Transaction, key: str) -> bool:
+        """Whether one more sign of life changes nothing of what the ledger comes to, whenever it was."""
+        return not self.rules.delivery_resets or transaction.lives(key)
 
     def opted_in(
         self, transaction: Transaction, facts: Subscriber, *, actor: str, reason: str, anew: bool = False
@@ -182,6 +194,8 @@ class Scoring:
         """Whether an event is proven and sure enough to count."""
         if event.provenance is Provenance.FORGED:
             return False
+        if event.kind is Kind.DELIVERED and event.provenance.rank > Provenance.UNPROVEN.rank:
+            return True
         if self.decisions.proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
             return False
         return _untold(event) or (event.confidence or 0.0) >= self.decisions.min_confidence
@@ -217,8 +231,7 @@ _CLASSES_ALONE = (None, "4.0.0", "5.0.0")
 
 
 def _from_the_future(at: datetime) -> bool:
-    """Whether something is dated after any clock that is merely wrong: it would outlast all that is yet to come."""
-    return at > datetime.now(UTC) + timedelta(days=1)
+    return at > datetime.now(UTC) + CLOCK_ERROR
 
 
 def _untold(event: Event) -> bool:

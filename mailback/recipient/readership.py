@@ -8,9 +8,9 @@ Emits no log events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mailback import address
 from mailback.bounce.classify import Engagement
@@ -18,8 +18,10 @@ from mailback.reports.report import DeliveryFailure
 from mailback.store.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from mailback.store import Store
+    from mailback.store import Store, records
 
+Known: TypeAlias = "Mapping[str, records.Engagement]"
+"""What the store knows of recipients, by their keys."""
 ASKED = 100
 """Recipients of one report that are asked for."""
 
@@ -40,12 +42,17 @@ class Readership:
         self._store = store
         self._recent_days = recent_days
 
-    def of(self, failure: DeliveryFailure, at: datetime) -> Reader | None:
-        """The recipient that a report speaks of; None where nothing is known, or could be asked. Never raises."""
+    def known(self, failures: Iterable[DeliveryFailure]) -> Known:
+        """What is known of the recipients of many reports, asked at once. Never raises."""
+        keys = {address.key(failure.mailed) for failure in failures}
         try:
-            found = self._store.engagement(address.key(failure.mailed))
+            return self._store.engagements(keys) if keys else {}
         except StoreUnavailable:
-            return None
+            return {}
+
+    def of(self, failure: DeliveryFailure, at: datetime, known: Known) -> Reader | None:
+        """The recipient that a report speaks of, as it stood then; None where nothing is known, or could be asked."""
+        found = known.get(address.key(failure.mailed))
         if found is None:
             return None
         recent = found.is_recent(at, self._recent_days)

@@ -74,6 +74,11 @@ def canonical_json(value: object) -> str:
     return _encode(value)
 
 
+def _word(value: str | None) -> str | None:
+    """A member of an enumeration as plain text, which takes the driver a fifth of the time."""
+    return None if value is None else str(value)
+
+
 def event_row(event: Event) -> tuple[object, ...]:
     """The values of the `event` table in the order of its columns."""
     sent = event.original_sent_at
@@ -105,14 +110,14 @@ def event_row(event: Event) -> tuple[object, ...]:
         optional_text(event.remote_mta),
         event.delivery_attempts,
         None if sent is None else ticks(sent),
-        event.type,
+        _word(event.type),
         event.subcategory,
-        event.fault,
+        _word(event.fault),
         int(event.permanent),
         event.confidence,
         _optional_json(event.risk),
-        event.action,
-        event.provenance,
+        _word(event.action),
+        str(event.provenance),
         _optional_json(event.authentication),
         _optional_json(event.engagement),
         _optional_json(event.reputation),
@@ -121,8 +126,8 @@ def event_row(event: Event) -> tuple[object, ...]:
         event.raw_sha256,
         event.raw_size,
         event.processing_us,
-        event.intent,
-        event.route,
+        _word(event.intent),
+        _word(event.route),
         optional_ticks(event.due_at),
         _optional_json(event.reply),
         optional_text(event.sending_ip),

@@ -11,7 +11,7 @@ Told to the `report` callback: see `writer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -221,6 +221,10 @@ class Store:
     def engagement(self, key: str) -> Engagement | None:
         """What a recipient (`address.key`) did with our mail: arrived, opened, clicked; None where nothing is known."""
         return engagement.find(self._readers.fetch, key)
+
+    def engagements(self, keys: Iterable[str]) -> dict[str, Engagement]:
+        """The same of many recipients, asked at once; without those of whom nothing is known."""
+        return engagement.find_all(self._readers.fetch, keys)
 
     def place(self, name: str) -> Place | None:
         """How far something was read; None where it never was."""

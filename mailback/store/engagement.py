@@ -8,7 +8,9 @@ events, so their identities are kept here, as hashes that name nobody.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 
 from mailback.store import codec
@@ -18,6 +20,7 @@ from mailback.store.records import Engagement, Reading
 _FIND = (
     "SELECT address_key, sent, opens, clicks, last_sent, last_open, last_click FROM engagement WHERE address_key = ?"
 )
+_FIND_ALL = _FIND.replace("= ?", "IN (SELECT value FROM json_each(?))")
 _ALIVE = "SELECT 1 FROM engagement WHERE address_key = ? AND (last_sent >= ? OR last_open >= ? OR last_click >= ?)"
 _SEEN = "INSERT INTO engagement_fact (identity, at) VALUES (?, ?) ON CONFLICT (identity) DO NOTHING"
 _LAST_SENT = (
@@ -42,9 +45,16 @@ _ADD = {what: _add(column, f"last_{what}") for what, column in _COLUMNS.items()}
 def find(fetch: Fetch, key: str) -> Engagement | None:
     """What is known of an address; None where nothing is."""
     rows = fetch(_FIND, (key,))
-    if not rows:
-        return None
-    _, sent, opens, clicks, *last = rows[0]
+    return _engagement_of(rows[0]) if rows else None
+
+
+def find_all(fetch: Fetch, keys: Iterable[str]) -> dict[str, Engagement]:
+    """The same of many addresses, in one look-up."""
+    return {row[0]: _engagement_of(row) for row in fetch(_FIND_ALL, (json.dumps(list(keys)),))}
+
+
+def _engagement_of(row: codec.Row) -> Engagement:
+    key, sent, opens, clicks, *last = row
     return Engagement(key, sent, opens, clicks, *map(codec.optional_moment, last))
 
 

@@ -143,6 +143,10 @@ class Step(StrEnum):
     """Shows that the address lives: the score begins anew."""
 
 
+CLOCK_ERROR = timedelta(days=1)
+"""How far after now something may be dated by a clock that is merely wrong; beyond it would outlast all that is yet to
+come, and counts for nothing."""
+
 SCORE = "score"
 """The source of suppressions that the score ledger makes and takes back."""
 GONE = "gone"

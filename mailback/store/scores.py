@@ -3,6 +3,9 @@
 An event is one line, at the earliest time that any report of it told; two reports of one failure around midnight do not
 make two days of it. Opens and clicks are one line a day. `mailback.policy.score` says what follows from the lines.
 
+Deliveries that are proven stand in the table of events and are lines here only from the day of an address's first
+bounce on (`align`): before it there is nothing that they could end, and most addresses never bounce.
+
 Anybody can send any number of bounces about one address, so a day keeps its earliest few: only the first of them counts
 anyway, the others stand in where that one turns out to belong to the day before.
 """
@@ -13,6 +16,7 @@ import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
 
+from mailback.bounce.taxonomy import Provenance
 from mailback.store import codec
 from mailback.store.records import ScoreEntry, Step
 
@@ -36,6 +40,30 @@ _SURPLUS = (
     "DELETE FROM score WHERE address_key = ?1 AND step = ?2 AND day = ?3 AND fact IN (SELECT fact FROM score"
     f" WHERE address_key = ?1 AND step = ?2 AND day = ?3 ORDER BY at, cause, fact LIMIT -1 OFFSET {_KEPT_A_DAY})"
 )
+_FIRST_FAILURE = "SELECT min(day) FROM score WHERE address_key = ? AND step IN ('bounce', 'held')"
+_PROVEN = ", ".join(f"'{grade.value}'" for grade in Provenance if grade.rank > Provenance.UNPROVEN.rank)
+_DELIVERIES_BEFORE = (
+    "DELETE FROM score WHERE address_key = ?1 AND step = 'alive' AND cause = 'delivered' AND day < ?2"
+    f" AND EXISTS (SELECT 1 FROM event WHERE id = score.fact AND provenance IN ({_PROVEN}))"
+)
+_DELIVERIES_SINCE = (
+    "INSERT INTO score (address_key, step, day, fact, at, cause)"
+    f" SELECT recipient_key, 'alive', at / {_DAY_US}, id, at, 'delivered' FROM (SELECT recipient_key, id, at,"
+    f" row_number() OVER (PARTITION BY at / {_DAY_US} ORDER BY at, id) AS place FROM event"
+    " WHERE recipient_key = ? AND at >= ? AND at <= ? AND kind = 'delivered'"
+    f" AND provenance IN ({_PROVEN})) WHERE place <= {_KEPT_A_DAY} ON CONFLICT DO NOTHING"
+)
+_SURPLUS_OF_ALL = (
+    "DELETE FROM score WHERE address_key = ?1 AND step = 'alive' AND (day, fact) IN (SELECT day, fact FROM (SELECT"
+    " day, fact, row_number() OVER (PARTITION BY day ORDER BY at, cause, fact) AS place FROM score"
+    f" WHERE address_key = ?1 AND step = 'alive') WHERE place > {_KEPT_A_DAY})"
+)
+_LIVES = (
+    "SELECT 1 FROM score WHERE address_key = ?1 AND step = 'alive' AND day >="
+    " (SELECT max(day) FROM score WHERE address_key = ?1 AND step = 'bounce') LIMIT 1"
+)
+_NEVER = 100_000_000
+"""A day after all of them, whose microseconds SQLite can tell."""
 LEDGER = (
     "SELECT address_key, step, at, fact, cause, suppress_days, needed, window_days FROM score"
     " WHERE address_key = ? ORDER BY at, step, fact"
@@ -69,6 +97,31 @@ def _row(entry: ScoreEntry) -> tuple[object, ...]:
     at = codec.ticks(entry.at)
     numbers = (entry.suppress_days, entry.needed, entry.window_days)
     return entry.address_key, entry.step, at // _DAY_US, entry.fact, at, entry.cause, *numbers
+
+
+def first_failure(connection: sqlite3.Connection, key: str) -> int | None:
+    """The day of the first bounce of an address, whether it counts or is set aside; in days since 1970 UTC."""
+    day: int | None = connection.execute(_FIRST_FAILURE, (key,)).fetchone()[0]
+    return day
+
+
+def lives(connection: sqlite3.Connection, key: str) -> bool:
+    """Whether a line says that the mailbox lives which is no earlier than the last bounce."""
+    return connection.execute(_LIVES, (key,)).fetchone() is not None
+
+
+def align(connection: sqlite3.Connection, key: str, latest: datetime) -> bool:
+    """Have the ledger tell what was delivered from the day of the first bounce on, up to `latest`, and nothing before.
+
+    Called when that day changes. Returns whether the ledger has other lines than before.
+    """
+    first = first_failure(connection, key)
+    day = _NEVER if first is None else first
+    changed = connection.execute(_DELIVERIES_BEFORE, (key, day)).rowcount
+    added = connection.execute(_DELIVERIES_SINCE, (key, day * _DAY_US, codec.ticks(latest))).rowcount
+    if added:
+        connection.execute(_SURPLUS_OF_ALL, (key,))
+    return bool(changed or added)
 
 
 def backdate(connection: sqlite3.Connection, key: str, fact: str, at: datetime) -> None:

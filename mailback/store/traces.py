@@ -7,7 +7,9 @@ on the write lock, which the batch holds all the while. Emits no log events.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Final
 
 LEDGER: Final = 1
@@ -17,14 +19,19 @@ BOUNCE: Final = 2
 SUPPRESSION: Final = 4
 SUBSCRIBER: Final = 8
 RETRY: Final = 16
+FAILURE: Final = 32
+"""A bounce stands in its ledger, whether it counts or is set aside: exact, as deliveries are lines from then on."""
 
 _ASK = (
-    f"SELECT {LEDGER} * EXISTS (SELECT 1 FROM score WHERE address_key = ?1)"
-    f" + {BOUNCE} * EXISTS (SELECT 1 FROM score WHERE address_key = ?1 AND step = 'bounce')"
-    f" + {SUPPRESSION} * EXISTS (SELECT 1 FROM suppression WHERE address_key = ?1)"
-    f" + {SUBSCRIBER} * EXISTS (SELECT 1 FROM subscriber WHERE address_key = ?1)"
-    f" + {RETRY} * EXISTS (SELECT 1 FROM retry WHERE address_key = ?1)"
+    f"SELECT value, CASE WHEN EXISTS (SELECT 1 FROM score WHERE address_key = value) THEN {LEDGER}"
+    f" + {BOUNCE} * EXISTS (SELECT 1 FROM score WHERE address_key = value AND step = 'bounce')"
+    f" + {FAILURE} * EXISTS (SELECT 1 FROM score WHERE address_key = value AND step IN ('bounce', 'held')) ELSE 0 END"
+    f" + {SUPPRESSION} * EXISTS (SELECT 1 FROM suppression WHERE address_key = value)"
+    f" + {SUBSCRIBER} * EXISTS (SELECT 1 FROM subscriber WHERE address_key = value)"
+    f" + {RETRY} * EXISTS (SELECT 1 FROM retry WHERE address_key = value)"
 )
+_ASK_ONE = f"{_ASK} FROM (SELECT ? AS value)"
+_ASK_ALL = f"{_ASK} FROM json_each(?)"
 _MOST = 20_000
 """Addresses that are remembered; a batch seldom has as many."""
 
@@ -44,8 +51,14 @@ class Traces:
         if known is None:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            known = self._known[key] = int(self._connection.execute(_ASK, (key,)).fetchone()[0])
+            known = self._known[key] = int(self._connection.execute(_ASK_ONE, (key,)).fetchone()[1])
         return known
+
+    def ask(self, keys: Iterable[str]) -> None:
+        """Find out about many addresses at once, as a batch that is about them all is going to."""
+        asked = [key for key in dict.fromkeys(keys) if key not in self._known]
+        if len(self._known) + len(asked) <= _MOST:
+            self._known.update(self._connection.execute(_ASK_ALL, (json.dumps(asked),)))
 
     def left(self, key: str, tables: int) -> None:
         """Note that a row about the address was written to these tables."""

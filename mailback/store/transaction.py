@@ -41,6 +41,7 @@ from mailback.store import statements as sql
 from mailback.store.ids import new_id
 from mailback.store.rates import Rates, hour_of
 from mailback.store.records import (
+    CLOCK_ERROR,
     GONE,
     SCORE,
     Breaker,
@@ -57,7 +58,7 @@ from mailback.store.records import (
     Suggestion,
     Suppression,
 )
-from mailback.store.traces import BOUNCE, LEDGER, SUPPRESSION, Traces
+from mailback.store.traces import BOUNCE, FAILURE, LEDGER, SUPPRESSION, Traces
 
 _LONGEST_IDENTITY = 200
 _ALONE_MOST = 20_000
@@ -99,6 +100,10 @@ class Transaction:
         """What outnumbers what at the moment."""
         self._noted: set[tuple[str, int]] = set()
         """Hours that were noted already, each once a batch."""
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Say whom what follows is about: what is known of many addresses is quicker found at once."""
+        self._traces.ask(keys)
 
     def record(self, event: Event) -> Recorded:
         """Add the event, unless its identity is known; a known one is raised when this report is better.
@@ -185,20 +190,50 @@ class Transaction:
         `fresh`: its event was recorded just now, so nothing is known of it. Returns whether the ledger has a bounce.
         """
         key = entry.address_key
-        tables = LEDGER | BOUNCE if entry.step is Step.BOUNCE else LEDGER
-        if not self._traces.of(key) & LEDGER:
+        known = self._traces.of(key)
+        bounced = entry.step is Step.BOUNCE
+        first = bounced and not (known & FAILURE and entry.day >= self._first_failure(key))
+        if not known & LEDGER:
             if len(self._alone) >= _ALONE_MOST:
                 self._alone.clear()
             self._alone[key] = scores.begin(self._connection, entry)
-            self._traces.left(key, tables)
-            return entry.step is Step.BOUNCE
-        self._alone.pop(key, None)
-        scores.enter(self._connection, entry, fresh=fresh)
-        if fresh:
-            self._traces.left(key, tables)
+        else:
+            self._alone.pop(key, None)
+            scores.enter(self._connection, entry, fresh=fresh)
+        if fresh or not known & LEDGER:
+            self._traces.left(key, LEDGER | BOUNCE | FAILURE if bounced else LEDGER)
         else:  # it may have taken a bounce's place, or be set aside
             self._traces.forget(key)
+        if first or (not fresh and known & FAILURE and entry.fact != entry.cause):
+            self._align(key)
         return self.counted(key)
+
+    def enter_delivery(self, entry: ScoreEntry, *, fresh: bool = False) -> bool:
+        """Add a proven delivery where the ledger wants it (`scores`); returns whether the ledger has a bounce."""
+        key = entry.address_key
+        if self.failed(key) and entry.day >= self._first_failure(key):
+            return self.enter(entry, fresh=fresh)
+        if not fresh:  # it may have been a line before it was proven
+            self._align(key)
+        return self.counted(key)
+
+    def failed(self, key: str) -> bool:
+        """Whether the score ledger has a bounce of this address, be it set aside."""
+        return bool(self._traces.of(key) & FAILURE)
+
+    def lives(self, key: str) -> bool:
+        """Whether the score ledger says that a mailbox lives, no earlier than its last bounce that counts."""
+        return self.counted(key) and scores.lives(self._connection, key)
+
+    def _first_failure(self, key: str) -> int:
+        day = scores.first_failure(self._connection, key)
+        assert day is not None
+        return day
+
+    def _align(self, key: str) -> None:
+        """Bring the deliveries in the ledger in line with its first bounce."""
+        if scores.align(self._connection, key, datetime.now(UTC) + CLOCK_ERROR):
+            self._alone.pop(key, None)
 
     def hold_entry(self, key: str, event_id: str) -> None:
         """Let a bounce in the score ledger count no more."""
@@ -214,6 +249,7 @@ class Transaction:
     def _withdraw(self, key: str, event_id: str) -> None:
         scores.withdraw(self._connection, key, event_id)
         self._changed(key)
+        self._align(key)
 
     def _changed(self, key: str) -> None:
         """Lines of a ledger were changed that it had already."""
@@ -653,6 +689,8 @@ class Transaction:
             engagement.backdate(self._connection, key, was)
         scores.backdate(self._connection, key, event_id, at)
         self._changed(key)
+        if self.failed(key):
+            self._align(key)
         for standing in self.active(key):
             if standing.event_id == event_id:
                 until = None if standing.until is None else standing.until - (was - at)

@@ -138,7 +138,9 @@ class Knowledge:
         if readership is None or envelope is None or report.kind not in KINDS_OF_FAILURE:
             return report, tuple([self.judge(failure, report, list_id) for failure in report.failures])
         readers: list[Reader | None] = [None] * len(report.failures)
-        readers[:ASKED] = [readership.of(failure, envelope.received_at) for failure in report.failures[:ASKED]]
+        asked = report.failures[:ASKED]
+        known = readership.known(asked)
+        readers[:ASKED] = [readership.of(failure, envelope.received_at, known) for failure in asked]
         told = zip(report.failures, readers, strict=True)
         return report, tuple([self.judge(failure, report, list_id, reader) for failure, reader in told])
 

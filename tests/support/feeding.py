@@ -11,14 +11,14 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import attrgetter
 
 from mailback.effects.scoring import Scoring
 from mailback.engine import Engine
-from mailback.observation import Observation, Observed
+from mailback.observation import Observed
 from mailback.settings import Settings
 from mailback.store import Store
 from mailback.store.records import Subscriber
@@ -29,14 +29,16 @@ _UNDER_WAY = 2
 
 
 def read(engine: Engine, store: Store, count: int, seed: int, end: datetime, order: int, batch: int = BATCH) -> float:
-    """Read what is not read yet, in the order drawn from `order` (0: as it comes); the seconds of processor time."""
+    """Read what is not read yet, in the order drawn from `order` (0: that of their time); seconds of processor time."""
     place = store.place("facts")
     done = int(place.position["done"]) if place else 0
     if not done:
         _subscribe(store, count, end)
-    wanted: Sequence[Observation] = list(facts(count, seed, end))
+    wanted = list(facts(count, seed, end))
     if order:
-        random.Random(order).shuffle(wanted)  # type: ignore[arg-type]
+        random.Random(order).shuffle(wanted)
+    else:
+        wanted.sort(key=attrgetter("at"))
     gc.collect()
     gc.freeze()  # what reads a log holds a batch of it at a time; these are all made beforehand
     began = time.process_time()
