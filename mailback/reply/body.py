@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from mailback.html import html_to_text
 from mailback.message import Message
@@ -36,6 +37,9 @@ _THREAD_CAP = 40_000
 _NAMED = 6  # words of an attribution without a date: more are a sentence of the person's
 _ATTRIBUTION_LINES = 6  # mail programs break "On ... wrote:" over at most so many, counting empty ones
 _SIGNATURE_LINES = 12
+_POLITE = 5  # words of a polite ending, with its comma
+_NAME = 80  # characters of a line that names the writer
+_BEHIND_NAME = frozenset(("", " ", ",", "|", "("))
 _FOOTER = 240  # characters of a footer
 _LEGAL = 60  # characters from which a paragraph may be legal text
 _SHINGLE = 4  # words that must agree in a row for a line to count as ours
@@ -71,6 +75,7 @@ class BodyRules:
     from_labels: frozenset[str]
     labels: frozenset[str]
     mobile: re.Pattern[str]
+    titles: frozenset[str]
     closings: frozenset[str]
     disclaimers: re.Pattern[str]
     banners: re.Pattern[str]
@@ -86,7 +91,7 @@ class BodyRules:
                 "attribution": ("verbs", "openers"),
                 "history": ("separators", "containers", "attributions", "signatures", "below"),
                 "headers": ("from", "others"),
-                "signature": ("mobile", "closings"),
+                "signature": ("mobile", "titles", "closings"),
                 "disclaimer": ("phrases", "banners", "footers"),
             },
         )
@@ -102,6 +107,7 @@ class BodyRules:
             from_labels=from_labels,
             labels=from_labels | frozenset(map(squeeze, told["headers.others"])),
             mobile=re.compile("|".join(f"(?:{pattern})" for pattern in told["signature.mobile"])),
+            titles=frozenset(map(squeeze, told["signature.titles"])),
             closings=frozenset(squeeze(phrase).rstrip(".,!") for phrase in told["signature.closings"]),
             disclaimers=one_of(told["disclaimer.phrases"]),
             banners=one_of(told["disclaimer.banners"]),
@@ -497,14 +503,51 @@ def _above_name(lines: list[str], sender: str, rules: BodyRules) -> list[str]:
 
     A polite ending with nothing below it is part of what was written.
     """
-    names = {sender, sender.partition(" ")[0]} - {""}
+    named = _Name.of(sender, rules.titles)
     for index in range(max(1, len(lines) - _SIGNATURE_LINES), len(lines)):
         line = squeeze(lines[index]).strip(".,! -")
-        if line in names or (line in rules.closings and index + 1 < len(lines)):
+        alone = not lines[index - 1] or _ends_politely(lines[index - 1])
+        if named.is_of(line) or (alone and named.begins(line)) or (line in rules.closings and index + 1 < len(lines)):
             below = [line for line in lines[index + 1 :] if line]
             if all(len(line) < 80 and not line.endswith("?") for line in below) and any(lines[:index]):
-                return lines[:index]
+                above = lines[:index]
+                return above[:-1] if _ends_politely(above[-1]) and any(above[:-1]) else above
     return lines
+
+
+def _ends_politely(line: str) -> bool:
+    """`Warm wishes,` above a name, in whatever words."""
+    return line.rstrip().endswith((",", "，")) and len(line.split()) <= _POLITE
+
+
+class _Name(NamedTuple):
+    """The display name of `From`, as the writer may put it below a mail."""
+
+    whole: str
+    first: str
+    last: str
+    titles: frozenset[str]
+
+    @classmethod
+    def of(cls, sender: str, titles: frozenset[str]) -> _Name:
+        last, comma, first = sender.partition(", ")
+        whole = f"{first} {last}" if comma and first and " " not in first else sender
+        return cls(whole, whole.partition(" ")[0], whole.rpartition(" ")[2], titles)
+
+    def is_of(self, line: str) -> bool:
+        """The whole name, the first one, or `A. Lovelace`."""
+        if not self.whole or len(line) > _NAME:
+            return False
+        initial, _, rest = line.partition(" ")
+        return line in (self.whole, self.first) or (rest == self.last and initial.rstrip(".") == self.first[0])
+
+    def begins(self, line: str) -> bool:
+        """The whole name and what people put behind it, on one line: `Ada Lovelace | Analyst`, `Ada Lovelace (Mrs)`."""
+        if " " not in self.whole or len(line) > _NAME:
+            return False
+        before, name, behind = line.partition(self.whole)
+        called = all(word.strip(".") in self.titles for word in before.split())
+        return bool(name) and called and behind[:1] in _BEHIND_NAME
 
 
 def _joined(lines: Sequence[str]) -> str:

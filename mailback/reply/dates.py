@@ -197,7 +197,7 @@ def return_date(text: str, sent: datetime, language: str | None, rules: DateRule
     """The day of return that `text` tells; `sent` is the Date of the message, in its writer's time zone."""
     rules = rules or shipped()
     told = " ".join(fold(text[:_READ]).replace("\n", " \n ").split(" "))
-    told = _SHORTENED.sub(r"\1", told)
+    told = _SHORTENED.sub(r"\1\2", told)
     told = _NUMERALS.sub(_digits, re.sub(r" {2,}", " ", told))
     own = language if language in rules.calendars else "en"
     if (day := _returning(told, sent, own, rules)) is not None or _left_open(told, sent, own, rules):
@@ -214,6 +214,8 @@ _BRACKETED = re.compile(r" ?\([^()]{1,4}\)")
 """The weekday behind a date, `7/27(月)`."""
 _SHORTENED = re.compile(
     r"(?<![a-z])(t\.o\.m|f\.o\.m|t\.e\.m|incl|inkl|einschl|einschliessl|excl|approx|ca|bzw|mr|mrs|ms|dr|hr|fr)\.(?= )"
+    r"|(?<![a-z])(mo|di|mi|do|sa|so|ma|wo|vr|za|zo|mon|tues?|wed|thu|thurs?|fri|sat|sun|lun|mar|mer|jeu|ven|sam|dim|mie|jue"
+    r"|vie|sab|dom|seg|ter|qua|qui|sex|mer|gio|pon|wt|sr|czw|pt|sob|niedz|man|tis|tir|ons|tor|tors|fre|lor)\.(?=,? ?\d)"
 )
 """Abbreviations, whose point ends no sentence."""
 _NUMERALS = re.compile(r"[一二三四五六七八九十]{1,3}(?=[月日号])")
@@ -472,11 +474,29 @@ _ABBREVIATED = 3
 """Letters of a weekday's abbreviation, which in another language may be any word (`mon`, `do`, `mar`)."""
 
 
+_WORDS_TOO = frozenset(("so", "zo"))
+"""Sunday in German and Dutch."""
+_BESIDE_A_SHORT_DAY = re.compile(
+    r"(?:\b(?:bis|ab|am|vom|von|seit|kommenden|nachsten|diesen|tot|op|vanaf|sinds|t/m|m/v)|[-–/(]) ?$"
+)
+_BEHIND_A_SHORT_DAY = re.compile(r"\.|,? ?\d| ?[-–/)]|[,.!]?$|,? (?:bis|den|dem|der|tot|t/m) ")
+
+
+def _is_day(told: str, match: re.Match[str]) -> bool:
+    """Whether the name of a day is meant, where it is a word as well: only beside something that says so."""
+    if match[1] not in _WORDS_TOO:
+        return True
+    before = told[max(0, match.start() - 12) : match.start()]
+    behind = told[match.end() : match.end() + 6]
+    return _BEHIND_A_SHORT_DAY.match(behind) is not None or _BESIDE_A_SHORT_DAY.search(before) is not None
+
+
 def _days_of_week(told: str, today: date, calendar: Calendar, *, foreign: bool) -> list[_Found]:
     return [
         _Found(match.start(), match.end() + len(_numbered(told, match)), day, vague=True)
         for match in calendar.weekday.finditer(told)
         if not (foreign and len(match[1]) <= _ABBREVIATED and match[1].isascii())
+        and _is_day(told, match)
         and (day := _day_of_week(told, match, calendar.weekdays[match[1]], today)) is not None
     ]
 

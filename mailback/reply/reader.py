@@ -40,6 +40,7 @@ from mailback.reply.flags import Flag
 from mailback.reply.intent import Evidence, Intent, Reading
 from mailback.reply.routing import Route, Routing
 from mailback.reply.safety import Safety
+from mailback.reply.signs import Verdict
 from mailback.reports.report import Report
 from mailback.resources import rules_dir
 
@@ -47,6 +48,8 @@ _TOLD_BY_MACHINE = 0.95
 """Confidence of what header fields and subjects of responders say."""
 _TOLD_BY_WORDS = 0.9
 """Confidence of an automatic answer that only its words give away."""
+_BAITING = frozenset({Verdict.SPAM, Verdict.PHISHING, Verdict.MALWARE})
+_AT_MOST_WHERE_UNSAFE = 0.6
 _NAMES_CONTACT = frozenset({Intent.REFERRAL, Intent.OUT_OF_OFFICE})
 
 
@@ -211,6 +214,8 @@ def read(
         virus=known.virus,
         rules=rules.safety,
     )  # fmt: skip
+    if not automatic and verdict.verdict in _BAITING:
+        reading = _doubted(reading)
     answer = flags.Answer(new, subject, thread, reading, stranger=known.stranger and not automatic)
     raised = flags.of_reply(message, answer, rules.flags, rules.intent)
     routed = _routed(report, reading, verdict, raised, rules.routes)
@@ -243,6 +248,14 @@ def _meant(message: Message, new: str, thread: Sequence[str], rules: ReplyRules)
     meant = meaning.read(new, message.header("subject"), thread, known)
     answer = invitation.read(message, new, rules.invitation)
     return meant if answer is None else invitation.reading(answer, meant, new, rules.invitation)
+
+
+def _doubted(reading: Reading) -> Reading:
+    """What a fraud or an advertiser seems to ask for is bait; an opt-out stands, should the verdict be wrong."""
+    if reading.intent in (Intent.UNSUBSCRIBE, Intent.UNCLASSIFIED):
+        return replace(reading, confidence=min(reading.confidence, _AT_MOST_WHERE_UNSAFE))
+    sure = min(reading.confidence, _AT_MOST_WHERE_UNSAFE)
+    return Reading(Intent.UNCLASSIFIED, sure, reading.intent, min(sure, reading.confidence / 2), reading.evidence)
 
 
 def _automatic(report: Report, new_contact: str | None) -> Reading:

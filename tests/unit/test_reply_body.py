@@ -87,6 +87,45 @@ def test_the_writers_name_at_the_end_is_not_what_was_said() -> None:
     assert _text("Not this year.\n\nJo Bell\n+44 20 7946 0000", sender="Jo Bell") == "Not this year."
 
 
+@pytest.mark.parametrize(
+    "below",
+    [
+        "Warm wishes from the coast,\nJo",
+        "Jo Bell (Mrs)",
+        "Jo Bell MRCVS\nBook a demo of our pet plan!",
+        "Prof. Dr. Jo Bell, Head of Yards",
+        "J. Bell\nBell Yards Ltd | Unit 9, Dock Road",
+        "Jo Bell | Yards | Bell & Co",
+    ],
+)
+def test_the_writers_name_is_known_with_what_people_put_around_it(below: str) -> None:
+    for sender in ("Jo Bell", "Bell, Jo"):
+        assert _text(f"Not this year.\n\n{below}", sender=sender) == "Not this year."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Not this year. Ask again when the yard is dry,\nJo Bell will know.",
+        "Please make it out to\nBell Yards Ltd.",
+        "Who signs?\n\nI do, Jo Bell the younger does not, and that is that",
+    ],
+)
+def test_the_writers_name_within_a_sentence_ends_nothing(text: str) -> None:
+    assert _text(text, sender="Jo Bell") == text
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "This message may contain confidential information. If you have received it by mistake please delete it.",
+        "Emails to and from this office are monitored for security. Tell us if it is not meant for you, and delete it.",
+    ],
+)
+def test_legal_notices_in_other_words_are_not_what_was_said(notice: str) -> None:
+    assert _text(f"Not this year.\n\nKind regards,\nJo Bell\n\n{notice}", sender="Jo Bell") == "Not this year."
+
+
 def test_nothing_but_history_leaves_nothing() -> None:
     read = body.read("On Mon, 5 Jan 2026 at 10:12, Ida Orr <ida@orr.example> wrote:\n> May we call?")
     assert (read.text, read.quoted) == ("", True)

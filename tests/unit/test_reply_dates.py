@@ -255,3 +255,23 @@ def test_who_comes_home_or_to_the_office_is_back(spoken: str, text: str, day: da
 )
 def test_a_beginning_and_a_length_tell_the_day_after(spoken: str, text: str, day: date | None) -> None:
     assert dates.return_date(text, _SENT, spoken) == day
+
+
+@pytest.mark.parametrize(
+    ("spoken", "text", "day"),
+    [
+        ("de", "Wieder erreichbar ab Mo. 23.3.", date(2026, 3, 23)),
+        ("de", "Bin ab Do wieder da, so Gott will.", date(2026, 3, 12)),
+        ("de", "Ab KW 12 wieder im Büro. So lange vertritt mich Frau Roth.", date(2026, 3, 16)),
+        ("de", "Ich bin bis So. verreist.", date(2026, 3, 16)),
+        ("fr", "De retour lun. 23 mars.", date(2026, 3, 23)),
+        ("nl", "Ik ben vr weer terug.", date(2026, 3, 13)),
+        ("nl", "Ik ben er zo weer.", None),
+        ("nl", "Afwezig t/m vr 20/3, ik lees uw bericht zo spoedig mogelijk.", date(2026, 3, 21)),
+        ("pl", "Wracam w pon. 23.03.", date(2026, 3, 23)),
+        ("sv", "Jag är åter tis. 24/3.", date(2026, 3, 24)),
+        ("en", "My working days are Tuesday to Thursday, so you'll hear from me on Tuesday.", date(2026, 3, 10)),
+    ],
+)
+def test_short_names_of_days_are_days_where_they_are_meant(spoken: str, text: str, day: date | None) -> None:
+    assert dates.return_date(text, _SENT, spoken) == day
