@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mailback.address import domain
 from mailback.bounce import dialect
@@ -43,6 +43,8 @@ GENERAL = 0.5
 _MAX_TEXT = 4096  # characters of a diagnostic that are read: what matters stands at its beginning
 _USUAL = 512  # bytes of a prepared diagnostic whose answers are kept; what is longer is seldom told twice
 _TEXTS_KEPT = 2048
+_USUAL_REPORT = 2048  # bytes of an explanation for people, which most servers word alike each time
+_REPORTS_KEPT = 512
 _MAX_REPORT = 8192  # of the explanation for people, which has a preamble
 _EMPTY_SUMMARY = re.compile(r"\n55\d 5\.0\.0 Service unavailable(?=\r?\n|$)")
 """Sendmail's own line under a reply it was given: exit code 69 in words (sysexits.h), whatever the cause was."""
@@ -129,6 +131,24 @@ _Hit = tuple[TextRule, int, float, bytes]
 patterns for a rule that is told by a provider's code alone) and the text."""
 
 
+class _Opinion(NamedTuple):
+    """What the votes come to. Shared between messages, as all that stands in it."""
+
+    votes: _Votes
+    says: Subcategory
+    confidence: float
+    evidence: tuple[Evidence, ...]
+
+
+class _Heard(NamedTuple):
+    """What was found in a diagnostic, and what is thought of it by that alone."""
+
+    found: tuple[int, ...]
+    """Patterns, by their numbers."""
+    hits: Sequence[_Hit]
+    opinion: _Opinion
+
+
 class Classifier:
     """Gives verdicts by a set of rules, and a model where one is handed in."""
 
@@ -178,13 +198,13 @@ class Classifier:
         self._told_by_code = lru_cache(maxsize=4096)(self._rules_of_code)
         self._last = threading.local()
         # A server's day is a few diagnostics again and again, once their addresses are hidden.
-        self._found = lru_cache(maxsize=_TEXTS_KEPT)(lambda data: tuple(self._patterns.found(data)))
-        self._opinion = lru_cache(maxsize=_TEXTS_KEPT)(model.vote if model is not None else lambda _: None)
+        self._usual_opinion = lru_cache(maxsize=_TEXTS_KEPT)(self._opinion)
+        self._usual_report = lru_cache(maxsize=_REPORTS_KEPT)(self._patterns.found)
 
     def forget(self) -> None:
         """Forget the texts that were judged lately: for measuring what one costs that comes for the first time."""
-        self._found.cache_clear()
-        self._opinion.cache_clear()
+        self._usual_opinion.cache_clear()
+        self._usual_report.cache_clear()
 
     def verdict(self, failure: DeliveryFailure, report: Report, engagement: Engagement | None = None) -> Verdict:
         """Why the delivery to one recipient failed (or what else became of it); never raises."""
@@ -200,15 +220,15 @@ class Classifier:
             cause = Subcategory.POLICY_VIOLATION
             evidence = Evidence("report", "our own refusal", 1.0, cause.value, failure.diagnostic[:_EVIDENCE_TEXT])
             return _verdict(cause, _type(cause, failure, report), CAUSE_STATED, (evidence,), engagement)
-        votes = self._votes(failure, report)
-        if engagement is not None:
-            votes.engagement = _engagement_vote(votes, engagement)
-        says, confidence = _count(votes)
+        votes, says, confidence, told = self._heard(failure, report)
+        if engagement is not None and (vote := _engagement_vote(says, engagement)) is not None:
+            votes = replace(votes, engagement=vote)
+            (says, confidence), told = _count(votes), _evidence(votes)
         delayed = failure.action == "delayed" or report.kind is Kind.DELAY
         if says is Subcategory.UNKNOWN and delayed:
             says, confidence = Subcategory.MESSAGE_TEMPORARILY_DELAYED, CAUSE_STATED
         says = _fullness(says, failure)
-        return _verdict(says, _type(says, failure, report), confidence, _evidence(votes), engagement)
+        return _verdict(says, _type(says, failure, report), confidence, told, engagement)
 
     def provider(self, failure: DeliveryFailure, of_domain: Callable[[str], str | None] | None = None) -> str | None:
         """Id of the provider that refused (or that returned the mail); None when it is no known one.
@@ -223,75 +243,92 @@ class Classifier:
         hosts = (failure.final_recipient or "", failure.recipient, failure.reporting_mta or "")
         return next(filter(None, map(self._provider_of, hosts)), None)
 
-    def _votes(self, failure: DeliveryFailure, report: Report) -> _Votes:
+    def _heard(self, failure: DeliveryFailure, report: Report) -> _Opinion:
+        """What the layers say of the diagnostic and the codes; where that is little, the report's words too."""
         data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
-        usual = len(data) <= _USUAL
-        found = () if not data else self._found(data) if usual else self._patterns.found(data)
-        hits = self._hits(found, data, failure)
-        if (not hits or hits[0][2] < GENERAL) and report.text:
-            hits = sorted(hits + self._report_hits(report, failure, found), key=_strongest)
-        code = self._code_vote(failure.status, failure.smtp_code)
+        hosts = self._hosts(failure)
+        opinion = self._usual_opinion if len(data) <= _USUAL else self._opinion
+        heard = opinion(data, failure.status, failure.smtp_code, hosts)
+        if (heard.hits and heard.hits[0][2] >= GENERAL) or not report.text:
+            return heard.opinion
+        hits = [*heard.hits, *self._report_hits(report, failure, hosts | self._marked(heard.found))]
+        if not hits:
+            return heard.opinion
+        return self._concluded(data, failure.status, failure.smtp_code, sorted(hits, key=_strongest))
+
+    def _hosts(self, failure: DeliveryFailure) -> frozenset[str]:
+        """The providers that the names of servers and addresses tell."""
+        told = (failure.remote_mta, failure.reporting_mta, failure.recipient, failure.final_recipient)
+        return frozenset([found for host in told if host and (found := self._provider_of(host)) is not None])
+
+    def _marked(self, found: Iterable[int]) -> frozenset[str]:
+        """The providers that patterns give away."""
+        marks = self._marks
+        return frozenset([marks[number] for number in found if number in marks])
+
+    def _opinion(self, data: bytes, status: str | None, smtp_code: str | None, hosts: frozenset[str]) -> _Heard:
+        """What is thought of a diagnostic with its codes, from servers of these providers."""
+        found = tuple(self._patterns.found(data)) if data else ()
+        hits = self._hits(found, data, status, smtp_code, hosts | self._marked(found))
+        return _Heard(found, hits, self._concluded(data, status, smtp_code, hits))
+
+    def _concluded(self, data: bytes, status: str | None, smtp_code: str | None, hits: Sequence[_Hit]) -> _Opinion:
+        """The votes of the layers, where these rules hold, and what they come to."""
+        code = self._code_vote(status, smtp_code)
         text = rival = None
         if hits:
-            text, rival = self._text_vote(hits, failure), self._rival(hits)
+            text, rival = self._text_vote(hits, status, smtp_code), self._rival(hits)
         # The model costs as much as all other layers together: where a specific text and the code agree, it is not
         # asked. Where they do not, it turns no specific text, but its doubt rightly lowers the confidence (measured).
         told_outright = text is not None and code is not None and text.strength >= SPECIFIC and code.says is text.says
         model = None
         if self._model is not None and data and not told_outright:
-            told = self._opinion(data) if usual else self._model.vote(data)
+            told = self._model.vote(data)
             if told is not None:
                 model = _Vote("model", self._model.name, told[0], told[1], WEIGHTS["model"])
         if code is not None and text is not None and code.says is not text.says:
             code = _beside(code, text)
-        return _Votes(code, text, rival, model)
+        votes = _Votes(code, text, rival, model)
+        return _Opinion(votes, *_count(votes), _evidence(votes))
 
-    def _providers(self, failure: DeliveryFailure, found: Iterable[int]) -> set[str]:
-        """Whose servers are speaking: told by their names, or by these patterns."""
-        hosts = {
-            failure.remote_mta or "",
-            failure.reporting_mta or "",
-            failure.recipient,
-            failure.final_recipient or "",
-        }
-        providers = set(filter(None, map(self._provider_of, hosts)))
-        providers.update(filter(None, map(self._marks.get, found)))
-        return providers
-
-    def _hits(self, found: Iterable[int], data: bytes, failure: DeliveryFailure) -> list[_Hit]:
+    def _hits(
+        self, found: Iterable[int], data: bytes, status: str | None, smtp_code: str | None, providers: Set[str]
+    ) -> list[_Hit]:
         """The rules that hold for a diagnostic, the strongest first."""
-        providers = self._providers(failure, found)
-        numbers = self._holding(found, failure, providers)
-        if failure.status is not None:
+        numbers = self._holding(found, status, smtp_code, providers)
+        if status is not None:
             for provider in providers:
-                numbers += self._told_by_code(provider, failure.status, failure.smtp_code)
+                numbers += self._told_by_code(provider, status, smtp_code)
         if len(numbers) > 1:
             numbers.sort(key=self._order.__getitem__)
         rule_of = self._rule_of
         return [(rule := rule_of[number], number, rule.strength, data) for number in numbers]
 
-    def _report_hits(self, report: Report, failure: DeliveryFailure, found: Iterable[int]) -> list[_Hit]:
+    def _report_hits(self, report: Report, failure: DeliveryFailure, providers: Set[str]) -> list[_Hit]:
         """What the explanation for people says; scanned once a report, however many recipients it names."""
         last = self._last
         if getattr(last, "text", None) is not report.text:
             last.data = prepare(_EMPTY_SUMMARY.sub("", report.text[:_MAX_REPORT]))
-            last.found = self._patterns.found(last.data)
+            found = self._usual_report if len(last.data) <= _USUAL_REPORT else self._patterns.found
+            last.found = found(last.data)
             last.text = report.text
         discount = _REPORT_DISCOUNT if len(report.failures) <= 1 else _REPORT_DISCOUNT / 2
-        numbers = self._holding(last.found, failure, self._providers(failure, found))
+        numbers = self._holding(last.found, failure.status, failure.smtp_code, providers)
         rule_of = self._rule_of
         return [(rule := rule_of[number], number, rule.strength * discount, last.data) for number in numbers]
 
-    def _holding(self, found: Iterable[int], failure: DeliveryFailure, providers: Set[str]) -> list[int]:
+    def _holding(
+        self, found: Iterable[int], status: str | None, smtp_code: str | None, providers: Set[str]
+    ) -> list[int]:
         """The patterns among these whose rules hold: their limits (provider, codes) are met."""
         unlimited = self._unlimited
-        return [n for n in found if n in unlimited or self._holds(n, failure, providers)]
+        return [n for n in found if n in unlimited or self._holds(n, status, smtp_code, providers)]
 
-    def _holds(self, number: int, failure: DeliveryFailure, providers: Set[str]) -> bool:
+    def _holds(self, number: int, status: str | None, smtp_code: str | None, providers: Set[str]) -> bool:
         if number not in self._limits:
             return False  # it gives a provider away, and is no rule
         limit = self._limits[number]
-        return (limit is None or limit in providers) and self._allows(number, failure.status, failure.smtp_code)
+        return (limit is None or limit in providers) and self._allows(number, status, smtp_code)
 
     def _allowed(self, number: int, status: str | None, smtp_code: str | None) -> bool:
         """Whether the codes are among those that a rule is limited to."""
@@ -307,15 +344,15 @@ class Classifier:
         numbers = self._by_code.get(provider, ())
         return tuple(number for number in numbers if self._allowed(number, status, smtp_code))
 
-    def _text_vote(self, hits: list[_Hit], failure: DeliveryFailure) -> _Vote:
+    def _text_vote(self, hits: Sequence[_Hit], status: str | None, smtp_code: str | None) -> _Vote:
         rule, _, strength, _ = hits[0]
         if len(hits) > 1 and _rivalled(hits):
             strength *= _RIVALLED
-        says = rule.temporary if _klass(_split_status(failure.status), failure.smtp_code) == "4" else rule.says
+        says = rule.temporary if _klass(_split_status(status), smtp_code) == "4" else rule.says
         layer = "provider" if rule.provider else "text"
         return _Vote(layer, rule.id, says, strength, WEIGHTS["text"], self._words(hits[0]), bool(rule.statuses))
 
-    def _rival(self, hits: list[_Hit]) -> _Vote | None:
+    def _rival(self, hits: Sequence[_Hit]) -> _Vote | None:
         """Another cause, told nearly as strongly as the first."""
         first, _, strongest, _ = hits[0]
         for hit in hits[1:_RIVALS]:
@@ -334,7 +371,7 @@ class Classifier:
         return words[:_EVIDENCE_TEXT]
 
 
-def _rivalled(hits: list[_Hit]) -> bool:
+def _rivalled(hits: Sequence[_Hit]) -> bool:
     """Whether another rule says something else, nearly as strongly as the first; the strongest come first."""
     says, near = hits[0][0].says, hits[0][2] - _NEAR
     for rule, _, strength, _ in hits[1:]:
@@ -449,12 +486,11 @@ def _beside(code: _Vote, text: _Vote) -> _Vote:
     return _Vote(code.layer, code.rule, code.says, code.strength, weight, code.text)
 
 
-def _engagement_vote(votes: _Votes, engagement: Engagement) -> _Vote | None:
+def _engagement_vote(leading: Subcategory, engagement: Engagement) -> _Vote | None:
     """A recipient who reads our mail has hardly gone; one who never did may well have.
 
     The layer takes no side among the causes: it supports the leading one, or it speaks for a passing trouble.
     """
-    leading = _count(votes)[0]
     if engagement.sent == 0 or CAUSES[leading].type is not Type.HARD_BOUNCE:
         return None
     if engagement.recent and engagement.rate > _ACTIVE:

@@ -139,10 +139,8 @@ def _unfold(value: str) -> str:
 
 
 def first_values(lines: Sequence[_Line]) -> dict[str, str]:
-    first: dict[str, str] = {}
-    for name, value, _ in lines:
-        first.setdefault(name.lower(), value)
-    return first
+    """The first value of each name, in lower case."""
+    return {name.lower(): value for name, value, _ in reversed(lines)}
 
 
 NO_HEADERS: Final = Headers("", [], {})
