@@ -78,6 +78,9 @@ workers = {workers}
 listen = "127.0.0.1:{policy}"
 [journal]
 outbound = {journal}
+[policy]
+unproven_per_hour = 0
+wave_minimum = 0
 [auth]
 enabled = {authenticate}
 nameservers = ["{dns}"]

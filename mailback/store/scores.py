@@ -117,11 +117,16 @@ def align(connection: sqlite3.Connection, key: str, latest: datetime) -> bool:
     """
     first = first_failure(connection, key)
     day = _NEVER if first is None else first
-    changed = connection.execute(_DELIVERIES_BEFORE, (key, day)).rowcount
-    added = connection.execute(_DELIVERIES_SINCE, (key, day * _DAY_US, codec.ticks(latest))).rowcount
+    changed = connection.execute(_DELIVERIES_BEFORE, (key, day)).rowcount > 0
+    return complete(connection, key, day, latest) or changed
+
+
+def complete(connection: sqlite3.Connection, key: str, day: int, latest: datetime) -> bool:
+    """Add what was delivered from a day on and is no line yet; returns whether there was any."""
+    added = connection.execute(_DELIVERIES_SINCE, (key, day * _DAY_US, codec.ticks(latest))).rowcount > 0
     if added:
         connection.execute(_SURPLUS_OF_ALL, (key,))
-    return bool(changed or added)
+    return added
 
 
 def backdate(connection: sqlite3.Connection, key: str, fact: str, at: datetime) -> None:

@@ -189,24 +189,31 @@ class Transaction:
 
         `fresh`: its event was recorded just now, so nothing is known of it. Returns whether the ledger has a bounce.
         """
-        key = entry.address_key
+        key, bounced = entry.address_key, entry.step is Step.BOUNCE
         known = self._traces.of(key)
-        bounced = entry.step is Step.BOUNCE
-        first = bounced and not (known & FAILURE and entry.day >= self._first_failure(key))
         if not known & LEDGER:
-            if len(self._alone) >= _ALONE_MOST:
-                self._alone.clear()
-            self._alone[key] = scores.begin(self._connection, entry)
-        else:
-            self._alone.pop(key, None)
-            scores.enter(self._connection, entry, fresh=fresh)
-        if fresh or not known & LEDGER:
-            self._traces.left(key, LEDGER | BOUNCE | FAILURE if bounced else LEDGER)
+            self._begin(entry, bounced=bounced)
+            return bounced
+        first = bounced and not (known & FAILURE and entry.day >= self._first_failure(key))
+        self._alone.pop(key, None)
+        scores.enter(self._connection, entry, fresh=fresh)
+        if fresh:
+            self._traces.left(key, BOUNCE | FAILURE if bounced else LEDGER)
         else:  # it may have taken a bounce's place, or be set aside
             self._traces.forget(key)
         if first or (not fresh and known & FAILURE and entry.fact != entry.cause):
             self._align(key)
         return self.counted(key)
+
+    def _begin(self, entry: ScoreEntry, *, bounced: bool) -> None:
+        """Add the first line of an address."""
+        if len(self._alone) >= _ALONE_MOST:
+            self._alone.clear()
+        self._alone[entry.address_key] = scores.begin(self._connection, entry)
+        latest = datetime.now(UTC) + CLOCK_ERROR
+        if bounced and scores.complete(self._connection, entry.address_key, entry.day, latest):
+            self._alone.pop(entry.address_key)
+        self._traces.left(entry.address_key, LEDGER | BOUNCE | FAILURE if bounced else LEDGER)
 
     def enter_delivery(self, entry: ScoreEntry, *, fresh: bool = False) -> bool:
         """Add a proven delivery where the ledger wants it (`scores`); returns whether the ledger has a bounce."""
