@@ -35,8 +35,14 @@ class Reason(NamedTuple):
 
 
 def reason(text: str) -> Reason:
-    """A text as a reason."""
+    """A text as a reason; of a transcript of the session the refusal alone."""
+    if "<--" in text and (refusals := _REFUSAL.findall(text)):
+        text = refusals[-1]
     return Reason(text, diagnostic.codes(text))
+
+
+_REFUSAL = re.compile(r"<--[ \t]*([45]\d\d[ \t-][^\n]*)")
+"""`Mon 2013-09-16 10:30:22: <-- 550 No such user here`, among what was resolved, connected to and said before."""
 
 
 _NOTHING = Reason("", Said(None, None))
@@ -49,6 +55,7 @@ class Reasons:
         self._text = reading.text
         self._mentions = reading.mentions
         self._starts = sorted(mention.start for mention in listed)
+        self._listed = frozenset(mention.address.lower() for mention in listed)
         self._end = max((mention.end for mention in listed), default=0)
 
     def of(self, mention: Mention | None) -> Reason:
@@ -56,6 +63,8 @@ class Reasons:
         if mention is None:
             return self._beginning
         own, adjacent = self._own(mention)
+        if not adjacent:  # what stands below the last of a list is below them all
+            own = self._concerning(own, mention)
         if own.said.smtp_code:
             return own
         named = self._reply_naming(mention)
@@ -63,10 +72,19 @@ class Reasons:
             return reason(f"{own.text} {named.text}") if own.text not in named.text else named
         if adjacent and len(self._starts) > 1:
             return own
-        for shared in (self._after_list, self._before_list):
+        after = self._concerning(self._after_list, mention)
+        for shared in (after, self._before_list):
             if any(shared.said):
                 return shared
-        return next((told for told in (own, self._after_list) if told.text), self._before_list)
+        return next((told for told in (own, after) if told.text), self._before_list)
+
+    def _concerning(self, shared: Reason, mention: Mention) -> Reason:
+        """What is said after the list, of this recipient: a transcript tells others' refusals as well."""
+        address = mention.address.lower()
+        if self._named_after <= {address}:
+            return shared
+        lines = [line.strip(_EDGES) for line in shared.text.split("\n") if address in line.lower()]
+        return reason(" ".join(lines)) if lines else _NOTHING
 
     def _own(self, mention: Mention) -> tuple[Reason, bool]:
         """The rest of the line and what follows up to a blank line, or the paragraph after where that is empty.
@@ -105,6 +123,12 @@ class Reasons:
         for mention in self._mentions:
             told.setdefault(mention.address.lower(), []).append(mention)
         return told
+
+    @Once
+    def _named_after(self) -> frozenset[str]:
+        """The recipients that the text after the list names again."""
+        near = (m.address.lower() for m in self._mentions if self._end <= m.start < self._end + _CAP)
+        return self._listed.intersection(near)
 
     @Once
     def _after_list(self) -> Reason:

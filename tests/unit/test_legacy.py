@@ -174,3 +174,32 @@ def test_x_failed_recipients_is_believed_before_the_text() -> None:
         header="Return-Path: <>\nX-Failed-Recipients: team@groups.example, b@groups.example\n",
     )
     assert _recipients(report) == ["team@groups.example", "b@groups.example"]
+
+
+def test_of_a_transcript_with_times_the_refusal_is_the_reason() -> None:
+    lines = (
+        "Session 441902; child 1",
+        "Resolving MX records for [a.example] (DNS Server: 192.0.2.2)...",
+        "<-- 220 mx.a.example ESMTP",
+        "--> RCPT To:<user@a.example>",
+        "<-- 550 No such user here",
+        "--> QUIT",
+    )
+    session = "\n".join(f"Mon 2025-09-15 10:30:20: {line}" for line in lines)
+    report = _report(f"PERMANENT delivery errors!\n\nFailed address: user@a.example\n\n--- Session ---\n{session}")
+    [failure] = report.failures
+    assert (failure.smtp_code, failure.diagnostic) == ("550", "550 No such user here")
+
+
+def test_what_a_transcript_tells_of_another_recipient_is_not_the_reason() -> None:
+    report = _report(
+        "   ----- The following addresses had permanent fatal errors -----\n"
+        "<gone@a.example>\n    (reason: 550 5.1.1 <gone@a.example>... User unknown)\n<waits@b.example>\n\n"
+        "   ----- Transcript of session follows -----\n>>> DATA\n<<< 550 5.1.1 <gone@a.example>... User unknown\n"
+        "<waits@b.example>... Deferred: Connection refused by mx.b.example.\n"
+    )
+    told = {failure.recipient: failure for failure in report.failures}
+    assert told["gone@a.example"].status == "5.1.1"
+    assert told["waits@b.example"].smtp_code is None
+    assert "Connection refused" in told["waits@b.example"].diagnostic
+    assert "unknown" not in told["waits@b.example"].diagnostic
