@@ -403,7 +403,7 @@ def _dates(
     taken = _Places([one[:2] for one in spans])
     vague += [one for one in _days_of_week(told, today, calendar, foreign=foreign) if not taken.meet(one)]
     told_in_full = _Places([(one.start, one.end) for one in exact])
-    kept = [one for one in vague if one.sort is Sort.LASTING or not told_in_full.near(one)]
+    kept = [one for one in vague if one.sort is Sort.LASTING or not told_in_full.near(one, told)]
     if numbered:
         taken = _Places([*((one[:2]) for one in spans), *((one.start, one.end) for one in (*vague, *exact))])
         kept += [one for one in _days_of_month(told, today, exact) if not taken.meet(one)]
@@ -436,6 +436,9 @@ def _last(one: Span) -> date | None:
     return None if one.sort in (Sort.DAY, Sort.BACK) else one.last
 
 
+_DIGIT = re.compile(r"\d")
+
+
 class _Places:
     """Where others stand, to be asked in logarithmic time."""
 
@@ -449,11 +452,13 @@ class _Places:
         before = bisect_left(self._starts, one.end)
         return before > 0 and self._ends[before - 1] > one.start
 
-    def near(self, one: _Found) -> bool:
+    def near(self, one: _Found, told: str) -> bool:
         """Whether a date told in full stands so near that this is a part of it, or its weekday."""
+        if _DIGIT.search(told, one.start, one.end):  # `Monday 9th` is a date of its own
+            return self.meet(one)
         at = bisect_left(self._starts, one.start - 16)
         if at < len(self._starts) and self._starts[at] <= one.end + 14:
-            return True
+            return _SENTENCE.search(told, one.end, max(one.end, self._starts[at])) is None
         before = bisect_right(self._ends, one.start)
         return before > 0 and one.start - self._ends[before - 1] <= 3
 

@@ -11,7 +11,7 @@ Log events: none; never raises on any message. Wrong rule files raise RulesError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -41,13 +41,19 @@ from mailback.reply.intent import Evidence, Intent, Reading
 from mailback.reply.routing import Route, Routing
 from mailback.reply.safety import Safety
 from mailback.reply.signs import Verdict
+from mailback.reports import moves
 from mailback.reports.report import Report
+from mailback.reports.vocabulary import Vocabulary
 from mailback.resources import rules_dir
 
 _TOLD_BY_MACHINE = 0.95
 """Confidence of what header fields and subjects of responders say."""
 _TOLD_BY_WORDS = 0.9
 """Confidence of an automatic answer that only its words give away."""
+_SURE = 0.95
+"""Of an absence: independent replies told so were one."""
+_SURE_OF_MACHINE = 0.85
+"""The same, of what is known to come from a machine."""
 _BAITING = frozenset({Verdict.SPAM, Verdict.PHISHING, Verdict.MALWARE})
 _AT_MOST_WHERE_UNSAFE = 0.6
 _NAMES_CONTACT = frozenset({Intent.REFERRAL, Intent.OUT_OF_OFFICE})
@@ -189,8 +195,11 @@ def read(
     thread: Sequence[str] = (),
     known: Known = NO_KNOWLEDGE,
     rules: ReplyRules | None = None,
+    *,
+    vocabulary: Vocabulary | None = None,
 ) -> Reply:
-    """Read a message of the kind `reply` or `auto_reply`.
+    """Read a message of the kind `reply` or `auto_reply`; one that turns out to tell an absence and nothing else makes
+    its `report` an automatic answer.
 
     `report` is what `mailback.reports.read` made of it; `thread` holds the texts of earlier messages, oldest first, our
     own among them: what stands there was not written by the person who answers.
@@ -202,7 +211,19 @@ def read(
     tongue = language.detect(new or subject, [subject, *reversed(thread)], rules=rules.language)
     automatic = report.kind is Kind.AUTO_REPLY
     found_contact = contact.named(new, sender, known.us.domains)
+    sent = _sent(message, known)
+
+    def returning() -> date | None:
+        return dates.return_date(new or subject, sent, tongue, rules.dates)
+
+    if automatic and (report.guessed or report.cause is Subcategory.ACKNOWLEDGEMENT):
+        report.cause = _sort(report, _meant(message, new, thread, rules), returning)
     reading = _automatic(report, found_contact) if automatic else _meant(message, new, thread, rules)
+    returns = returning() if reading.intent is Intent.OUT_OF_OFFICE else None
+    if not automatic and returns is not None and reading.confidence >= _SURE and not moves.talks(new, vocabulary):
+        # Nothing but an absence, its end, and whom to turn to: whoever writes so answers nobody in particular.
+        automatic = True
+        report.kind, report.cause, report.worded = Kind.AUTO_REPLY, Subcategory.OUT_OF_OFFICE, True
     said = safety.Said(
         new, thread, lambda page: body.read(body.of_page(page, rules.body), thread, sender=name, rules=rules.body).text
     )
@@ -220,8 +241,6 @@ def read(
     raised = flags.of_reply(message, answer, rules.flags, rules.intent)
     routed = _routed(report, reading, verdict, raised, rules.routes)
     gone = report.cause is Subcategory.LEFT_ORGANISATION
-    away = reading.intent is Intent.OUT_OF_OFFICE
-    sent = _sent(message, known)
     return Reply(
         intent=reading.intent,
         confidence=reading.confidence,
@@ -230,7 +249,7 @@ def read(
         flags=routed.flags,
         route=routed.route,
         sla_s=routed.sla_s,
-        return_date=dates.return_date(new or subject, sent, tongue, rules.dates) if away else None,
+        return_date=returns,
         new_contact=(found_contact or report.moved_to) if gone or reading.intent in _NAMES_CONTACT else None,
         language=tongue,
         safety=verdict,
@@ -240,6 +259,14 @@ def read(
         subject=subject,
         follow_up_date=_again(new or subject, sent, tongue, rules) if reading.intent is Intent.NOT_NOW else None,
     )
+
+
+def _sort(report: Report, meant: Reading, returning: Callable[[], date | None]) -> Subcategory:
+    """Of an automatic answer that no word calls an absence, whether it is one all the same; else an acknowledgement."""
+    absent = meant.intent is Intent.OUT_OF_OFFICE and meant.confidence >= _SURE_OF_MACHINE
+    if absent or (report.guessed and returning() is not None):
+        return Subcategory.OUT_OF_OFFICE
+    return Subcategory.ACKNOWLEDGEMENT
 
 
 def _meant(message: Message, new: str, thread: Sequence[str], rules: ReplyRules) -> Reading:

@@ -94,11 +94,13 @@ def _report(facts: Facts, text: str, said: Words) -> Report:
     gone = _gone(facts, text, lower, said)
     if gone is not None:
         return gone
+    cause = _cause(facts, lower, said)
     report = Report(
         kind=Kind.AUTO_REPLY,
         dialect="rfc3834",
         explanation=lambda: text,
-        cause=_cause(facts, lower, said),
+        cause=cause or Subcategory.OUT_OF_OFFICE,
+        guessed=cause is None,
         returned=lambda: originals.of_message(facts.message, facts.names),
     )
     if report.cause is Subcategory.LEFT_ORGANISATION:
@@ -176,7 +178,8 @@ def _plausible(facts: Facts, lower: str, said: Words) -> bool:
     return weak and told and not facts.answers and "x-auto-response-suppress" in facts.message.headers
 
 
-def _cause(facts: Facts, lower: str, said: Words) -> Subcategory:
+def _cause(facts: Facts, lower: str, said: Words) -> Subcategory | None:
+    """The sort of an automatic answer by its words; None where none of them tells it."""
     both = f"{facts.subject}\n{lower}"
     announced = moves.cause(moves.told(facts, " ".join(lower.split())))
     if says(both, said.left_words) or announced is Subcategory.LEFT_ORGANISATION:
@@ -185,11 +188,9 @@ def _cause(facts: Facts, lower: str, said: Words) -> Subcategory:
         return Subcategory.OUT_OF_OFFICE
     if announced is not None:
         return announced
-    acknowledged = says(both, said.acknowledgement_words)
-    away = says(lower, said.away_words)
-    if acknowledged and not away:
-        return Subcategory.ACKNOWLEDGEMENT
-    return Subcategory.OUT_OF_OFFICE
+    if says(lower, said.away_words):
+        return Subcategory.OUT_OF_OFFICE
+    return Subcategory.ACKNOWLEDGEMENT if says(both, said.acknowledgement_words) else None
 
 
 def _gone(facts: Facts, text: str, lower: str, said: Words) -> Report | None:

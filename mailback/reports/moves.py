@@ -18,6 +18,7 @@ from email.utils import getaddresses
 from mailback.bounce.taxonomy import Subcategory
 from mailback.reports import addresses
 from mailback.reports.facts import Facts
+from mailback.reports.vocabulary import Vocabulary, shipped
 
 _POINTS = {
     "move_away": 2,
@@ -91,6 +92,12 @@ def automatic(facts: Facts, own: str) -> bool:
     if not facts.answers:
         return points >= _NEEDED
     return points >= (_NEEDED_AWAY_UNDER_RE if said & _ANNOUNCING == {"move_away"} else _NEEDED_UNDER_RE)
+
+
+def talks(text: str, vocabulary: Vocabulary | None = None) -> bool:
+    """Whether somebody talks with the reader: asks, wishes, speaks of what the reader wrote."""
+    said = (vocabulary or shipped()).moves.told(" ".join(text[:_LONGEST].lower().split()))
+    return not said.isdisjoint(("move_talks", "move_sells"))
 
 
 def _names_address(facts: Facts, own: str) -> bool:

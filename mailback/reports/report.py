@@ -92,6 +92,8 @@ class Report:
     """More recipients were told than are kept."""
     cause: Subcategory | None = None
     """What a message without failures says: the sort of an auto-reply."""
+    guessed: bool = False
+    """No word tells the sort of an auto-reply: whoever reads its meaning knows better."""
     worded: bool = False
     """It is told by its words alone: a person may have written it after all."""
     moved_to: str | None = None

@@ -125,7 +125,7 @@ class Knowledge:
         """What a person means; None where reading failed, and then the mail goes on as people's mail does."""
         try:
             thread, known = ask(message, report)
-            return reply.read(message, report, thread, known, self.replies)
+            return reply.read(message, report, thread, known, self.replies, vocabulary=self.vocabulary)
         except Exception as error:
             report.notes.append(f"not read: {type(error).__name__} in a reader of replies")
             return None

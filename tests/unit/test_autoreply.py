@@ -245,7 +245,7 @@ def test_nothing_but_moves_is_read_to_its_end(piece: str) -> None:
 @pytest.mark.parametrize(
     ("subject", "text"),
     [
-        ("Out of office", "I'm on a silent retreat. Speech and mail return on the 14th."),
+        ("Out of office", "I'm on a silent retreat, and so is my mail."),
         ("Abwesenheit", "Mails werden von Frau Arnold bearbeitet."),
         ("Absence", "Parti marcher vers Compostelle."),
         ("Your message has been received", "Kevin has put your mail in a queue."),
@@ -255,3 +255,35 @@ def test_nothing_but_moves_is_read_to_its_end(piece: str) -> None:
 def test_a_subject_that_says_it_all_needs_no_known_words_below(subject: str, text: str) -> None:
     assert mailback.classify(_worded(subject, "irt", text)).kind is Kind.AUTO_REPLY
     assert mailback.classify(_worded(f"Re: {subject}", "irt", text)).kind is Kind.REPLY
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("Hi there! We got this and a human will look at it when the shop is quiet.", Subcategory.ACKNOWLEDGEMENT),
+        ("Your application is safely here. No news within three weeks means no.", Subcategory.ACKNOWLEDGEMENT),
+        (
+            "Thank you for your message. I am on research leave. Back at my desk in September.",
+            Subcategory.OUT_OF_OFFICE,
+        ),
+        ("Gone fishing. Literally. Back Monday.", Subcategory.OUT_OF_OFFICE),
+    ],
+)
+def test_what_no_word_calls_an_absence_is_one_by_its_meaning_or_its_end(text: str, cause: Subcategory) -> None:
+    raw = _worded("Automatic reply: Your invoice", "irt", text)
+    told = mailback.classify(b"Auto-Submitted: auto-replied\n" + raw)
+    assert told.reply is not None
+    assert told.reply.cause is cause
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("I'm at the county show today and back at my desk tomorrow. For feed call the yard.", Kind.AUTO_REPLY),
+        ("Estos días estoy en la feria de Valencia y no vuelvo a la oficina hasta el próximo lunes.", Kind.AUTO_REPLY),
+        ("I'm at the county show today and back tomorrow, will look at it then.", Kind.REPLY),
+        ("I'm away until Monday. Can you send the prices meanwhile?", Kind.REPLY),
+    ],
+)
+def test_who_tells_an_absence_its_end_and_nothing_else_answers_nobody_in_particular(text: str, kind: Kind) -> None:
+    assert mailback.classify(_worded("Re: Your quote", "irt", text)).kind is kind

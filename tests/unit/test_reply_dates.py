@@ -271,6 +271,11 @@ def test_a_beginning_and_a_length_tell_the_day_after(spoken: str, text: str, day
         ("pl", "Wracam w pon. 23.03.", date(2026, 3, 23)),
         ("sv", "Jag är åter tis. 24/3.", date(2026, 3, 24)),
         ("en", "My working days are Tuesday to Thursday, so you'll hear from me on Tuesday.", date(2026, 3, 10)),
+        ("en", "Out 09/03 - 13/03, back Monday 16th.", date(2026, 3, 16)),
+        ("en", "Away, back Friday. On 20 March we move.", date(2026, 3, 13)),
+        ("it", "Rientro in sede venerdì 13. La gara del 20 marzo la segue Rossi.", date(2026, 3, 13)),
+        ("pl", "Do 13 marca przebywam na urlopie, w biurze będę znowu w poniedziałek 16 marca.", date(2026, 3, 16)),
+        ("de", "Mein Urlaub (18. bis 22. März): Frau Roth vertritt mich.", date(2026, 3, 23)),
     ],
 )
 def test_short_names_of_days_are_days_where_they_are_meant(spoken: str, text: str, day: date | None) -> None:
