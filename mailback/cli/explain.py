@@ -57,18 +57,19 @@ def explain(config: Path | None, address: str, as_json: bool) -> None:
     from mailback.cli.check import held_for_now
     from mailback.effects.scoring import rules_of
     from mailback.outbound.check import Check
+    from mailback.policy.retry import is_stale
 
-    rules = rules_of(load_settings(config))
+    settings, now = load_settings(config), datetime.now(UTC)
+    rules, days = rules_of(settings), settings.retry.give_up_days
     with open_store(config) as store:
         explanation = store.explain(key)
         for_now = Check(store, *held_for_now(config, store)).answer(address)
         lists, _ = store.subscriptions(key)
-        again = [one for one in store.retries(key) if one.state in ("open", "sent")]
+        again = [one for one in store.retries(key) if one.state in ("open", "sent") and not is_stale(one, now, days)]
     if as_json:
         from mailback.cli.retry import to_dict as retry_dict
         from mailback.cli.subscriber import to_dict as subscriber_dict
 
-        now = datetime.now(UTC)
         json_line(
             to_dict(address, explanation, rules)
             | {"lists": [subscriber_dict(one, now) for one in lists], "retries": [retry_dict(one) for one in again]}

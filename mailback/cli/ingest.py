@@ -156,9 +156,11 @@ def maildir(
     Messages stay as they are, and which were read is remembered, unless --seen, --move-to or --delete is given. Exit
     code 1: a folder could not be read.
     """
-    from mailback.ingest.mailbox import MailFeed, NotAMailbox, read_maildir
+    from mailback.ingest.mailbox import MailFeed, NotAMailbox, is_maildir, read_maildir
 
     chosen = _after(after, to)
+    if to is not None and not is_maildir(to):
+        raise click.BadParameter(f"{to} is no Maildir: it has no folders new and cur", param_hint="--move-to")
     with opened(config) as (_, store, engine):
         feed = MailFeed(engine)
         with progress("reading", None) as bar:

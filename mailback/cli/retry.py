@@ -68,9 +68,16 @@ def due(config: Path | None, as_json: bool, limit: int) -> None:
 @click.option("--address", metavar="ADDRESS", help="Those of this recipient, whatever became of them.")
 def list_(config: Path | None, as_json: bool, address: str | None) -> None:
     """List what waits for its time or was sent again and has no outcome yet."""
-    key = address_key(address) if address else None
+    from mailback.policy.retry import is_stale
+
+    key, now, days = (
+        address_key(address) if address else None,
+        datetime.now(UTC),
+        load_settings(config).retry.give_up_days,
+    )
     with open_store(config) as store:
-        _show(store.retries(key), as_json=as_json, empty="nothing waits")
+        waiting = (one for one in store.retries(key) if key or not is_stale(one, now, days))
+        _show(waiting, as_json=as_json, empty="nothing waits")
 
 
 @retry.command()

@@ -293,7 +293,11 @@ def opt_in(
     *, config: Path | None, reason: str, at: datetime | None, source: str | None, list_id: str,
     addresses: tuple[str, ...],
 ) -> int:  # fmt: skip
-    """Say that people asked for mail: they are in, what they had said against it ends, and bounces count anew."""
+    """Say that people asked for mail: they are in, what they had said against it ends, and bounces count anew.
+
+    So does what their bounces had come to: who asks for mail has a mailbox. What an operator or an import holds back
+    stays, and is told.
+    """
     from mailback.store.records import Subscriber
 
     by, scoring, told_at = actor(), _scoring(config), at or datetime.now(UTC)
@@ -302,17 +306,24 @@ def opt_in(
         for person in people:
             changed = store.submit(partial(_in_again, scoring, person, by, _given(reason))).result()
             say(f"{safe(person.address)}: {'in' if changed else 'was in already, since a later day'}")
+            if (stands := store.lookup(person.address_key, ("all", f"list:{list_id}"))) is not None:
+                complain(
+                    f"{safe(person.address)} is still suppressed ({safe(stands.reason)}, by {safe(stands.source)}): if mail"
+                    f" may go there again, mailback suppress remove --reason TEXT {safe(person.address)}"
+                )
     return 0
 
 
 def _in_again(scoring: Scoring, person: Subscriber, by: str, reason: str, transaction: Transaction) -> bool:
-    """The new opt-in, and the end of what the person had said before, of all mail or of this list."""
+    """The new opt-in, and the end of what the person had said or bounced before, of all mail or of this list."""
     from mailback.store.precedence import is_own_word
+    from mailback.store.records import SCORE
 
     scopes = ("all", f"list:{person.list_id}")
     for stands in transaction.active(person.address_key):
         earlier = person.opt_in_at is not None and stands.since < person.opt_in_at
-        if stands.scope in scopes and is_own_word(stands) and earlier:
+        ends = is_own_word(stands) or stands.source in ("event", SCORE)
+        if stands.scope in scopes and ends and earlier:
             transaction.lift(person.address_key, stands.scope, actor=by, reason=f"opt-in: {reason}")
     return scoring.opted_in(transaction, person, actor=by, reason=reason, anew=True)
 

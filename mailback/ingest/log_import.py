@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from mailback.ingest import logfiles, syslog
 from mailback.ingest.feed import Feed
 from mailback.ingest.logfiles import Piece
-from mailback.ingest.postfix_log import QUEUED, DeliveryLog
+from mailback.ingest.postfix_log import DeliveryLog
 from mailback.observation import Observation
+from mailback.store.places import QUEUED
 
 if TYPE_CHECKING:
     from mailback.store import Store, Transaction

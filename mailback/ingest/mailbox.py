@@ -192,12 +192,17 @@ class Lying(NamedTuple):
     """Its unique name, the same whatever its flags and folder (`new` or `cur`)."""
 
 
+def is_maildir(path: Path) -> bool:
+    """Whether a folder has what every Maildir has."""
+    return (path / "cur").is_dir() and (path / "new").is_dir()
+
+
 class Maildir:
     """A Maildir: messages in `new` and `cur`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / "cur").is_dir() or not (path / "new").is_dir():
+        if not is_maildir(path):
             raise NotAMailbox("is no Maildir: it has no folders new and cur")
         self._hash = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
 

@@ -60,6 +60,7 @@ from mailback.observation import Observation
 from mailback.reports import diagnostic, ours
 from mailback.reports.original import message_id
 from mailback.reports.report import DeliveryFailure
+from mailback.store.places import QUEUED
 
 OPEN_MESSAGES = 200_000
 """Messages in the queue that are remembered at once; past that the oldest are forgotten, and their Message-IDs."""
@@ -227,10 +228,6 @@ class _Kept:
         self._stored.difference_update(gone)
         self._stored.update(name for name, _ in changed)
         return changed, gone
-
-
-QUEUED = "postfix-queue:"
-"""How the names of places begin that hold messages in the queue."""
 
 
 class Delivery(NamedTuple):

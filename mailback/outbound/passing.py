@@ -20,6 +20,7 @@ from mailback.effects.senders import Senders
 from mailback.outbound.check import scopes
 from mailback.outbound.probes import Probes
 from mailback.policy import breaker as machine
+from mailback.policy.retry import is_stale
 
 if TYPE_CHECKING:
     from mailback.settings import Settings
@@ -36,6 +37,7 @@ class Passing:
     """Ours, as breakers name them; None where breakers are not acted on."""
     probes: Probes | None
     now: datetime
+    give_up_days: int
     held: dict[int, str] = field(default_factory=dict)
     """What is kept back, by its number, and what it waits for; filled as `of` goes on."""
     _standing: dict[str, list[Breaker]] = field(init=False)
@@ -53,11 +55,14 @@ class Passing:
     def at_once(cls, settings: Settings, store: Store) -> Self:
         """As the settings ask for, and as things stand. Raises StoreUnavailable."""
         senders = Senders.of(settings.mail) if settings.breakers.act else None
-        return cls(store, senders, Probes.of(settings, store, claims=False), datetime.now(UTC))
+        probes = Probes.of(settings, store, claims=False)
+        return cls(store, senders, probes, datetime.now(UTC), settings.retry.give_up_days)
 
     def of(self, due: Iterable[Retry]) -> Iterator[Retry]:
         """Those that may be sent now, in the order given. Raises StoreUnavailable."""
         for one in due:
+            if is_stale(one, self.now, self.give_up_days):
+                continue
             waits_for = self._tries_address(one) or self._breaker(one)
             if waits_for is None:
                 yield one

@@ -58,6 +58,11 @@ def advise(retry: Retry, handling: Handling, rules: RetryRules, *, reader: bool)
     return Advice(due, f"{told}, an active reader" if reader else told)
 
 
+def is_stale(retry: Retry, now: datetime, give_up_days: int) -> bool:
+    """Whether a message that waits has become too old to be sent: so by the clock, nothing is written for that."""
+    return retry.state == "open" and now > retry.first_at + timedelta(days=give_up_days)
+
+
 def _jitter(retry: Retry, rules: RetryRules) -> float:
     """A factor around 1, the same each time it is asked for: thousands of messages that failed together spread."""
     seed = f"{retry.address_key}\0{retry.thread}\0{retry.failures}".encode("utf-8", "surrogatepass")

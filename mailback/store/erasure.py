@@ -25,6 +25,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mailback.store.places import QUEUED
+
 _PREFIX = "erased:"
 """No address begins so: it has no @."""
 _SUFFIX = ".erasure.key"
@@ -101,6 +103,7 @@ def erase(connection: sqlite3.Connection, key: str, hashed: str) -> int:
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,)).rowcount for table, column in _BY_KEY
     )
     removed += _erase_journal(connection, key)
+    connection.execute(_UNDER_WAY, (f"{QUEUED}%", key, json.dumps(key)[1:-1]))
     connection.execute("UPDATE breaker SET probe_key = NULL WHERE probe_key = ?", (key,))
     connection.executemany("DELETE FROM rate WHERE cause LIKE ? ESCAPE '\\'", [(f"%{_escaped(key)}%",)])
     _reseal(connection, key, hashed)
@@ -111,6 +114,9 @@ _EVENTS = (
     "SELECT id, raw_sha256 FROM event WHERE recipient_key = ? OR lower(final_recipient) = ?"
     " OR lower(envelope_sender) = ?"
 )
+
+
+_UNDER_WAY = "DELETE FROM place WHERE name LIKE ? AND (instr(lower(name), ?) OR instr(lower(position), lower(?)))"
 
 
 def _erase_journal(connection: sqlite3.Connection, key: str) -> int:

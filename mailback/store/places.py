@@ -22,6 +22,8 @@ _PUT = (
     " ON CONFLICT (name) DO UPDATE SET position = excluded.position, at = excluded.at"
 )
 _LAST = "\U0010ffff"
+QUEUED = "postfix-queue:"
+"""How the names of places begin that hold messages in a queue, with whom they go to."""
 
 
 def find(fetch: Fetch, name: str) -> Place | None:

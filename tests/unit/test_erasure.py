@@ -52,6 +52,9 @@ def lived(store: Store, config: Path, tmp_path: Path) -> Store:
         said = reply(who, message_id=f"<r{number}@receiver.test>")
         engine.inbound(Envelope(sender=who, recipients=("news@sender.test",)), said)
         engine.inbound(Envelope(recipients=("news@sender.test",)), dsn(who, message_id=f"<b{number}@sender.test>"))
+        under_way = {"to": who, "message_id": f"<{number}@sender.test>"}
+        name = f"postfix-queue:mx postfix 4F{number} {who.lower()}"
+        do(store, lambda t, name=name, under_way=under_way: t.put_place(name, under_way))  # type: ignore[misc]
     both = JournalEntry(now, "<both@sender.test>", "news@sender.test", (WHO, OTHER))
     do(store, lambda t: t.journal(both))
     do(

@@ -138,7 +138,7 @@ def test_messages_are_filed_into_another_maildir(run: Run, tmp_path: Path, maild
     told = run("ingest", "maildir", "--move-to", str(tmp_path / "done"), str(tmp_path / "Maildir"))
     assert told.code == 0, told.err
     assert (names(maildir), names(done)) == ({"new": 0, "cur": 0}, {"new": 0, "cur": 2})
-    assert run("ingest", "maildir", "--move-to", str(tmp_path / "nowhere"), str(tmp_path / "Maildir")).code == 1
+    assert run("ingest", "maildir", "--move-to", str(tmp_path / "nowhere"), str(tmp_path / "Maildir")).code == 2
     assert run("ingest", "maildir", str(tmp_path / "done" / "cur")).code == 1
 
 

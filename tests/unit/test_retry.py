@@ -204,6 +204,18 @@ def test_an_active_reader_is_known_by_the_score_ledger(engine: Engine, store: St
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
+def test_what_waited_longer_than_a_message_is_worth_is_told_no_more(
+    engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(engine, 15 * 24, number=1, who="old@receiver.test")
+    fail(engine, 30, number=2, who="new@receiver.test")
+    for words in (["due"], ["list"]):
+        assert run(["retry", *words, "--json", *config]) == 0
+        assert [json.loads(line)["recipient"] for line in capsys.readouterr().out.splitlines()] == ["new@receiver.test"]
+    assert run(["explain", "old@receiver.test", *config]) == 0
+    assert "to be sent again" not in capsys.readouterr().out
+
+
 def test_due_done_and_skip(engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 2, 3):
         fail(engine, 30, number=number, who=f"u{number}@receiver.test")

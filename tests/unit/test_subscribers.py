@@ -369,6 +369,23 @@ def test_a_new_opt_in_ends_what_the_person_had_said(
     assert run(["subscriber", "show", "nobody@receiver.test", *config]) == 1
 
 
+def test_a_new_opt_in_ends_what_bounces_had_come_to_and_tells_of_what_others_hold_back(
+    engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["subscriber", "opt-in", "--reason", "form", "--at", "9d", WHO, *config]) == 0
+    bounce(engine, 5, hard=True)
+    assert store.lookup(WHO) is not None
+    assert state(store).status == "out"
+    assert run(["subscriber", "opt-in", "--reason", "form", WHO, *config]) == 0
+    assert store.lookup(WHO) is None
+    assert (state(store).status, state(store).bounce_status) == ("in", "none")
+    assert run(["suppress", "add", "--reason", "legal hold", "bob@receiver.test", *config]) == 0
+    capsys.readouterr()
+    assert run(["subscriber", "opt-in", "--reason", "form", "bob@receiver.test", *config]) == 0
+    assert "still suppressed" in capsys.readouterr().err
+    assert store.lookup("bob@receiver.test") is not None
+
+
 def test_a_row_that_cannot_be_read_is_told_and_the_others_are_imported(
     store: Store, tmp_path: Path, config: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
