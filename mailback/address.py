@@ -40,6 +40,8 @@ _COMMENT_MARK = re.compile(r"\\.|[()]", re.DOTALL)
 _DEPTH = {"(": 1, ")": -1}
 _ORDINARY = re.compile(r'[^"(@]*')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_LOST = "\ufffd"
+"""Stands for octets that were no UTF-8: whose address it was cannot be told any more."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NO_HOST_CHARACTER = re.compile(rb"[^a-z0-9._%-]")
 
@@ -88,6 +90,13 @@ def is_address(text: str) -> bool:
     return at > 0 and kept == text and _is_local(text[:at]) and _is_domain(text[at + 1 :])
 
 
+def no_address(text: str) -> str:
+    """What is wrong with a text that is no address, in words for whoever wrote it."""
+    if _LOST in text:
+        return f"{text!r} is no UTF-8; convert the file to it first"
+    return f"{text!r} is no mail address"
+
+
 def domain_key(host: str) -> str:
     """A domain name as look-ups compare it: A-labels, lower case, no trailing dot. Always ASCII; never raises."""
     host = host.strip().rstrip(".").rstrip()
@@ -119,7 +128,9 @@ def _idna(host: str) -> str | None:
 def _is_local(local: str) -> bool:
     if len(local.encode("utf-8", "surrogatepass")) > _LONGEST_LOCAL_OCTETS:
         return False
-    return bool(_DOT_ATOM.fullmatch(local) or _QUOTED.fullmatch(local)) and not _SURROGATE.search(local)
+    return bool(_DOT_ATOM.fullmatch(local) or _QUOTED.fullmatch(local)) and not (
+        _LOST in local or _SURROGATE.search(local)
+    )
 
 
 def _is_domain(host: str) -> bool:

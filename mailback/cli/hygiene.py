@@ -25,6 +25,7 @@ from mailback.cli.errors import CommandError
 from mailback.cli.files import lines_in, reading, replacing
 from mailback.cli.options import config_option, json_option, load_settings, open_store
 from mailback.cli.out import Cell, Column, json_line, progress, say, table
+from mailback.ingest.quoting import closed, line_of
 
 if TYPE_CHECKING:
     from mailback.policy.hygiene import HygieneRules, Judgement
@@ -130,7 +131,7 @@ class Lines:
         csv.field_size_limit(FIELD_MAX)
         beginning = stream.readline(FIELD_MAX)
         self.delimiter = _delimiter(beginning)
-        self._rows = csv.reader(_again(beginning, stream), delimiter=self.delimiter)
+        self._rows = csv.reader(closed(_again(beginning, stream)), delimiter=self.delimiter)
         self.header: list[str] | None = None
         first = next(self._read(), None)
         self._first = first
@@ -184,7 +185,8 @@ class Lines:
                 if any(cells):
                     yield cells
         except csv.Error as error:
-            raise CommandError(f"{self._name}:{self._rows.line_num}: {error}", "correct the line") from error
+            line = line_of(error, self._rows.line_num)
+            raise CommandError(f"{self._name}:{line}: {error}", "correct the line") from error
 
 
 def _again(beginning: str, stream: TextIO) -> Iterator[str]:

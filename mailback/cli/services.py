@@ -20,6 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mailback.bounce.taxonomy import Fault, Subcategory, Type
+from mailback.ingest.quoting import closed, rows
 
 if TYPE_CHECKING:
     from mailback.store.records import Suppression
@@ -141,16 +142,19 @@ def records(stream: TextIO, service: Service) -> Iterator[tuple[int, dict[str, A
     """The records of a list and their line or place: CSV with names in its first line, a JSON document, or JSON lines.
 
     A document may be a list, or an object of which one value is the list. A CSV that begins with an address has no
-    names, where the service writes it so. Raises ValueError for what is none of these.
+    names, where the service writes it so. Raises ValueError for what is none of these, and for a row
+    that cannot be read.
     """
     beginning = stream.read(4096)
     rest = _Rest(beginning, stream)
     if beginning.lstrip()[:1] not in ("{", "["):
         headless = service.headless if "@" in beginning.partition("\n")[0].partition(",")[0] else None
-        reader = csv.DictReader(rest, headless or None)
+        reader = csv.DictReader(closed(rest), headless or None)
         names = {name: (name or "").strip().lower() for name in reader.fieldnames or ()}
-        for row in reader:
-            yield reader.line_num, {names[name]: value for name, value in row.items() if name in names}
+        for line, row in rows(reader):
+            if isinstance(row, csv.Error):
+                raise ValueError(f"line {line}: {row}")
+            yield line, {names[name]: value for name, value in row.items() if name in names}
         return
     for number, record in enumerate(_documents("".join(rest), service), 1):
         if not isinstance(record, dict):

@@ -32,6 +32,7 @@ from mailback.cli.options import (
     open_store,
 )
 from mailback.cli.out import Column, complain, iso, json_line, progress, safe, say, table, when
+from mailback.ingest.quoting import Reader, closed, rows
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -133,12 +134,11 @@ def import_(
         reading(file, errors="replace") as stream,
         progress("importing", lines_in(file)) as bar,
     ):
-        rows = _rows(stream, delimiter)
-        names = next(rows, (0, {}))[1]
+        names, found = _table(stream, delimiter)
         how = _Reading(
-            _columns(list(names), mapped), Dates(day_first=day_first, year=year), list_id, source, datetime.now(UTC)
+            _columns(names, mapped), Dates(day_first=day_first, year=year), list_id, source, datetime.now(UTC)
         )
-        _import(store, scoring, _subscribers(rows, how, counts), counts, bar.step)
+        _import(store, scoring, _subscribers(found, how, counts), counts, bar.step)
     say(f"{counts.changed} added or changed, {counts.known} known as they are, {counts.wrong} not understood")
     return 1 if counts.wrong else 0
 
@@ -150,16 +150,20 @@ class _Counts:
     wrong: int = 0
 
 
-def _rows(stream: TextIO, delimiter: str | None) -> Iterator[tuple[int, dict[str, str]]]:
-    """The header first, as names to themselves, then each row with its line."""
+def _table(stream: TextIO, delimiter: str | None) -> tuple[list[str], Iterator[tuple[int, dict[str, str] | csv.Error]]]:
+    """The names of the columns, then each row with its line, or what is wrong with it."""
     head = stream.readline()
     told = delimiter or max(",;\t|", key=head.count)
     names = [name.strip() for name in next(csv.reader([head], delimiter=told), [])]
-    yield 1, {name: name for name in names}
-    reader = csv.reader(stream, delimiter=told)
-    for values in reader:
-        if any(value.strip() for value in values):
-            yield reader.line_num + 1, dict(zip(names, (value.strip() for value in values), strict=False))
+    return names, _rows(csv.reader(closed(stream, 1), delimiter=told), names)
+
+
+def _rows(reader: Reader[list[str]], names: list[str]) -> Iterator[tuple[int, dict[str, str] | csv.Error]]:
+    for line, values in rows(reader, 1):
+        if isinstance(values, csv.Error):
+            yield line, values
+        elif any(value.strip() for value in values):
+            yield line, dict(zip(names, (value.strip() for value in values), strict=False))
 
 
 def _columns(names: list[str], mapped: tuple[str, ...]) -> dict[str, str]:
@@ -188,10 +192,10 @@ def _columns(names: list[str], mapped: tuple[str, ...]) -> dict[str, str]:
 
 
 def _subscribers(
-    rows: Iterable[tuple[int, dict[str, str]]], reading: _Reading, counts: _Counts
+    found: Iterable[tuple[int, dict[str, str] | csv.Error]], reading: _Reading, counts: _Counts
 ) -> Iterator[Subscriber]:
-    for line, row in rows:
-        told = _subscriber(row, reading)
+    for line, row in found:
+        told = str(row) if isinstance(row, csv.Error) else _subscriber(row, reading)
         if isinstance(told, str):
             counts.wrong += 1
             complain(f"line {line}: {safe(told)}; correct it and import again")
@@ -201,14 +205,14 @@ def _subscribers(
 
 def _subscriber(row: dict[str, str], reading: _Reading) -> Subscriber | str:
     """What a row says; a text: what is wrong with it."""
-    from mailback.address import is_address, key
+    from mailback.address import is_address, key, no_address
     from mailback.store.records import Subscriber
 
     values = {field: row.get(column, "") for field, column in reading.columns.items()}
     values = {field: "" if value.lower() in _NOTHING else value for field, value in values.items()}
     address = values.get("address") or (f"{values['id']}@{NOWHERE}" if values.get("id") else "")
     if not is_address(address):
-        return f"{address!r} is no mail address" if address else "neither an address nor an id"
+        return no_address(address) if address else "neither an address nor an id"
     moments = {field: reading.dates.read(values[field], reading.now) for field in ("opt_in", "opt_out")
                if values.get(field)}  # fmt: skip
     if None in moments.values():
@@ -308,8 +312,8 @@ def opt_in(
             say(f"{safe(person.address)}: {'in' if changed else 'was in already, since a later day'}")
             if (stands := store.lookup(person.address_key, ("all", f"list:{list_id}"))) is not None:
                 complain(
-                    f"{safe(person.address)} is still suppressed ({safe(stands.reason)}, by {safe(stands.source)}): if mail"
-                    f" may go there again, mailback suppress remove --reason TEXT {safe(person.address)}"
+                    f"{safe(person.address)} is still suppressed ({safe(stands.reason)}, by {safe(stands.source)});"
+                    f" to end that too: mailback suppress remove --reason TEXT {safe(person.address)}"
                 )
     return 0
 

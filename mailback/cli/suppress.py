@@ -33,6 +33,7 @@ from mailback.cli.options import (
     scope,
 )
 from mailback.cli.out import Column, complain, json_line, progress, safe, say, table, when
+from mailback.ingest.quoting import closed, rows
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -359,14 +360,17 @@ def _parsed(stream: TextIO, format_: str, defaults: Suppression) -> Iterator[Lin
             if bare := _COMMENT.split(text, maxsplit=1)[0].strip():
                 yield _line(number, {"address": bare}, defaults)
     elif format_ == "csv":
-        reader = csv.DictReader(stream)
+        reader = csv.DictReader(closed(stream))
         names = {name: (name or "").strip().lower() for name in reader.fieldnames or ()}
         if not {"address", "email"} & set(names.values()):
             raise CommandError(
                 "the csv has no column `address` or `email`", "name the columns in its first line", exit_code=2
             )
-        for record in reader:
-            yield _line(reader.line_num, {names[k]: v for k, v in record.items() if k in names}, defaults)
+        for number, record in rows(reader):
+            if isinstance(record, csv.Error):
+                yield Line(number, error=str(record))
+            else:
+                yield _line(number, {names[k]: v for k, v in record.items() if k in names}, defaults)
     else:
         for number, text in enumerate(stream, 1):
             if text.strip():

@@ -505,7 +505,7 @@ def delivery(said: str) -> Delivery | None:
     if found is None:
         return None
     recipient, original, relay, fields, status, words = found.groups()
-    if _SPOOFED.search(words or "") or not recipient:
+    if _SPOOFED.search(words or "") or not recipient or "\ufffd" in recipient:
         return None
     return Delivery(recipient, original or None, relay, dict(_FIELD.findall(fields)), status, words or "")
 

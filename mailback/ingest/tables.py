@@ -34,6 +34,7 @@ from mailback.bounce.taxonomy import Kind, Provenance, Subcategory
 from mailback.envelope import Source
 from mailback.ingest import logfiles
 from mailback.ingest.feed import Fact, Feed
+from mailback.ingest.quoting import closed, rows
 from mailback.observation import Interaction, Observation
 from mailback.reports import dates, diagnostic
 from mailback.reports.original import message_id
@@ -243,7 +244,7 @@ class Facts:
         row = {field: values[column].strip() for field, column in found.items() if values[column].strip()}
         recipient = self._recipient(row)
         if recipient is None:
-            return "no mail address in " + (repr(found["recipient"]) if "recipient" in found else "any column")
+            return self._nobody(row, found)
         if not row.get("at"):
             return "no time in " + (repr(found["at"]) if "at" in found else "any column")
         at = self.dates.read(row["at"], now)
@@ -263,6 +264,15 @@ class Facts:
             return told
         subscriber = row.get("subscriber") or told
         return self.resolve(subscriber) if self.resolve is not None and subscriber else None
+
+    def _nobody(self, row: Mapping[str, str], found: Mapping[str, str]) -> str:
+        """Why a row is about nobody."""
+        told = row.get("recipient", "")
+        if "@" in told:
+            return address.no_address(told)
+        if (subscriber := row.get("subscriber")) and self.resolve is not None:
+            return f"no subscriber is known by {subscriber!r}; import them first: mailback subscriber import FILE"
+        return "no mail address in " + (repr(found["recipient"]) if "recipient" in found else "any column")
 
     def _outcome(self, row: Mapping[str, str]) -> str:
         """Which list of outcomes holds; else what is wrong."""
@@ -309,10 +319,13 @@ def _observation(row: Mapping[str, str], at: datetime, recipient: str, kind: Kin
 
 
 def _identity(row: Mapping[str, str], at: datetime, recipient: str) -> str:
-    """The row's own id, or all that it says of this recipient."""
+    """The row's own id with its time and outcome, or all that it says of this recipient.
+
+    The id alone would not do: what a table calls `id` may be the message's, or the subscriber's.
+    """
     key = address.key(recipient)
     if row.get("id"):
-        return f"id\0{row['id']}\0{key}"
+        return "\0".join(["id", row["id"], key, at.isoformat(), row.get("outcome", "")])
     told = sorted((field, value) for field, value in row.items() if field not in ("recipient", "at"))
     return "\0".join([key, at.isoformat(), *(f"{field}={value}" for field, value in told)])
 
@@ -328,14 +341,31 @@ class _Lines:
         self.at = at
         self.tail = b""
         self.number = 0
+        self.ended = True
+        """Whether the line that was read last ends; one that does not may still be being written."""
+        self._row = at, b"", 0
+
+    def begin_row(self) -> None:
+        """Remember where the next row begins."""
+        self._row = self.at, self.tail, self.number
+
+    @property
+    def before_row(self) -> tuple[int, bytes, int]:
+        """Octets, tail and lines before the row that was begun last."""
+        return self._row
 
     def __iter__(self) -> Iterator[str]:
         while data := self._stream.readline(FIELD_LIMIT):
             self.at += len(data)
             self.number += 1
+            self.ended = data.endswith((b"\n", b"\r"))
             self.tail = (self.tail + data)[-_TAIL:]
             text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", " ")
             yield text.removeprefix("\ufeff") if self.number == 1 else text
+
+
+def _position(offset: int, tail: bytes, line: int) -> dict[str, Any]:
+    return {"offset": offset, "tail": logfiles.hash_of(tail), "line": line}
 
 
 class Table:
@@ -350,9 +380,17 @@ class Table:
     @property
     def position(self) -> dict[str, Any]:
         """The place behind the row that was read last."""
-        return {
-            "offset": self._lines.at, "tail": logfiles.hash_of(self._lines.tail), "line": self._lines.number
-        }  # fmt: skip
+        return _position(self._lines.at, self._lines.tail, self._lines.number)
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """The place before the row that was read last."""
+        return _position(*self._lines.before_row)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the row that was read last ends with its line, or may still be being written."""
+        return self._lines.ended
 
     def rows(self, place: Mapping[str, Any] | None = None) -> Iterator[Row]:
         """The rows behind a place, or all. Raises OSError, Damaged."""
@@ -368,6 +406,8 @@ class Table:
         lines.at = at
         if at and place is not None:
             lines.number = int(place.get("line") or 0)
+            self._stream.seek(max(0, at - _TAIL))
+            lines.tail = self._stream.read(min(at, _TAIL))
         if head.lstrip(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
             yield from self._json_rows()
         else:
@@ -387,24 +427,22 @@ class Table:
 
     def _csv_rows(self, header: tuple[list[str], str], *, skip_header: bool) -> Iterator[Row]:
         names, delimiter = header
-        reader = csv.reader(iter(self._lines), delimiter=delimiter)
+        reader = csv.reader(closed(self._lines, self._lines.number), delimiter=delimiter)
         first = skip_header
-        while True:
-            line = self._lines.number + 1
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Row(line, {}, error=str(error))
-                continue
-            if first:
+        self._lines.begin_row()
+        line = self._lines.number + 1
+        for at, values in rows(reader, self._lines.number):
+            if isinstance(values, csv.Error):
+                yield Row(at, {}, error=str(values))
+            elif first:
                 first = False
             elif values:
                 yield _csv_row(line, names, values)
+            self._lines.begin_row()
+            line = self._lines.number + 1
 
     def _json_rows(self) -> Iterator[Row]:
-        for text in self._lines:
+        for text in self._begun():
             bare = text.strip().removesuffix(",")
             if bare in ("", "[", "]"):
                 continue  # a list that is written over several lines
@@ -419,6 +457,13 @@ class Table:
                 values = dict(_flat(one)) if isinstance(one, dict) else {}
                 wrong = None if isinstance(one, dict) else "no JSON object"
                 yield Row(line, values, number == len(objects), wrong)
+
+    def _begun(self) -> Iterator[str]:
+        """The lines, each the beginning of a row."""
+        self._lines.begin_row()
+        for text in self._lines:
+            yield text
+            self._lines.begin_row()
 
 
 def _csv_row(line: int, names: list[str], values: list[str]) -> Row:
@@ -490,6 +535,9 @@ def import_table(
 ) -> Read:
     """Read one table from its place to its end; `wrong` is told each row that cannot be used.
 
+    The place stays before the first of those, so that it is read again once it was put right, and before a last row
+    that does not end yet; what is read again is known.
+
     `step` is told the octets read since it was last called. Raises OSError, Damaged, StoreUnavailable; what was read
     before is kept.
     """
@@ -499,14 +547,15 @@ def import_table(
         name = f"{PLACE}{facts.holds} {known}" if known else None
         place = store.place(name) if name and not again else None
         table = Table(stream, delimiter)
+        stays: dict[str, Any] | None = None
 
         def hand_over() -> None:
             nonlocal batch, at
-            position = table.position
+            position = stays or table.position
             feed.send(batch, lambda transaction: _put(transaction, name, position | {"path": path}))
             batch = []
-            step(position["offset"] - at)
-            at = position["offset"]
+            step(table.position["offset"] - at)
+            at = table.position["offset"]
 
         for row in table.rows(place.position if place is not None else None):
             read.rows += 1
@@ -514,12 +563,15 @@ def import_table(
             if isinstance(told, str):
                 read.wrong += 1
                 wrong(row.line, told)
+                stays = stays or table.before
             elif told is None:
                 read.underway += 1
             else:
                 batch.append(told)
             if len(batch) >= _BATCH and row.whole:
                 hand_over()
+        if not table.ended:
+            stays = stays or table.before
         hand_over()
     return read
 

@@ -10,10 +10,13 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from mailback.store import codec
-from mailback.store.journal import Fetch
 from mailback.store.records import Place
+
+if TYPE_CHECKING:
+    from mailback.store.journal import Fetch  # brings SQLAlchemy along, which a look-up does without
 
 _FIND = "SELECT name, position, at FROM place WHERE name = ?"
 _BELOW = "SELECT name, position, at FROM place WHERE name >= ? AND name < ? ORDER BY name"

@@ -454,6 +454,13 @@ def test_an_import_tells_each_bad_line_and_takes_the_others(told: Run, tmp_path:
     assert "line 3" in answer.err
     table.write_text("name\nx\n")
     assert told("suppress", "import", str(table)).code == 2
+    table.write_text('address,reason\nf@b.test,x\ng@b.test,"x\nh@b.test,x\n')
+    answer = told("suppress", "import", str(table))
+    assert (answer.code, answer.out[:7]) == (1, "1 added")
+    assert "line 3: a quote is opened here that nothing closes" in answer.err
+    answer = told("suppress", "import", "--format", "ses", "--kind", "bounce", str(table))
+    assert answer.code == 2
+    assert "no list of ses: line 3: a quote is opened here" in answer.err
 
 
 @pytest.mark.parametrize(

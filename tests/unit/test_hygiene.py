@@ -124,6 +124,14 @@ def test_a_list_with_a_header_is_told_line_by_line(told: Run, store: Store, tmp_
     assert [who for who, line in by_address.items() if line["reengage"]] == ["asleep@x.test", "was@x.test"]
 
 
+def test_a_quote_that_nothing_closes_ends_it_with_its_line(told: Run, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text('email,name\na@b.test,"x"\nb@b.test,"y\nc@b.test,z\n')
+    answer = told("hygiene", str(file))
+    assert answer.code == 1
+    assert f"{file}:3: a quote is opened here that nothing closes" in answer.err
+
+
 def test_the_list_comes_back_with_its_columns_and_four_more(told: Run, store: Store, tmp_path: Path) -> None:
     fill(store)
     (tmp_path / "list.csv").write_text(LIST)

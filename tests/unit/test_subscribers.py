@@ -400,6 +400,21 @@ def test_a_row_that_cannot_be_read_is_told_and_the_others_are_imported(
     assert [one.address for one in store.subscribers()] == ["bob@receiver.test"]
 
 
+def test_octets_of_another_charset_and_a_quote_that_nothing_closes_are_told_with_their_lines(
+    store: Store, tmp_path: Path, config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "list.csv"
+    file.write_bytes(
+        b'email,status,source\nbob@receiver.test,I,\njos\xe9@receiver.test,I,\neve@receiver.test,I,"fair\n\n'
+    )
+    assert run(["subscriber", "import", str(file), *config]) == 1
+    told = capsys.readouterr()
+    assert [line.split(":")[1].strip() for line in told.err.splitlines()] == ["line 3", "line 4"]
+    assert "is no UTF-8" in told.err
+    assert "a quote is opened here that nothing closes" in told.err
+    assert [one.address for one in store.subscribers()] == ["bob@receiver.test"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--map", "Nope=address"], ["--map", "email=nope"], []],

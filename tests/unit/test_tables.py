@@ -123,7 +123,7 @@ def test_a_daily_table_of_deliveries_says_yes_and_no_and_names_subscribers() -> 
         ("2026-01-03", Kind.DELIVERED, "a@b.example", "123"),
         ("2026-01-04", Kind.BOUNCE, "c@b.example", "789"),
     ]
-    assert found[1] == "no mail address in any column"
+    assert found[1] == "no subscriber is known by '456'; import them first: mailback subscriber import FILE"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,70 @@ def test_wrong_rows_are_told_with_their_lines_and_the_others_count(run: Run, tmp
     assert f"{path}:4: no mail address" in told.err
     assert f"{path}:5: 'never' is no time" in told.err
     assert told.lines[0]["new"] == {"open": 1}
+
+
+def test_a_quote_that_never_closes_is_told_with_its_line_and_what_stands_before_it_counts(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(
+        'email,event,time,agent\na@b.example,open,2026-11-25,"5"" screen"\nb@b.example,open,2026-11-25,"Mo\n'
+        "c@b.example,open,2026-11-25,\nd@b.example,open,2026-11-25,\n"
+    )
+    told = run("ingest", "csv", "--json", str(path))
+    assert told.code == 1
+    assert f"{path}:3: a quote is opened here that nothing closes" in told.err
+    assert told.lines[0]["new"] == {"open": 1}
+    path.write_text(path.read_text().replace('"Mo\n', '"Mo"\n'))
+    told = run("ingest", "csv", "--json", str(path))
+    assert (told.code, told.lines[0]["new"]) == (0, {"open": 3}), "read again from there once it is put right"
+
+
+def test_wrong_rows_are_read_again_when_the_file_is_and_a_row_that_was_half_written_too(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("wer,event,time\na@b.example,open,2026-11-25\n")
+    assert run("ingest", "csv", str(path)).code == 1, "no column of addresses"
+    told = run("ingest", "csv", "--map", "wer=recipient", "--json", str(path))
+    assert (told.code, told.lines[0]["new"]) == (0, {"open": 1})
+    with path.open("a") as file:
+        file.write("c@b.example,open,2026-11-2")
+    run("ingest", "csv", "--map", "wer=recipient", "--json", str(path))
+    with path.open("a") as file:
+        file.write("6\nd@b.example,open,2026-11-26\n")
+    told = run("ingest", "csv", "--map", "wer=recipient", "--json", str(path))
+    assert (told.lines[0]["rows"], told.lines[0]["new"]) == (2, {"open": 2})
+    told = run("ingest", "csv", "--map", "wer=recipient", "--json", str(path))
+    assert told.lines[0]["rows"] == 0
+
+
+def test_an_address_in_another_charset_is_told_and_never_recorded(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(
+        "email,event,time\njosé@b.example,open,2026-11-25\nbob@b.example,open,2026-11-25\n".encode("latin-1")
+    )
+    told = run("ingest", "csv", "--json", str(path))
+    assert told.code == 1
+    assert "is no UTF-8; convert the file to it first" in told.err
+    assert told.lines[0]["new"] == {"open": 1}
+
+
+def test_what_a_table_calls_id_merges_no_days(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "id,email,event,time\n"
+        "7,a@b.example,delivered,2026-11-24\n7,a@b.example,delivered,2026-11-25\n7,a@b.example,open,2026-11-25\n"
+        "7,a@b.example,delivered,2026-11-25\n"
+    )
+    assert run("ingest", "csv", "--json", str(path)).lines[0]["new"] == {"delivered": 2, "open": 1}
+
+
+def test_a_subscriber_whom_nobody_knows_is_told(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("subscriber_id,event,time\n99,open,2026-11-25\n")
+    told = run("ingest", "csv", str(path))
+    assert "no subscriber is known by '99'; import them first: mailback subscriber import FILE" in told.err
 
 
 def test_a_bounce_in_a_table_suppresses_and_a_delivery_counts(run: Run, tmp_path: Path, url: str) -> None:
