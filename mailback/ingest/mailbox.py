@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from mailback.envelope import Envelope, Source
 from mailback.ingest import logfiles, mbox
@@ -148,37 +149,95 @@ def read_mbox(
 ) -> None:
     """Read an mbox (packed or not) from its place to its end.
 
-    The place is before the last message, which may still be being written: it is read again the next time, and tells
-    nothing new then. Raises NotAMailbox, logfiles.Damaged.
+    The place is written every some hundred messages, and is before the last one, which may still be being written: it
+    is read again the next time if it has changed. Raises NotAMailbox, logfiles.Damaged.
     """
     with logfiles.open_log(path) as (stream, seekable):
-        name, start = None, 0
-        if seekable:
-            name = MBOX + hashlib.sha256(stream.read(_KNOWN_BY)).hexdigest()[:32]
+        name = MBOX + hashlib.sha256(stream.read(_KNOWN_BY)).hexdigest()[:32] if seekable else None
+        if name is not None:
             stream.seek(0)
-            place = store.place(name) if not again else None
-            start = logfiles.resume(stream, place.position) if place is not None else 0
+        way = _Way(store, name, path)
+        start, before = way.begin(stream, again=again)
         first = stream.readline(logfiles.LONGEST_LINE)
         if first and not mbox.is_mbox(first):
             raise NotAMailbox("is no mbox: its first line does not begin with 'From '")
         at = start
-        for message in mbox.split(stream, first, start) if first else ():
-            end = message.end
-            feed.send(message.raw, message.at, lambda: None, message.sender)
-            if end is not None:
-                step(end - at)
-                at = end
+        for message in mbox.split(stream, first, start, before) if first else ():
+            if not way.known(message):
+                feed.send(message.raw, message.at, partial(way.passed, _mark(message)), message.sender)
+            if message.end is not None:
+                step(message.end - at)
+                at = message.end
         feed.finish()
-        if name is not None and at > start:
-            _put_mbox(store, name, path, at)
+        way.end()
 
 
-def _put_mbox(store: Store, name: str, path: str, at: int) -> None:
-    with logfiles.open_log(path) as (stream, _):
-        begin = max(0, at - logfiles.TAIL)
-        stream.seek(begin)
-        position = {"offset": at, "tail": logfiles.hash_of(stream.read(at - begin)), "path": path}
-    store.submit(lambda transaction: transaction.put_place(name, position)).result()
+class _Mark(NamedTuple):
+    """A message without its text."""
+
+    what: str
+    end: int | None
+    tail: bytes
+
+
+def _mark(message: mbox.Message) -> _Mark:
+    return _Mark(hashlib.sha256(message.raw).hexdigest(), message.end, message.tail)
+
+
+class _Way:
+    """How far an mbox was read, and which message stood there."""
+
+    def __init__(self, store: Store, name: str | None, path: str) -> None:
+        self._store = store
+        self._name = name
+        self._position: dict[str, object] = {"offset": 0, "tail": "", "path": path}
+        self._last: object = None
+        """What marks the message before which reading ended, until one stands there again."""
+        self._since = 0
+
+    def begin(self, stream: BinaryIO, *, again: bool) -> tuple[int, bytes]:
+        """Position the file; where that is, and the octets before it."""
+        place = self._store.place(self._name) if self._name is not None and not again else None
+        if place is None:
+            return 0, b""
+        start = logfiles.resume(stream, place.position)
+        if start == (place.position.get("offset") or 0):
+            self._last = place.position.get("last")
+        stream.seek(max(0, start - logfiles.TAIL))
+        before = stream.read(min(start, logfiles.TAIL))
+        self._position |= {"offset": start, "tail": logfiles.hash_of(before)}
+        return start, before
+
+    def known(self, message: mbox.Message) -> bool:
+        """Whether it is the last one of the time before, as it was then; to be asked of the first one at least."""
+        before, self._last = self._last, None
+        if before is None or before != _mark(message).what:
+            return False
+        self._go_to(_mark(message))
+        return True
+
+    def passed(self, mark: _Mark) -> None:
+        """A message is durable, and so are all before it."""
+        self._go_to(mark)
+        self._since += 1
+        if self._since >= _PLACES_AT_ONCE:
+            self._put()
+
+    def end(self) -> None:
+        if self._since:
+            self._put()
+
+    def _go_to(self, mark: _Mark) -> None:
+        if mark.end is None:
+            self._position["last"] = mark.what
+        else:
+            self._position |= {"offset": mark.end, "tail": logfiles.hash_of(mark.tail), "last": None}
+
+    def _put(self) -> None:
+        self._since = 0
+        if self._name is not None:
+            name, position = self._name, dict(self._position)
+            self._store.submit(lambda transaction: transaction.put_place(name, position)).result()
 
 
 # -- Maildir -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO, NamedTuple
 
+from mailback.ingest.logfiles import TAIL
+
 MESSAGE_LIMIT = 256 * 1024 * 1024
 """Octets of one message that are kept in memory; what is longer is cut there, as its reader stops long before."""
 
@@ -33,6 +35,8 @@ class Message(NamedTuple):
     """When it was put there, as that line says; such times have no zone, and count as UTC."""
     end: int | None
     """Where the next message begins; None for the last one, which may still be being written."""
+    tail: bytes
+    """The last octets before that, by which `logfiles.resume` knows the place again."""
 
 
 def is_mbox(first_line: bytes) -> bool:
@@ -40,8 +44,9 @@ def is_mbox(first_line: bytes) -> bool:
     return first_line.startswith(b"From ")
 
 
-def split(stream: BinaryIO, first_line: bytes, begin: int = 0) -> Iterator[Message]:
-    """The messages of a stream whose next line, the `From ` line of the first, was read; `begin` is where that stood.
+def split(stream: BinaryIO, first_line: bytes, begin: int = 0, before: bytes = b"") -> Iterator[Message]:
+    """The messages of a stream whose next line, the `From ` line of the first, was read; `begin` is where that stood,
+    and `before` the octets before it.
 
     Raises OSError for a file that fails while it is read.
     """
@@ -49,26 +54,29 @@ def split(stream: BinaryIO, first_line: bytes, begin: int = 0) -> Iterator[Messa
     size = 0
     after_blank = False
     from_line, at = first_line, begin + len(first_line)
+    tail = before + first_line
     while line := stream.readline(_LINE_LIMIT):
         if after_blank and _FROM_LINE.match(line):
-            yield _message(from_line, lines[:-1], at)
+            yield _message(from_line, lines[:-1], at, tail)
             from_line, lines, size, after_blank = line, [], 0, False
             at += len(line)
+            tail = (tail + line)[-TAIL:]
             continue
         at += len(line)
+        tail = (tail + line)[-TAIL:]
         after_blank = line in (b"\n", b"\r\n")
         size += len(line)
         if size <= MESSAGE_LIMIT:
             lines.append(line)
     if after_blank and lines:
         lines.pop()
-    yield _message(from_line, lines, None)
+    yield _message(from_line, lines, None, tail)
 
 
-def _message(from_line: bytes, lines: list[bytes], end: int | None) -> Message:
+def _message(from_line: bytes, lines: list[bytes], end: int | None, tail: bytes) -> Message:
     raw = b"".join(lines)
     sender, _, written = from_line[5:].decode("utf-8", "replace").strip().partition(" ")
-    return Message(_QUOTED_FROM.sub(rb"\1", raw) if b">From " in raw else raw, sender, _date(written), end)
+    return Message(_QUOTED_FROM.sub(rb"\1", raw) if b">From " in raw else raw, sender, _date(written), end, tail)
 
 
 def _date(written: str) -> datetime | None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mailback.cli import main
+from mailback.ingest import mailbox as read
 from mailback.ingest.mailbox import envelope_of
 from tests.support.command import Run, Told
 from tests.support.mail import dsn, reply
@@ -54,9 +55,42 @@ def test_an_mbox_is_read_on_from_where_it_was_left(run: Run, tmp_path: Path) -> 
     assert told.lines == [{"messages": 3, "kinds": {"bounce": 3}, "failed": 0}]
     path.write_bytes(mbox_of(1, 2, 3, 4, 5))
     [told_later] = run("ingest", "mbox", "--json", str(path)).lines
-    assert told_later["messages"] == 3, "the last one, which may not have been complete, and two new ones"
+    assert told_later["messages"] == 2
     assert len(run("events", "--json").lines) == 5
     assert path.read_bytes() == mbox_of(1, 2, 3, 4, 5)
+
+
+def test_an_mbox_that_did_not_change_is_not_read_again(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(mbox_of(*range(40)))
+    for messages in (40, 0, 0):
+        assert run("ingest", "mbox", "--json", str(path)).lines[0]["messages"] == messages
+    assert run("ingest", "mbox", "--json", "--again", str(path)).lines[0]["messages"] == 40
+    path.write_bytes(mbox_of(*range(41)))
+    for messages in (1, 0):
+        assert run("ingest", "mbox", "--json", str(path)).lines[0]["messages"] == messages
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_a_run_that_is_interrupted_goes_on_near_where_it_was(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(pack(mbox_of(*range(330))))
+    monkeypatch.setattr(read, "_PLACES_AT_ONCE", 50)
+    send = read.MailFeed.send
+
+    def fails(feed: read.MailFeed, *arguments: Any) -> None:
+        if b"<300@sender.test>" in arguments[0]:
+            raise OSError(5, "Input/output error")
+        send(feed, *arguments)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(read.MailFeed, "send", fails)
+        assert run("ingest", "mbox", "--json", str(path)).code == 1
+    [told] = run("ingest", "mbox", "--json", str(path)).lines
+    assert 30 <= told["messages"] <= 30 + 50 + 101, "what was under way, and since the last place"
+    assert len(recipients(run)) == 330
 
 
 def test_the_last_message_may_still_be_being_written(run: Run, tmp_path: Path) -> None:
