@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "recipient", "at", "outcome", "message_id", "id", "smtp_code", "status", "diagnostic", "campaign", "list_id",
-    "subscriber", "sender", "subject", "attempts",
+    "subscriber", "sender", "subject", "attempts", "severity", "cause",
 )  # fmt: skip
 """What a column of a table may be mapped to; as `mailback.ingest.tables` has them, which takes long to import."""
 

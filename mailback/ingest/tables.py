@@ -32,7 +32,7 @@ from mailback.bounce import rulefile
 from mailback.bounce.rulefile import RulesError, read_table
 from mailback.bounce.taxonomy import Kind, Provenance, Subcategory
 from mailback.envelope import Source
-from mailback.ingest import logfiles
+from mailback.ingest import json_events, logfiles
 from mailback.ingest.feed import Fact, Feed
 from mailback.ingest.quoting import closed, rows
 from mailback.observation import Interaction, Observation
@@ -68,7 +68,7 @@ class Holds(StrEnum):
 
 FIELDS = (
     "recipient", "at", "outcome", "message_id", "id", "smtp_code", "status", "diagnostic", "campaign", "list_id",
-    "subscriber", "sender", "subject", "attempts",
+    "subscriber", "sender", "subject", "attempts", "severity", "cause",
 )  # fmt: skip
 """What a column may be mapped to."""
 
@@ -92,6 +92,8 @@ _BECAUSE = "an operator's own table says so"
 
 _PLAIN = re.compile(r"[^a-z0-9]+")
 _NAME = re.compile(r"[a-z0-9]+")
+_TYPE = re.compile(r"(?i)^\s*(?:smtp|x-[a-z0-9-]{1,40})\s*;\s*")
+"""How a Diagnostic-Code begins (RFC 3464 section 2.3.6)."""
 _SHORT_DATE = re.compile(r"(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2,4}))?(?:[ T](\d{1,2}):(\d\d)(?::(\d\d))?)?")
 _EPOCH = re.compile(r"\d{9,10}(?:\.\d+)?|\d{12,13}|\d{15,16}")
 
@@ -215,7 +217,7 @@ class Columns:
         return found
 
     def _find(self, names: tuple[str, ...]) -> dict[str, str]:
-        by_plain = {plain(name.rpartition(".")[2]): name for name in reversed(names)}
+        by_plain = {plain(end): name for depth in (0, 1) for name in reversed(names) for end in _ends(name, depth)}
         by_plain |= {plain(name): name for name in reversed(names)}
         found = {field_: by_plain[column] for column, field_ in self._mapped.items() if column in by_plain}
         taken = set(found.values())
@@ -225,6 +227,13 @@ class Columns:
                 found[field_] = name
                 taken.add(name)
         return found
+
+
+def _ends(name: str, parts: int) -> Iterator[str]:
+    """The last part of a dotted name, or with those before it: `a.b.c` is found as `c`, and sooner as `b.c`."""
+    split = name.split(".")
+    if parts < len(split):
+        yield ".".join(split[-1 - parts :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,11 +290,14 @@ class Facts:
         told = row.get("outcome")
         if told is None:
             return "delivered" if self.holds is Holds.DELIVERIES else "nothing says what happened"
+        for more in (row.get("cause"), row.get("severity")):
+            if more and (outcome := self.words.outcomes.get(plain(told) + plain(more))) is not None:
+                return outcome
         return self.words.outcomes.get(plain(told)) or f"{told!r} is no outcome that is known (rules: {FILE})"
 
 
 def _observation(row: Mapping[str, str], at: datetime, recipient: str, kind: Kind, klass: str | None) -> Observation:
-    words = row.get("diagnostic", "")
+    words = _TYPE.sub("", row.get("diagnostic", ""))
     codes = diagnostic.codes(words)
     stated = diagnostic.of_field(row.get("status", "")) or (klass if codes.status is None else None)
     code = row.get("smtp_code", "")
@@ -442,27 +454,15 @@ class Table:
             line = self._lines.number + 1
 
     def _json_rows(self) -> Iterator[Row]:
-        for text in self._begun():
-            bare = text.strip().removesuffix(",")
-            if bare in ("", "[", "]"):
-                continue  # a list that is written over several lines
-            line = self._lines.number
-            try:
-                told = json.loads(bare)
-            except ValueError as error:
-                yield Row(line, {}, error=f"no JSON: {error}")
-                continue
-            objects = told if isinstance(told, list) else [told]
-            for number, one in enumerate(objects, 1):
-                values = dict(_flat(one)) if isinstance(one, dict) else {}
-                wrong = None if isinstance(one, dict) else "no JSON object"
-                yield Row(line, values, number == len(objects), wrong)
-
-    def _begun(self) -> Iterator[str]:
-        """The lines, each the beginning of a row."""
         self._lines.begin_row()
-        for text in self._lines:
-            yield text
+        for line, text in json_events.pieces(self._lines, self._lines.number):
+            try:
+                found = list(json_events.records(json.loads(text)))
+            except (ValueError, RecursionError) as error:
+                yield Row(line, {}, error=f"no JSON: {error}")
+            else:
+                for number, values in enumerate(found, 1):
+                    yield Row(line, values or {}, number == len(found), None if values else "no JSON object")
             self._lines.begin_row()
 
 
@@ -494,15 +494,6 @@ def _header(head: bytes, delimiter: str | None) -> tuple[list[str], str]:
         return next(csv.reader([text], delimiter=chosen), []), chosen
     except csv.Error:  # no header at all; each row tells that nothing is found in it
         return [], chosen
-
-
-def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """A JSON object as columns; nested ones as `bounce.code`, which is also found as `code`."""
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            yield from _flat(inner, f"{before}{name}.")
-        elif inner is not None:
-            yield before + name, inner if isinstance(inner, str) else json.dumps(inner)
 
 
 def fingerprint(stream: BinaryIO) -> str | None:

@@ -83,6 +83,82 @@ def test_columns_are_found_by_the_names_that_platforms_give_them(text: str, kind
     assert found.at.astimezone(UTC).date().isoformat() == "2026-11-25"
 
 
+MAILGUN = {
+    "signature": {"timestamp": "1529006854", "token": "a8ce0edb2dd8301dee6c240523", "signature": "d2271d"},
+    "event-data": {
+        "id": "G9Bn5sl1TC6nu79C8C0bwg", "timestamp": 1795600801.25, "log-level": "error", "event": "failed",
+        "severity": "permanent", "reason": "bounce", "recipient": "a@b.example", "recipient-domain": "b.example",
+        "delivery-status": {
+            "attempt-no": 2, "message": "", "code": 550, "description": "5.1.1 The email account does not exist",
+        },
+        "message": {"headers": {"to": "A <a@b.example>", "message-id": "1@s.example", "from": "N <n@s.example>"}},
+        "campaigns": [], "tags": ["news"],
+    },
+}  # fmt: skip
+SES = {
+    "eventType": "Bounce",
+    "bounce": {
+        "bounceType": "Permanent", "bounceSubType": "General", "timestamp": "2026-11-25T10:00:01.250Z",
+        "bouncedRecipients": [
+            {"emailAddress": "a@b.example", "action": "failed", "status": "5.1.1",
+             "diagnosticCode": "smtp; 550 5.1.1 user unknown"},
+            {"emailAddress": "c@b.example", "action": "failed", "status": "5.2.2",
+             "diagnosticCode": "smtp; 552 5.2.2 mailbox full"},
+        ],
+        "reportingMTA": "dsn; a8-70.smtp-out.amazonses.com",
+    },
+    "mail": {
+        "timestamp": "2026-11-25T09:59:59.000Z", "source": "n@s.example", "messageId": "0000014a",
+        "destination": ["a@b.example", "c@b.example", "fine@b.example"],
+        "commonHeaders": {"from": ["n@s.example"], "to": ["a@b.example"], "messageId": "<1@s.example>"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 2], ids=["on a line", "for people"])
+def test_a_webhook_of_mailgun_tells_what_the_server_said_and_when_it_happened(indent: int | None) -> None:
+    found = one(json.dumps(MAILGUN, indent=indent) + "\n")
+    assert found.at.timestamp() == 1795600801.25
+    assert found.failure.diagnostic == "5.1.1 The email account does not exist"
+    assert (found.failure.smtp_code, found.failure.status) == ("550", "5.1.1")
+    assert (found.kind, found.message_id, found.attempts) == (Kind.BOUNCE, "<1@s.example>", 2)
+
+
+def test_failures_for_a_while_are_delays_and_what_was_never_sent_is_passed_over() -> None:
+    told = MAILGUN["event-data"] | {"severity": "temporary"}
+    assert one(json.dumps({"event-data": told})).kind is Kind.DELAY
+    assert made(json.dumps({"event-data": MAILGUN["event-data"] | {"reason": "suppress-bounce"}})) == [None]
+    bounce = SES["bounce"]
+    assert isinstance(bounce, dict)
+    for sub_type in ("Suppressed", "OnAccountSuppressionList"):
+        assert made(json.dumps(SES | {"bounce": bounce | {"bounceSubType": sub_type}})) == [None, None]
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "by a queue"])
+@pytest.mark.parametrize("indent", [None, 4], ids=["on a line", "for people"])
+def test_an_event_of_ses_is_a_row_for_each_recipient_it_names(indent: int | None, wrapped: bool) -> None:
+    event = {"Type": "Notification", "Message": json.dumps(SES)} if wrapped else SES
+    found = made(json.dumps([event, event], indent=indent) + "\n")[:2]
+    assert [
+        (one.failure.recipient, one.failure.status, one.failure.diagnostic, one.message_id, one.at.second)
+        for one in found
+        if isinstance(one, Observation)
+    ] == [
+        ("a@b.example", "5.1.1", "550 5.1.1 user unknown", "<1@s.example>", 1),
+        ("c@b.example", "5.2.2", "552 5.2.2 mailbox full", "<1@s.example>", 1),
+    ]
+    opened = {"eventType": "Open", "mail": SES["mail"], "open": {"timestamp": "2026-11-25T10:00:01.250Z"}}
+    assert [one.recipient for one in made(json.dumps(opened)) if isinstance(one, Interaction)] == [
+        "a@b.example", "c@b.example", "fine@b.example",
+    ]  # fmt: skip
+
+
+def test_an_object_that_was_cut_off_costs_itself_alone() -> None:
+    good = json.dumps({"email": "a@b.example", "event": "open", "time": "2026-11-25"}, indent=1)
+    told = made(f'{good[:-30]}\n{good}\n{{"email": "b@b.example",\n{good}\n')
+    assert [isinstance(one, Interaction) for one in told] == [False, True, False, True]
+
+
 def test_a_bounce_brings_its_codes_and_words() -> None:
     found = one(
         "email,event,time,response,message-id,campaign\n"
