@@ -7,6 +7,7 @@ import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_columns_are_found_by_the_names_that_platforms_give_them(text: str, kind
     assert found.at.astimezone(UTC).date().isoformat() == "2026-11-25"
 
 
-MAILGUN = {
+MAILGUN: dict[str, dict[str, Any]] = {
     "signature": {"timestamp": "1529006854", "token": "a8ce0edb2dd8301dee6c240523", "signature": "d2271d"},
     "event-data": {
         "id": "G9Bn5sl1TC6nu79C8C0bwg", "timestamp": 1795600801.25, "log-level": "error", "event": "failed",
@@ -95,7 +96,7 @@ MAILGUN = {
         "campaigns": [], "tags": ["news"],
     },
 }  # fmt: skip
-SES = {
+SES: dict[str, Any] = {
     "eventType": "Bounce",
     "bounce": {
         "bounceType": "Permanent", "bounceSubType": "General", "timestamp": "2026-11-25T10:00:01.250Z",
@@ -128,10 +129,8 @@ def test_failures_for_a_while_are_delays_and_what_was_never_sent_is_passed_over(
     told = MAILGUN["event-data"] | {"severity": "temporary"}
     assert one(json.dumps({"event-data": told})).kind is Kind.DELAY
     assert made(json.dumps({"event-data": MAILGUN["event-data"] | {"reason": "suppress-bounce"}})) == [None]
-    bounce = SES["bounce"]
-    assert isinstance(bounce, dict)
     for sub_type in ("Suppressed", "OnAccountSuppressionList"):
-        assert made(json.dumps(SES | {"bounce": bounce | {"bounceSubType": sub_type}})) == [None, None]
+        assert made(json.dumps(SES | {"bounce": SES["bounce"] | {"bounceSubType": sub_type}})) == [None, None]
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "by a queue"])
