@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ _CAUSES: dict[str, tuple[Type, Subcategory | None]] = {
 _SURE = 0.6
 """Confidence from which words are believed that it was not the address's fault."""
 _EVERYTHING = "*"
+_REPLY = re.compile(r"([45]\d\d)[ -]\s*(\S.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def plain(service: Service, record: Mapping[str, Any], kind: str | None, judge: 
         "address": _first(record, service.address),
         "type": cause[0].value,
         "subcategory": cause[1].value if cause[1] is not None else None,
-        "reason": " ".join(f"{code} {text}".split())[:500] or None,
+        "reason": " ".join((text if text.startswith(code) else f"{code} {text}").split())[:500] or None,
         "since": _time(_first(record, service.at)),
     }
     tag = _tag(record.get(service.tags)) if service.tags else None
@@ -282,8 +284,14 @@ def _write_sendgrid(found: Iterable[Suppression], file: TextIO) -> int:
 
 
 def _write_mailgun(found: Iterable[Suppression], file: TextIO) -> int:
-    rows = ((s.address, "550", s.reason, format_datetime(s.since)) for s in _once(found))
+    rows = ((s.address, *_code_and_words(s.reason), format_datetime(s.since)) for s in _once(found))
     return _rows(file, ("address", "code", "error", "created_at"), rows)
+
+
+def _code_and_words(reason: str) -> tuple[str, str]:
+    """A server's reply in two; 550 where there is none, as Mailgun itself puts it."""
+    found = _REPLY.fullmatch(reason)
+    return (found[1], found[2]) if found else ("550", reason)
 
 
 def _write_postmark(found: Iterable[Suppression], file: TextIO) -> int:

@@ -208,6 +208,16 @@ def test_the_columns_of_exports_are_those_of_the_services(config: Desk) -> None:
     assert {"EmailAddress": "gone@a.test"} in request["Suppressions"]
 
 
+def test_what_mailgun_was_told_of_a_bounce_comes_back_as_it_was(config: Desk) -> None:
+    text = "address,code,error\ngone@a.test,550,5.1.1 no such user\nmoved@a.test,551,551 5.1.6 user has moved\n"
+    _, _, found = taken(config, text, "--format", "mailgun")
+    reasons = {address: suppression.reason for address, suppression in found.items()}
+    assert reasons == {"gone@a.test": "550 5.1.1 no such user", "moved@a.test": "551 5.1.6 user has moved"}
+    exported = run(config, "suppress", "export", "--format", "mailgun")[1]
+    rows = {row["address"]: (row["code"], row["error"]) for row in csv.DictReader(io.StringIO(exported))}
+    assert rows == {"gone@a.test": ("550", "5.1.1 no such user"), "moved@a.test": ("551", "5.1.6 user has moved")}
+
+
 def test_ses_bulk_files_have_no_names_and_come_back_as_they_were_written(config: Desk) -> None:
     code, _, found = taken(config, "gone@a.test,BOUNCE\nangry@a.test,COMPLAINT\n", "--format", "ses")
     assert code == 0
