@@ -378,8 +378,7 @@ def table(done_by: dict[str, Outcome], recipients: int, touched: int, waves: lis
     lines = [
         f"## Simulation: {recipients:,} recipients, {DAYS} days, a mail every {EVERY} days\n",
         story,
-        "| policy | mails to dead addresses saved | sent in vain | share saved | good addresses switched off | of all"
-        " | good mail held back |",
+        "| policy | mails to the dead saved | sent in vain | saved | good switched off | of all | good held back |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, done in done_by.items():
