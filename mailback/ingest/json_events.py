@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 LONGEST = 4 * 1024 * 1024
 """Characters of one object that is written over many lines."""
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(r'"(?:[^"\\]|\\.?)*"?', re.DOTALL)
+"""One that nothing closes goes on to the end: looking for its end from each quote anew would take quadratic time."""
 _GOES_ON = ("{", "[", ",", ":")
 """How a line ends behind which an object goes on; one that was cut off hardly does."""
 _LISTS = ("recipients", "destination")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailback.ingest import logfiles, mbox, syslog, tables
+from mailback.ingest import json_events, logfiles, mbox, quoting, syslog, tables
 from mailback.ingest.mailbox import envelope_of
 from mailback.ingest.postfix_log import DeliveryLog, Rules, delivery
 from mailback.observation import Interaction, Observation
@@ -73,6 +76,47 @@ def test_no_bytes_stop_the_reader_of_tables(data: bytes, holds: tables.Holds) ->
             told = row.error or facts.of(row.values, NOW)
             assert told is None or isinstance(told, str | Observation | Interaction)
         assert table.position["offset"] <= len(head + data)
+
+
+_NAMES = st.sampled_from(["email", "a b", "{", '"', "x[]", "é\\"])
+_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_NAMES, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(_NAMES, _VALUES, min_size=1, max_size=4), min_size=1, max_size=4), st.data())
+def test_objects_are_the_same_however_they_are_laid_out(objects: list[dict[str, object]], data: st.DataObject) -> None:
+    indents = data.draw(st.lists(st.sampled_from([None, 1, 2, 4]), min_size=len(objects), max_size=len(objects)))
+    text = "\n".join(json.dumps(one, indent=indent) for one, indent in zip(objects, indents, strict=True))
+    assert [json.loads(piece.text) for piece in json_events.pieces(io.StringIO(text))] == objects
+    listed = json.dumps(objects, indent=data.draw(st.sampled_from([1, 2, 4])))
+    assert [json.loads(piece.text) for piece in json_events.pieces(io.StringIO(listed))] == objects
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("hostile", ['"\\"', '{"', '"', "{", "[{", "\\", '{"a":'])
+def test_hostile_json_takes_linear_time(hostile: str) -> None:
+    line = hostile * (1_000_000 // len(hostile))
+    assert list(json_events.pieces([line, line, '{"a": 1}\n']))
+
+
+@given(st.lists(st.lists(st.text(st.sampled_from('a",\n\r; '), max_size=5), min_size=2, max_size=3), max_size=5))
+def test_quotes_that_a_writer_of_csv_closed_are_closed(written: list[list[str]]) -> None:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(written)
+    lines = list(io.StringIO(file.getvalue(), newline=""))
+    assert "".join(quoting.closed(lines)) == file.getvalue()
+
+
+@given(st.text(st.sampled_from('a",\n'), max_size=30))
+def test_a_quote_is_told_wherever_the_reader_of_csv_would_take_the_rest_along(text: str) -> None:
+    lines = text.splitlines(keepends=True)
+    found = list(quoting.rows(csv.reader(quoting.closed(lines))))
+    told = any(isinstance(row, quoting.Unclosed) for _, row in found)
+    last = next(reversed(list(csv.reader([*lines, "\n" if text.endswith("\n") else "", "end\n"]))), [])
+    assert told == (last != ["end"]) or not text.endswith("\n")
 
 
 @given(st.text(max_size=40))
