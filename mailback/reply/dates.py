@@ -386,7 +386,7 @@ def _sense(told: str, one: _Found, begin: int, limit: int, rules: DateRules) -> 
         return None
     if (nearest is None or distant) and not one.ends_period and rules.back.search(after):
         return "back"
-    if nearest is None and _UNTIL_BEHIND.match(after):
+    if nearest is None and _UNTIL_BEHIND.match(told, one.end):
         return "through"
     return nearest
 
@@ -514,6 +514,9 @@ _COUNTED = (
 _BARE_DAY = re.compile(
     r"\b(?:the|am|zum|dem|le|el|il|dia|den|de|du|au|al|del|dal|ao|a|vom|bis) ([0-3]?\d)"
     rf"(?:st|nd|rd|th|er|\.|:e|e)?(?![\d:%/]|\.\d|-\d| ?(?:{_COUNTED}))"
+    r"|\b(?:on|by|back|until|till|til|through|thru|from|return|returning) ([0-3]?\d)(?:st|nd|rd|th)"
+    r"(?= ?(?:[.,;:!?)\n-]|$)| (?:of|at|and|or|to|until|inclusive|with|after|in)\b)"
+    r"|\b(?:ab|ab dem|bis) ([0-3]?\d)\.(?= [a-z]|$| ?[,;!\n])"
     r"|(?<![\d月월])([0-3]?\d)[日号일](?!間|间|後|后|以[内上]|之|内|程|간| ?동안| ?후| ?뒤)"
 )
 
@@ -553,9 +556,9 @@ def _days_of_month(told: str, today: date, exact: Sequence[_Found]) -> list[_Fou
             one = next(later, None)
         for ahead in range(2):
             year, month = divmod(start.year * 12 + start.month - 1 + ahead, 12)
-            day = _valid(year, month + 1, int(match[1] or match[2]))
+            day = _valid(year, month + 1, int(match[match.lastindex or 0]))
             if day is not None and day >= start:
-                found.append(_Found(match.start(1 if match[1] else 2), match.end(), day, vague=True))
+                found.append(_Found(match.start(match.lastindex or 0), match.end(), day, vague=True))
                 break
     return found
 

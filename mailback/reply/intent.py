@@ -58,9 +58,11 @@ _STEM = 3  # letters by which phrases that begin with a word's beginning are loo
 
 _TOKEN = re.compile(
     r"(?P<mail>[^\s@<>(),;:]{1,64}@[a-z0-9.-]+)|(?P<clock>\b\d{1,2}(?:[:.h]\d\d(?!\d)| ?(?:am|pm|uhr|uur|h)\b))"
-    r"|(?P<money>[€$£¥] ?\d[\d.,]*|\d[\d.,]* ?(?:€|eur\b|euros?\b|usd\b|kr\b|zl\b))|[a-z0-9][a-z0-9']*|[?!.,;:\n]"
+    r"|(?P<money>[€$£¥] ?\d[\d.,]*|\d[\d.,]* ?(?:€|eur\b|euros?\b|usd\b|kr\b|zl\b))"
+    r"|[a-z0-9\u0370-\u052f][a-z0-9'\u0370-\u052f]*|[?!.,;:\n]"
 )
-_PICTURED = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+_PICTURED = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")
+"""Scripts without spaces between words, and Korean, which binds particles to the word and is spaced as people like."""
 _WRAPPED = re.compile(r"(?<![\r\n])\r?\n(?![\r\n])")
 """The end of a line within a paragraph: mail programs break sentences there."""
 _CLAUSE_ENDS = frozenset("?!.,;:\n")
@@ -117,7 +119,7 @@ class Asking:
         for words in map(_words, wordings):
             first = words[0]
             if _PICTURED.search(first):
-                pictured.append(first)
+                pictured.append("".join(words))
                 continue
             key = f"{first[:_STEM]}~" if first.endswith("~") else first
             spelled[key] = (*spelled.get(key, ()), words)
@@ -186,7 +188,7 @@ def read(text: str, subject: str = "", thread: Sequence[str] = (), rules: Intent
     found = list(phrases(text, rules))
     for evidence in phrases(written, rules):
         found.extend([evidence] * _OWN_SUBJECT)
-    return _weighed(found)
+    return weighed(found)
 
 
 def own_subject(subject: str, text: str) -> str:
@@ -194,7 +196,8 @@ def own_subject(subject: str, text: str) -> str:
     return "" if _REPLY_SUBJECT.match(subject) and text else subject
 
 
-def _weighed(found: Sequence[Evidence]) -> Reading:
+def weighed(found: Sequence[Evidence]) -> Reading:
+    """What phrases alone come to."""
     wrong: dict[Intent, list[float]] = {}
     for evidence in sorted(found, key=lambda evidence: -evidence.weight):
         weights = wrong.setdefault(evidence.intent, [])
@@ -283,7 +286,7 @@ def asks_to_end(text: str, rules: IntentRules) -> bool:
 
 def _asks(asking: Asking, folded: str, said: Sequence[str], rules: IntentRules, marked: bool) -> bool:
     """Whether a mail has one of the wordings, `marked`: in a sentence that ends with a question mark."""
-    if any(words in folded for words in asking.pictured):
+    if _PICTURED.search(folded) and any(words in _unspaced(folded) for words in asking.pictured):
         return True
     return any(
         (end := _ends(words, said, at, rules)) is not None and (not marked or _is_question(said, end))
@@ -314,9 +317,14 @@ def phrases(text: str, rules: IntentRules) -> Iterator[Evidence]:
             seen.add(phrase.intent)
             yield Evidence(phrase.intent, " ".join(phrase.words), phrase.weight)
     if _PICTURED.search(folded):
+        plain = _unspaced(folded)
         for phrase in rules.pictured:
-            if phrase.words[0] in folded:
-                yield Evidence(phrase.intent, phrase.words[0], phrase.weight)
+            if "".join(phrase.words) in plain:
+                yield Evidence(phrase.intent, " ".join(phrase.words), phrase.weight)
+
+
+def _unspaced(folded: str) -> str:
+    return "".join(folded.split())
 
 
 def _candidates(token: str, rules: IntentRules) -> Iterator[Phrase]:

@@ -87,6 +87,8 @@ class Verdict:
     """The share of such verdicts that is right."""
     runner_up: Intent
     runner_up_probability: float
+    new: float
+    """The share of its words, alone and in a row, that no sample has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Model(linear.Model):
             self.confidence(self.intents[first], shares[first] / whole, new),
             self.intents[second],
             shares[second] / whole,
+            new,
         )
 
     def confidence(self, intent: Intent, probability: float, new: float = 0.0) -> float:

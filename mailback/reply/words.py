@@ -30,6 +30,7 @@ _PUNCTUATION: Final = {
     "（": "(", "）": ")", "／": "/", "＞": ">",
     "　": " ", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "¿": "", "¡": "",
     "\u200b": "", "\u200c": "", "\u200d": "", "\u200e": "", "\u200f": "", "\u2060": "", "\ufeff": "", "\u00ad": "",
+    "\u0307": "",  # of a Turkish capital I with its dot, in lower case
 }  # fmt: skip
 
 

@@ -183,6 +183,12 @@ def test_easter_is_where_the_almanac_has_it(sunday: date) -> None:
         (None, "20 Mart'a kadar izindeyim, 23 Mart'ta ofiste olacağım.", date(2026, 3, 23)),
         ("ko", "3월 20일까지 휴가입니다. 23일부터 출근합니다.", date(2026, 3, 23)),
         ("zh", "3月16日至20日外出培训，23日回来。", date(2026, 3, 23)),
+        ("en", "OOO 16-20 Mar. Back 23rd.", date(2026, 3, 23)),
+        ("en", "Out until Friday, back on 23rd.", date(2026, 3, 23)),
+        ("de", "Ich bin bis 22. weg.", date(2026, 3, 23)),
+        ("de", "Urlaub! Ich lese Ihre Mail ab dem 1. April.", date(2026, 4, 1)),
+        ("cs", "Do 20. 3. mám dovolenou, ozvu se v pondělí 23. 3.", date(2026, 3, 23)),
+        ("tr", "23 Mart'a kadar izindeyim. 24 Mart Salı günü ofisteyim.", date(2026, 3, 24)),
     ],
 )
 def test_the_words_next_to_a_date_belong_to_it(spoken: str | None, text: str, day: date) -> None:

@@ -55,6 +55,33 @@ def test_what_we_wrote_ourselves_is_not_taken_for_the_persons_word() -> None:
     assert told["intent"] == "interested"
 
 
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("Прошу исключить меня из рассылки.", "unsubscribe"),
+        ("Спасибо, нас это не интересует.", "objection"),
+        ("Нам интересно, пришлите презентацию.", "interested"),
+        ("С утра не могу войти в личный кабинет.", "support"),
+        ("Будь ласка, видаліть мою адресу з розсилки.", "unsubscribe"),
+        ("Lütfen beni bu listeden çıkarın.", "unsubscribe"),
+        ("İlgilenmiyoruz, teşekkürler.", "objection"),
+        ("Odhlaste mě prosím z odběru.", "unsubscribe"),
+        ("Teď nemáme čas, ozvěte se po Novém roce.", "not_now"),
+        ("Poistakaa minut listalta.", "unsubscribe"),
+        ("Vennligst meld meg av nyhetsbrevet.", "unsubscribe"),
+        ("Kérem, töröljenek a listáról.", "unsubscribe"),
+        ("Vă rog să mă dezabonați.", "unsubscribe"),
+        ("Παρακαλώ διαγράψτε με από τη λίστα.", "unsubscribe"),
+        ("앞으로 메일을 보내지 말아 주세요.", "unsubscribe"),
+        ("관심이 있습니다. 자료를 보내 주세요.", "interested"),
+    ],
+)
+def test_a_language_that_the_model_does_not_know_is_told_by_its_phrases(text: str, intent: str) -> None:
+    told = _told(_mail(text))
+    assert told["intent"] == intent
+    assert told["confidence"] <= 0.8, "it acts, and is flagged"
+
+
 def test_a_yes_is_read_by_the_mail_that_it_answers() -> None:
     assert _told(_mail("yes"), ("Would you like a demo?",))["intent"] == "interested"
     assert _told(_mail("yes"), ("We have not heard from you. Shall I close your file?",))["intent"] == "objection"
