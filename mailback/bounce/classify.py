@@ -245,7 +245,8 @@ class Classifier:
 
     def _heard(self, failure: DeliveryFailure, report: Report) -> _Opinion:
         """What the layers say of the diagnostic and the codes; where that is little, the report's words too."""
-        data = prepare(_joined(failure.diagnostic[:_MAX_TEXT]))
+        said = failure.diagnostic[:_MAX_TEXT]
+        data = _ANOTHER_NAME if self._misses_another_name(said, failure) else prepare(_joined(said))
         hosts = self._hosts(failure)
         opinion = self._usual_opinion if len(data) <= _USUAL else self._opinion
         heard = opinion(data, failure.status, failure.smtp_code, hosts)
@@ -255,6 +256,19 @@ class Classifier:
         if not hits:
             return heard.opinion
         return self._concluded(data, failure.status, failure.smtp_code, sorted(hits, key=_strongest))
+
+    def _misses_another_name(self, said: str, failure: DeliveryFailure) -> bool:
+        """Whether a name was not found that says nothing of the recipient's domain: a relay host's, mistyped or gone
+        from the DNS; or a large provider's, which all of its users would miss."""
+        found = _LOOKED_UP.search(said) if "ost" in said else None
+        if found is None:
+            return False
+        name = found[1].rstrip(".").lower()
+        addressed = (failure.final_recipient or "", failure.recipient, failure.original_recipient or "")
+        domains = [told for who in addressed if (told := domain(who))]
+        if not domains or self._provider_of(name) is not None:
+            return bool(domains)
+        return not any(name == told or name.endswith(f".{told}") for told in domains)
 
     def _hosts(self, failure: DeliveryFailure) -> frozenset[str]:
         """The providers that the names of servers and addresses tell."""
@@ -582,6 +596,15 @@ def _split_status(status: str | None) -> _Status | None:
         return None
     return parts[0], str(int(parts[1])), int(parts[2])
 
+
+_LOOKED_UP = re.compile(
+    r"(?:error for name=|look ?up host |any host named |host not found: |\(name server: )"
+    r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)+)",
+    re.IGNORECASE,
+)
+"""How mail servers name the host that they looked for: Postfix (its notification and its log), qmail, Sendmail."""
+_ANOTHER_NAME = b"the name of another host than the recipient's was not found"
+"""What rules read instead where the name says nothing of the recipient (`routing-error.next-hop`)."""
 
 _QUOTED = re.compile(r": ?(?=[245]\d\d[ -])")
 """Where a quotation may begin: with a literal, for which a text is searched five times faster than for the words."""

@@ -289,9 +289,9 @@ def _write_mailgun(found: Iterable[Suppression], file: TextIO) -> int:
 
 
 def _code_and_words(reason: str) -> tuple[str, str]:
-    """A server's reply in two; 550 where there is none, as Mailgun itself puts it."""
+    """A server's reply in two; 550 without words where there is none, so that nobody takes ours for a server's."""
     found = _REPLY.fullmatch(reason)
-    return (found[1], found[2]) if found else ("550", reason)
+    return (found[1], found[2]) if found else ("550", "")
 
 
 def _write_postmark(found: Iterable[Suppression], file: TextIO) -> int:

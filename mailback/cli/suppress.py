@@ -38,6 +38,7 @@ from mailback.ingest.quoting import closed, rows
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from mailback.effects.scoring import Scoring
     from mailback.store import Store, Transaction
     from mailback.store.records import Suppression
 
@@ -115,17 +116,19 @@ def remove(*, config: Path | None, reason: str, scope: str | None, opt_in: bool,
 
     Exit code 1 when one of the addresses was not suppressed, or was by its owner's own word and --opt-in is missing.
     """
+    from mailback.effects.scoring import Scoring
     from mailback.store.erasure import Erased
 
     keys = [(address, address_key(address)) for address in addresses]
     by, why = actor(), _reason(reason)
+    scoring = Scoring.of(load_settings(config))
     code = 0
     with open_store(config) as store:
         erased = Erased(store.path)
         for address, key in keys:
-            count = store.submit(partial(_lifted, key, scope, opt_in=opt_in, by=by, why=why)).result()
+            count = store.submit(partial(_lifted, key, scope, scoring, opt_in=opt_in, by=by, why=why)).result()
             if count == 0 and (hashed := erased.hashed(key)) is not None:
-                count = store.submit(partial(_lifted, hashed, scope, opt_in=opt_in, by=by, why=why)).result()
+                count = store.submit(partial(_lifted, hashed, scope, scoring, opt_in=opt_in, by=by, why=why)).result()
             if count is None:
                 complain(f"{safe(address)} complained or unsubscribed; lift that only on a new opt-in: --opt-in")
             elif not count:
@@ -143,14 +146,23 @@ def lifted(address: str) -> str:
     return f"{safe(address)}: may be mailed again"
 
 
-def _lifted(key: str, scope: str | None, transaction: Transaction, *, opt_in: bool, by: str, why: str) -> int | None:
-    """How many were lifted; None when the person's own word stands against it."""
+def _lifted(
+    key: str, scope: str | None, scoring: Scoring, transaction: Transaction, *, opt_in: bool, by: str, why: str
+) -> int | None:
+    """How many were lifted; None when the person's own word stands against it. With an opt-in the person is also in
+    again on the lists that the own word was said of."""
     from mailback.store.precedence import is_own_word
 
     concerned = [s for s in transaction.active(key) if scope in (None, s.scope)]
     if not opt_in and any(is_own_word(s) for s in concerned):
         return None
-    return transaction.lift(key, scope, actor=by, reason=f"opt-in: {why}" if opt_in else why)
+    count = transaction.lift(key, scope, actor=by, reason=f"opt-in: {why}" if opt_in else why)
+    said_of = {s.scope for s in concerned if is_own_word(s)} if opt_in else set()
+    for person in transaction.subscribers.of_address(key) if said_of else ():
+        if person.own_out and ("all" in said_of or f"list:{person.list_id}" in said_of):
+            told = replace(person, opt_in_at=datetime.now(UTC))
+            scoring.opted_in(transaction, told, actor=by, reason=why, anew=True)
+    return count
 
 
 # ---- list and export ------------------------------------------------------------------------------------------------

@@ -35,26 +35,40 @@ class Piece(NamedTuple):
 def pieces(lines: Iterable[str], before: int = 0) -> Iterator[Piece]:
     """The JSON texts of a file; `before` is how many lines stood above. What cannot be read is a piece as well."""
     held: list[str] = []
-    began, depth, size = 0, 0, 0
+    began, depth, size, indent = 0, 0, 0, 0
     for number, line in enumerate(lines, before + 1):
         bare = line.strip()
-        if held and _begins_anew(line, held[0]):
+        if held and bare.startswith("{") and _indent(line) <= indent:  # the one before was never closed
             yield Piece(began, "".join(held))
             held, depth, size = [], 0, 0
-        if not held and bare.removesuffix(",") in ("", "[", "]"):
-            continue  # a list that is written over several lines
-        if not held and not bare.endswith(_GOES_ON[:2]) and not _open(bare):
-            yield Piece(number, bare.removesuffix(","))
+        if not held:
+            bare = _element(bare)
+            began, indent = number, _indent(line)
+        if not bare:
             continue
-        began = began if held else number
-        held.append(line)
+        held.append(bare if not held else line)
         depth += _open(bare)
         size += len(line)
-        if depth <= 0 or size > LONGEST or not (depth and _may_go_on(bare, held)):
+        if depth <= 0 or size > LONGEST or not _may_go_on(bare, held):
             yield Piece(began, "".join(held).strip().removesuffix(","))
             held, depth, size = [], 0, 0
     if held:
         yield Piece(began, "".join(held))
+
+
+def _element(bare: str) -> str:
+    """A line without what belongs to a list that is written over several lines: the brackets around its elements."""
+    if bare.removesuffix(",") in ("[", "]"):
+        return ""
+    if bare.startswith("[") and _open(bare) == 1 and bare[1:].lstrip().startswith("{"):
+        return bare[1:].lstrip()
+    if bare.endswith("]") and _open(bare) == -1:
+        return bare[:-1].rstrip()
+    return bare
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _open(line: str) -> int:
@@ -66,11 +80,6 @@ def _open(line: str) -> int:
 def _may_go_on(bare: str, held: list[str]) -> bool:
     """Whether an object that is open may go on behind this line: always but behind the first one that was cut off."""
     return len(held) > 1 or bare.endswith(_GOES_ON)
-
-
-def _begins_anew(line: str, first: str) -> bool:
-    """Whether a line begins an object where the one before was never closed: no deeper than that began."""
-    return line.lstrip()[:1] == "{" and len(line) - len(line.lstrip()) <= len(first) - len(first.lstrip())
 
 
 def records(told: object) -> Iterator[dict[str, str] | None]:

@@ -77,11 +77,11 @@ _TEXT = re.compile(r"(?!NOQUEUE:)([0-9A-Za-z]{5,20}): (.*)", re.DOTALL)
 _ADDRESS = r'((?:"(?:\\.|[^"\\])*"@)?[^>]*)'
 _DELIVERY = re.compile(
     rf"to=<{_ADDRESS}>, (?:orig_to=<{_ADDRESS}>, )?"
-    r"relay=([^,]+)((?:, [a-z_]+=[^,\s]*)*), status=([A-Za-z-]+)(?: \((.*)\))?",
+    r"relay=([^,]+)((?:, [a-z_]+=[^,\s]*)*), status=([A-Za-z-]+)(?: \((.*?)\)?)?$",
     re.DOTALL,
 )
 _FIELD = re.compile(r", ([a-z_]+)=([^,\s]*)")
-_FROM = re.compile(rf"from=<{_ADDRESS}>(?:, status=(expired|force-expired))?")
+_FROM = re.compile(rf"from=<{_ADDRESS}>(?:, status=(expired|force-expired)|, size=\d+, nrcpt=(\d+))?")
 _CLIENT = re.compile(r"client=([^\[\s,]*)\[([^\]]*)\]")
 _NOTIFIED = re.compile(
     r"(?:sender|postmaster) (?:non-delivery|delivery status|delay) notification: ([0-9A-Za-z]{5,20})"
@@ -161,6 +161,8 @@ class Message:
     message_id: str | None = None
     sender: str | None = None
     client: str | None = None
+    recipients: int | None = None
+    """How many it goes to, once aliases are expanded."""
     notification: bool = False
     """It is a bounce or warning that Postfix itself sends."""
     tries: dict[str, _Try] = field(default_factory=dict)
@@ -180,7 +182,7 @@ class Message:
     def state(self) -> dict[str, Any]:
         """What is needed to go on after a restart, but for the tries."""
         return {
-            "message_id": self.message_id, "sender": self.sender, "client": self.client,
+            "message_id": self.message_id, "sender": self.sender, "client": self.client, "recipients": self.recipients,
             "notification": self.notification, "at": self.at.isoformat() if self.at else None,
         }  # fmt: skip
 
@@ -193,7 +195,7 @@ class Message:
         at = datetime.fromisoformat(state["at"]) if state.get("at") else None
         return cls(
             parts[0], parts[1], parts[2], state.get("message_id"), state.get("sender"), state.get("client"),
-            bool(state.get("notification")), at=at,
+            state.get("recipients"), bool(state.get("notification")), at=at,
         )  # fmt: skip
 
 
@@ -399,6 +401,7 @@ class DeliveryLog:
         message = self._message(record, instance, queue_id)
         if found[2] is None:
             message.sender = found[1]
+            message.recipients = int(found[3]) if found[3] else None
             return []
         message.sender = found[1] or message.sender
         tried = [self._untry(message, recipient) for recipient in list(message.tries)]
@@ -463,7 +466,7 @@ class DeliveryLog:
             kind=kind,
             source=Source.LOG,
             dialect="postfix log",
-            failure=_failure(told, kind, record.host),
+            failure=_failure(told, kind, record.host, message.recipients),
             identity=_identity(message, told, record.at),
             message_id=message.message_id,
             grade=Provenance.AUTHENTICATED,
@@ -474,7 +477,7 @@ class DeliveryLog:
             client_address=message.client,
             attempts=attempts,
             sent_at=record.at - timedelta(seconds=delay) if delay is not None else None,
-            notes=_timings(told),
+            notes=_notes(told),
         )
 
     def _handed_on(self, agent: str, told: Delivery) -> bool:
@@ -510,8 +513,11 @@ def delivery(said: str) -> Delivery | None:
     return Delivery(recipient, original or None, relay, dict(_FIELD.findall(fields)), status, words or "")
 
 
-def _failure(told: Delivery, kind: Kind, host: str) -> DeliveryFailure:
-    """The same as a reader of Postfix's own notification makes of it: so one rule reads both."""
+def _failure(told: Delivery, kind: Kind, host: str, recipients: int | None) -> DeliveryFailure:
+    """The same as a reader of Postfix's own notification makes of it: so one rule reads both.
+
+    Of an alias that may have members beside this one (`recipients` of the message are several), only the member failed.
+    """
     said = _SAID.fullmatch(told.words)
     relay = _RELAY.match(told.relay)
     remote = relay[1] if relay is not None and relay[2] and "/" not in relay[2] else None
@@ -522,7 +528,8 @@ def _failure(told: Delivery, kind: Kind, host: str) -> DeliveryFailure:
         kind_of_words = "smtp"
     stated = told.fields.get("dsn")
     codes = diagnostic.codes(words)
-    original = told.original if told.original and "@" in told.original else None
+    shared = kind is Kind.BOUNCE and recipients is not None and recipients > 1
+    original = told.original if told.original and "@" in told.original and not shared else None
     return DeliveryFailure(
         recipient=told.recipient,
         original_recipient=original,
@@ -547,6 +554,10 @@ def _identity(message: Message, told: Delivery, at: datetime) -> str:
     which = message.message_id or f"{message.host} {message.queue_id}"
     day = "" if message.message_id or len(message.queue_id) > _LONGEST_SHORT_ID else at.date().isoformat()
     return "\0".join((which, day, told.recipient, told.status, told.fields.get("delay", "")))
+
+
+def _notes(told: Delivery) -> list[str]:
+    return [*_timings(told), *([f"sent to {told.original}"] if told.original else [])]
 
 
 def _timings(told: Delivery) -> list[str]:

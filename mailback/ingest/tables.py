@@ -39,7 +39,7 @@ from mailback.observation import Interaction, Observation
 from mailback.reports import dates, diagnostic
 from mailback.reports.original import message_id
 from mailback.reports.report import DeliveryFailure
-from mailback.store.records import Reading
+from mailback.store.records import CLOCK_ERROR, Reading
 
 if TYPE_CHECKING:
     from mailback.store import Store, Transaction
@@ -94,6 +94,7 @@ _PLAIN = re.compile(r"[^a-z0-9]+")
 _NAME = re.compile(r"[a-z0-9]+")
 _TYPE = re.compile(r"(?i)^\s*(?:smtp|x-[a-z0-9-]{1,40})\s*;\s*")
 """How a Diagnostic-Code begins (RFC 3464 section 2.3.6)."""
+_STATUS = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
 _SHORT_DATE = re.compile(r"(\d{1,2})[/.](\d{1,2})(?:[/.](\d{2,4}))?(?:[ T](\d{1,2}):(\d\d)(?::(\d\d))?)?")
 _EPOCH = re.compile(r"\d{9,10}(?:\.\d+)?|\d{12,13}|\d{15,16}")
 
@@ -174,6 +175,8 @@ class Words:
     columns: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FIELDS})
     outcomes: dict[str, str] = field(default_factory=dict)
     """Each word with its list."""
+    statuses: dict[str, str] = field(default_factory=dict)
+    """The enhanced status code that a word for a cause stands for."""
 
     @classmethod
     def load(cls, directories: Sequence[Path]) -> Words:
@@ -194,6 +197,12 @@ class Words:
             self.columns[name] = [word for _, word in columns.strings(name, _NAME)] + self.columns[name]
         if columns is not None:
             columns.finish()
+        statuses = top.table("status_of") if "status_of" in top else None
+        if statuses is not None:
+            for code in statuses.unread():
+                if _STATUS.fullmatch(code) is None:
+                    statuses.wrong(f"{code} is no enhanced status code of a failure", code)
+                self.statuses.update((word, code) for _, word in statuses.strings(code, _NAME))
         outcomes = top.table("outcomes") if "outcomes" in top else None
         if outcomes is not None:
             for name in _OUTCOMES:
@@ -259,13 +268,16 @@ class Facts:
         at = self.dates.read(row["at"], now)
         if at is None:
             return f"{row['at']!r} is no time"
+        if at > now + CLOCK_ERROR:
+            return f"{row['at']!r} is still to come"
         outcome = self._outcome(row)
         if outcome not in _OUTCOMES:
             return outcome
         what, klass = _OUTCOMES[outcome]
         if isinstance(what, Reading):
             return Interaction(at, what, recipient, _identity(row, at, recipient))
-        return None if what is None else _observation(row, at, recipient, what, klass)
+        meant = self.words.statuses.get(plain(row.get("cause", "")))
+        return None if what is None else _observation(row, at, recipient, what, meant or klass)
 
     def _recipient(self, row: Mapping[str, str]) -> str | None:
         told = row.get("recipient", "").removeprefix("<").removesuffix(">")

@@ -79,9 +79,10 @@ def judge(
         scopes = {"all"} | ({f"list:{list_id}"} if list_id else set())
         concerning = [one for one in history.suppressions if one.scope in scopes]
         reasons += map(_held, (one for one in concerning if one.active(now)))
-        reasons += _left(history.lists, list_id)
-        reasons += _silence(history, rules, now)
-        back = any(not one.active(now) and one.type != "complaint" for one in concerning)
+        ends = [one.lifted_at or one.until for one in concerning if not one.active(now) and one.type != "complaint"]
+        back = bool(ends)
+        reasons += _left(history.lists, list_id, back=back)
+        reasons += _silence(history, rules, now, max(filter(None, ends), default=None))
     action = max((reason.action for reason in reasons), key=ORDER.index, default=KEEP)
     if action == KEEP and back:
         reasons.append(Reason("returns", KEEP, "its hold is over: one message shows whether it is well"))
@@ -98,22 +99,25 @@ def _held(suppression: Suppression) -> Reason:
     return Reason("suppressed", DROP, f"suppressed since {suppression.since.astimezone(UTC):%Y-%m-%d}, {cause}")
 
 
-def _left(lists: Sequence[Subscribed], list_id: str | None) -> Iterator[Reason]:
-    """Who has left this list; where none is named, who has left every list that he was on."""
+def _left(lists: Sequence[Subscribed], list_id: str | None, *, back: bool) -> Iterator[Reason]:
+    """Who has left this list; where none is named, who has left every list that he was on. Whom bounces put out is no
+    longer out where what they came to is over (`back`)."""
     concerning = [one for one in lists if list_id in (None, one.list_id)]
     if not concerning or not all(one.out for one in concerning):
         return
     last = concerning[-1]
+    if back and all(one.out_by == "bounce" for one in concerning):
+        return
     when = f" since {last.out_at.astimezone(UTC):%Y-%m-%d}" if last.out_at is not None else ""
     told = f"out of {last.list_id or 'the list'}{when}, {last.out_by or 'by own word'}"
     yield Reason("suppressed" if last.out_by == "bounce" else "opted_out", DROP, told)
 
 
-def _silence(history: History, rules: HygieneRules, now: datetime) -> Iterator[Reason]:
-    """Signs that nobody is there any more."""
+def _silence(history: History, rules: HygieneRules, now: datetime, over: datetime | None) -> Iterator[Reason]:
+    """Signs that nobody is there any more. What bounced before a hold was `over` is what made it."""
     long_ago = now - timedelta(days=rules.dormant_days)
     delivered, bounced = history.last_delivered, history.last_bounce
-    if bounced is not None and bounced > max(filter(None, (delivered, history.last_sign)), default=long_ago):
+    if bounced is not None and bounced > max(filter(None, (delivered, history.last_sign, over)), default=long_ago):
         yield Reason("bouncing", VERIFY, f"bounced on {bounced:%Y-%m-%d}, and nothing arrived since")
     sign, contact = history.last_sign, history.last_contact
     if sign is not None and sign < long_ago:

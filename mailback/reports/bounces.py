@@ -191,7 +191,20 @@ def read_text(facts: Facts) -> Report | None:
         _fill_from_text(report, reading, facts)
     if not report.failures:
         _add_failures(report, facts, reading)
+    if not listed and _plays_daemon(report, reading, facts):
+        return None
     return report if report.failures or facts.daemon or listed else None
+
+
+def _plays_daemon(report: Report, reading: Reading, facts: Facts) -> bool:
+    """A stranger who tells the reader that the reader's own mail failed, and shows none of it: bait, as a server has a
+    null sender, or at least a server's address (RFC 5321 section 4.5.5)."""
+    if facts.null_sender or "multipart/report" in facts.types or facts.dialects.is_role(facts.sender):
+        return False
+    if originals.returned_part(facts.message) is not None or legacy.has_header(reading.returned):
+        return False
+    named = [failure.recipient.lower() for failure in report.failures]
+    return bool(named) and all(who in facts.ours for who in named)
 
 
 def read_list_refusal(facts: Facts) -> Report | None:

@@ -2,7 +2,8 @@
 
 Log events: none; nothing here raises on any text.
 
-A reason stands after the address in its own block; or in the reply of a quoted dialogue that names the address; or,
+A reason stands before the address on its line, where each of several has another (`Unknown user: a@b.example`); after
+it in its own block; or in the reply of a quoted dialogue that names the address; or,
 for a list of addresses with one reason for all, after the list or before it. Tried in this order, a text with an SMTP
 code before one without.
 """
@@ -45,6 +46,11 @@ _REFUSAL = re.compile(r"<--[ \t]*([45]\d\d[ \t-][^\n]*)")
 """`Mon 2013-09-16 10:30:22: <-- 550 No such user here`, among what was resolved, connected to and said before."""
 
 
+_LABEL_ALONE = re.compile(
+    r"(?:(?:original|final|intended|envelope|failed|the|your|mail|rcpt|e-?mail|recipients?|address(?:es)?|to|for) ?)+",
+    re.IGNORECASE,
+)
+"""What announces an address and tells no reason."""
 _NOTHING = Reason("", Said(None, None))
 
 
@@ -57,11 +63,28 @@ class Reasons:
         self._starts = sorted(mention.start for mention in listed)
         self._listed = frozenset(mention.address.lower() for mention in listed)
         self._end = max((mention.end for mention in listed), default=0)
+        self._heads = self._reasons_ahead(listed)
+
+    def _reasons_ahead(self, listed: list[Mention]) -> dict[int, str]:
+        """By where a line begins, the reason that heads it: of lists whose lines have one each, not all the same."""
+        heads = {}
+        for mention in listed:
+            line_end = self._text.find("\n", mention.end)
+            rest = self._text[mention.end : line_end if line_end >= 0 else len(self._text)]
+            head, colon, between = self._text[mention.start : mention.end].rpartition(":")
+            if not colon or rest.strip(_EDGES) or "@" in head or len(between) > len(mention.address) + 4:
+                return {}
+            heads[mention.start] = head.strip(_EDGES)
+        told = set(heads.values())
+        whole = len(told) > 1 and all(" " in head and not _LABEL_ALONE.fullmatch(head) for head in told)
+        return heads if whole else {}
 
     def of(self, mention: Mention | None) -> Reason:
         """The reason for a mention; without one, what the text says at its beginning."""
         if mention is None:
             return self._beginning
+        if mention.start in self._heads:
+            return reason(self._heads[mention.start][:_CAP])
         own, adjacent = self._own(mention)
         if not adjacent:  # what stands below the last of a list is below them all
             own = self._concerning(own, mention)

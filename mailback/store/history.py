@@ -33,7 +33,9 @@ _ENGAGEMENT = (
 _MAILED = "SELECT recipient_key, max(at) FROM journal_recipient WHERE recipient_key IN ({}) GROUP BY recipient_key"
 _EVENTS = (
     "SELECT recipient_key, kind, max(at) FROM event WHERE recipient_key IN ({})"
-    " AND kind IN ('bounce', 'delivered', 'reply', 'unsubscribe') GROUP BY recipient_key, kind"
+    " AND kind IN ('bounce', 'delivered', 'reply', 'unsubscribe')"
+    " AND (kind <> 'bounce' OR coalesce(fault, '') NOT IN ('sender', 'receiver', 'network'))"
+    " GROUP BY recipient_key, kind"
 )
 
 
@@ -62,6 +64,7 @@ class History:
     last_mailed: datetime | None = None
     last_delivered: datetime | None = None
     last_bounce: datetime | None = None
+    """The last that was not somebody else's fault."""
     last_reply: datetime | None = None
 
     @property

@@ -91,6 +91,9 @@ def test_objects_are_the_same_however_they_are_laid_out(objects: list[dict[str, 
     indents = data.draw(st.lists(st.sampled_from([None, 1, 2, 4]), min_size=len(objects), max_size=len(objects)))
     text = "\n".join(json.dumps(one, indent=indent) for one, indent in zip(objects, indents, strict=True))
     assert [json.loads(piece.text) for piece in json_events.pieces(io.StringIO(text))] == objects
+    by_line = "[" + ",\n".join(map(json.dumps, objects)) + "]\n"
+    if len(objects) > 1:
+        assert [json.loads(piece.text) for piece in json_events.pieces(io.StringIO(by_line))] == objects
     listed = json.dumps(objects, indent=data.draw(st.sampled_from([1, 2, 4])))
     assert [json.loads(piece.text) for piece in json_events.pieces(io.StringIO(listed))] == objects
 

@@ -44,6 +44,29 @@ def verdict(
     return classifier().verdict(failure, Report(kind, [failure], explanation=lambda: text), engagement)
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Host or domain name not found. Name service error for name={} type=A: Host not found", "5.4.4"),
+        ("unable to look up host {}: Name or service not known", "5.4.4"),
+        ("550 5.1.2 <bo@a.example>... Host unknown (Name server: {}: host not found)", "5.1.2"),
+        ("Sorry, I couldn't find any host named {}. (#5.1.2)", "5.1.2"),
+    ],
+)
+def test_a_relay_host_that_is_not_found_says_nothing_of_the_recipients_domain(said: str, status: str) -> None:
+    for name in ("a.example", "mx.a.example"):
+        assert verdict(said.format(name), status).subcategory is Subcategory.DOMAIN_INVALID
+    elsewhere = verdict(said.format("smtp.smarthots.example"), status)
+    assert (elsewhere.subcategory, elsewhere.permanent) == (Subcategory.ROUTING_ERROR, False)
+
+
+def test_the_domain_of_a_large_provider_is_not_gone_because_a_resolver_says_so() -> None:
+    said = "Host or domain name not found. Name service error for name=gmail.com type=MX: Host not found"
+    failure = DeliveryFailure("bo@gmail.com", action="failed", status="5.4.4", diagnostic=said)
+    told = classifier().verdict(failure, Report(Kind.BOUNCE, [failure]))
+    assert (told.subcategory, told.permanent) == (Subcategory.ROUTING_ERROR, False)
+
+
 class TestVote:
     def test_agreeing_layers_are_surer_than_one(self) -> None:
         both = verdict("550 5.1.1 user unknown", "5.1.1", "550")

@@ -218,6 +218,15 @@ def test_what_mailgun_was_told_of_a_bounce_comes_back_as_it_was(config: Desk) ->
     assert rows == {"gone@a.test": ("550", "5.1.1 no such user"), "moved@a.test": ("551", "5.1.6 user has moved")}
 
 
+def test_a_bounce_without_a_servers_words_comes_back_from_mailgun(config: Desk) -> None:
+    taken(config, "address,reason,type\ngone@a.test,by hand,hard_bounce\n", "--format", "csv")
+    exported = run(config, "suppress", "export", "--format", "mailgun")[1]
+    run(config, "suppress", "remove", "--reason", "to try", "gone@a.test")
+    code, output, found = taken(config, exported, "--format", "mailgun")
+    assert code == 0, output
+    assert found["gone@a.test"].type == "hard_bounce"
+
+
 def test_ses_bulk_files_have_no_names_and_come_back_as_they_were_written(config: Desk) -> None:
     code, _, found = taken(config, "gone@a.test,BOUNCE\nangry@a.test,COMPLAINT\n", "--format", "ses")
     assert code == 0

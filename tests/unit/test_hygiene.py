@@ -9,19 +9,20 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailback.bounce.taxonomy import Kind
+from mailback.bounce.taxonomy import Fault, Kind
 from mailback.cli.hygiene_picture import draw
 from mailback.policy.hygiene import DROP, KEEP, VERIFY, HygieneRules, judge
 from mailback.recipient.capture import _is_ordinary
-from mailback.store import Store
+from mailback.store import Store, Transaction
 from mailback.store.history import History, Subscribed
-from mailback.store.records import JournalEntry, MailDomain, Reading
+from mailback.store.records import Event, JournalEntry, MailDomain, Reading
 from tests.support.command import Run, Told, within
 from tests.support.records import a_suppression, an_event, do, end_all
 
@@ -45,6 +46,22 @@ def told(tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str]) -> Run
         (History(suppressions=(a_suppression(),)), DROP, ["suppressed"], False),
         (History(suppressions=(a_suppression(NOW + timedelta(days=3), type="soft_bounce"),)), VERIFY, ["held"], False),
         (History(suppressions=(a_suppression(RECENT, type="soft_bounce"),)), KEEP, ["returns"], True),
+        (
+            History(
+                suppressions=(a_suppression(RECENT, type="soft_bounce"),),
+                lists=(Subscribed("mine", True, "bounce", LONG_AGO),),
+                last_bounce=RECENT - timedelta(days=7),
+            ),
+            KEEP,
+            ["returns"],
+            True,
+        ),
+        (
+            History(suppressions=(a_suppression(RECENT - timedelta(days=9), type="soft_bounce"),), last_bounce=RECENT),
+            VERIFY,
+            ["bouncing"],
+            False,
+        ),
         (History(suppressions=(a_suppression(type="complaint"),)), DROP, ["opted_out"], False),
         (History(suppressions=(a_suppression(RECENT, type="complaint"),)), KEEP, [], False),
         (History(suppressions=(a_suppression(scope="list:other"),)), KEEP, [], False),
@@ -130,6 +147,19 @@ def test_a_quote_that_nothing_closes_ends_it_with_its_line(told: Run, tmp_path: 
     answer = told("hygiene", str(file))
     assert answer.code == 1
     assert f"{file}:3: a quote is opened here that nothing closes" in answer.err
+
+
+def _record(event: Event, transaction: Transaction) -> None:
+    transaction.record(event)
+
+
+def test_bounces_that_were_not_its_fault_say_nothing_of_an_address(told: Run, store: Store, tmp_path: Path) -> None:
+    for number, (who, fault) in enumerate((("ours@x.test", Fault.SENDER), ("theirs@x.test", Fault.RECIPIENT))):
+        event = an_event(str(number), kind=Kind.BOUNCE, recipient_key=who, at=RECENT, fault=fault)
+        do(store, partial(_record, event))
+    (tmp_path / "list.txt").write_text("ours@x.test\ntheirs@x.test\n")
+    lines = told("hygiene", str(tmp_path / "list.txt"), "--json").lines
+    assert {line["address"]: line["action"] for line in lines} == {"ours@x.test": "keep", "theirs@x.test": "verify"}
 
 
 def test_the_list_comes_back_with_its_columns_and_four_more(told: Run, store: Store, tmp_path: Path) -> None:

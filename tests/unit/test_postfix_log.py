@@ -176,6 +176,28 @@ def test_the_address_that_was_mailed_is_the_one_before_aliases() -> None:
     assert told.failure.mailed == "root@host.example", "a bare name is no address that anybody mailed"
 
 
+def test_of_an_alias_that_may_have_several_members_the_one_that_failed_is_told() -> None:
+    active = "qmgr: 4YxK1p2Qz3z9rT: from=<news@example.com>, size=1200, nrcpt={} (queue active)\n"
+    failed = (
+        "smtp: 4YxK1p2Qz3z9rT: to=<bob@d.example>, orig_to=<team@example.com>, relay=mx.d.example[192.0.2.9]:25, "
+        "delay=0.1, delays=0/0/0/0.1, dsn=5.1.1, status=bounced (host mx.d.example[192.0.2.9] said: 550 5.1.1 no such "
+        "user (in reply to RCPT TO command))"
+    )
+    for members, mailed in ((2, "bob@d.example"), (1, "team@example.com")):
+        [told] = read(active.format(members) + failed)
+        assert told.failure.mailed == mailed
+        assert "sent to team@example.com" in told.notes
+
+
+def test_the_words_of_a_line_that_postfix_cut_off_are_read() -> None:
+    """At 2,000 characters (msg_syslog(3))."""
+    [told] = read(
+        "smtp: 4YxK1p2Qz3z9rT: to=<bob@d.example>, relay=mx.d.example[192.0.2.9]:25, delay=0.1, delays=0/0/0/0.1, "
+        "dsn=5.1.1, status=bounced (host mx.d.example[192.0.2.9] said: 550 5.1.1 Blocked by Spamhaus; see https://ww"
+    )
+    assert told.failure.diagnostic == "550 5.1.1 Blocked by Spamhaus; see https://ww"
+
+
 def test_tries_are_counted_and_an_expired_message_fails_for_all_that_still_waited() -> None:
     waits = (
         "to=<{}@c.example>, relay=mx.c.example[192.0.2.10]:25, delay={}, delays=0/0/0/0, dsn=4.2.2, status=deferred "

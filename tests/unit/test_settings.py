@@ -137,7 +137,7 @@ def test_a_key_given_twice_is_told_with_the_second_line() -> None:
         ("[smtpd]\ntls_key_file = '/nonexistent'\n", [(2, "smtpd.tls_key_file")] * 2),
         ("[smtpd]\ntls_required = true\n", [(2, "smtpd.tls_required")]),
         ("[smtpd]\nproxy_protocol = true\nproxy_clients = []\n", [(3, "smtpd.proxy_clients")]),
-        ("[rules]\ndirectory = '/nonexistent'\n", [(2, "rules.directory")]),
+        ("[rules]\ndirectory = '/nonexistent/rules'\n", [(2, "rules.directory")]),
         ("mail.bounce_domain = 'b.test'\n[signing]\nsecret_file = '/nonexistent'\n", [(3, "signing.secret_file")]),
         ("mail.bounce_domain = 'b.test'\n[signing]\nsecret_file = '/dev/null'\n", [(3, "signing.secret_file")]),
         ("[signing]\nsecret_file = '/dev/null'\n", [(2, "signing.secret_file")] * 2),

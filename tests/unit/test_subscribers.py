@@ -369,6 +369,22 @@ def test_a_new_opt_in_ends_what_the_person_had_said(
     assert run(["subscriber", "show", "nobody@receiver.test", *config]) == 1
 
 
+@pytest.mark.parametrize(("scope", "status"), [("all", "in"), ("list:other", "out")])
+def test_lifting_an_own_word_for_a_new_opt_in_lets_the_person_in_again(
+    engine: Engine, store: Store, config: list[str], scope: str, status: str
+) -> None:
+    tell(store, opt_in_at=NOW - 90 * DAY)
+    for where in {"all", scope}:
+        said = Suppression(
+            WHO, WHO, where, "complaint/spam_complaint", "complaint", "spam_complaint", "event", NOW - 3 * DAY, None
+        )
+        store.submit(lambda transaction, said=said: transaction.suppress(said, "event:x")).result()  # type: ignore[misc]
+    assert state(store).status == "out"
+    lift = ["suppress", "remove", "--opt-in", "--reason", "signed up again", "--scope", scope, WHO, *config]
+    assert run(lift) == 0
+    assert state(store).status == status
+
+
 def test_a_new_opt_in_ends_what_bounces_had_come_to_and_tells_of_what_others_hold_back(
     engine: Engine, store: Store, config: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,6 +152,20 @@ def test_an_event_of_ses_is_a_row_for_each_recipient_it_names(indent: int | None
     ]  # fmt: skip
 
 
+def test_a_word_for_the_cause_stands_for_its_code_where_the_server_says_none() -> None:
+    full = SES["bounce"] | {"bounceType": "Transient", "bounceSubType": "MailboxFull",
+                            "bouncedRecipients": [{"emailAddress": "a@b.example"}]}  # fmt: skip
+    told = one(json.dumps(SES | {"bounce": full}))
+    assert (told.kind, told.failure.status) == (Kind.BOUNCE, "5.2.2")
+    complaint = {
+        "eventType": "Complaint", "mail": SES["mail"],
+        "complaint": {"timestamp": "2026-11-25T10:00:01Z", "complainedRecipients": [{"emailAddress": "a@b.example"}]},
+    }  # fmt: skip
+    assert one(json.dumps(complaint)).kind is Kind.COMPLAINT
+    complaint["complaint"]["complaintFeedbackType"] = "not-spam"
+    assert made(json.dumps(complaint)) == [None]
+
+
 def test_an_object_that_was_cut_off_costs_itself_alone() -> None:
     good = json.dumps({"email": "a@b.example", "event": "open", "time": "2026-11-25"}, indent=1)
     told = made(f'{good[:-30]}\n{good}\n{{"email": "b@b.example",\n{good}\n')
@@ -235,6 +249,7 @@ def test_what_is_wrong_with_a_row_is_told_in_words() -> None:
     assert made("email,time\na@b.example,2026-11-25,x,y\n", Holds.OPENS) == ["4 fields where the header has 2"]
     assert made('{"email": 1\n') != []
     assert made("email,event,time\na@b.example,processed,2026-11-25\n") == [None]
+    assert made("email,event,time\na@b.example,open,2027-11-25\n") == ["'2027-11-25' is still to come"]
 
 
 def test_a_column_can_be_mapped(run: Run, tmp_path: Path) -> None:
