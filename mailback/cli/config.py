@@ -69,11 +69,12 @@ def _unread_rules(settings: Settings) -> list[str]:
 
 
 def _rule_problems(settings: Settings) -> list[Any]:
+    from mailback.ingest.tables import words_of
     from mailback.recipient.entering import capture_rules
     from mailback.walk.knowledge import Knowledge
 
     told: list[Any] = []
-    for load in (Knowledge.load, capture_rules):
+    for load in (Knowledge.load, capture_rules, words_of):
         try:
             load(settings)
         except Exception as error:

@@ -138,6 +138,9 @@ def _contents(store: Store) -> Iterator[Finding]:
         yield Finding("store", "fail", problem.what, problem.advice)
     if not any(problem.in_data for problem in problems):
         yield Finding("store", "ok", "schema, integrity and audit chain are whole")
+        if store.key_is_lost():
+            told = "the key of erasures is gone: addresses that were erased are mailed again"
+            yield Finding("store", "fail", told, f"bring {store.path.name}.erasure.key back from a backup")
         for wave in store.waves(only_open=True):
             told = f"wave {wave.id}: {wave.members} addresses of {wave.provider} ({wave.subcategory}) wait"
             yield Finding("store", "warn", told, "mailback wave list; then mailback wave undo, or confirm")

@@ -23,13 +23,16 @@ def forget(*, config: Path | None, reason: str, addresses: tuple[str, ...]) -> N
     and history go, and the audit trail tells the hash in place of the address. The key is a file beside the database:
     back it up with it. Copies elsewhere (backups, logs, exports) are yours to erase.
     """
-    from mailback.store.erasure import LOOKED_FOR_S, Erased, make_key
+    from mailback.store.erasure import LOOKED_FOR_S, Erased, key_file, make_key
 
     if not reason.strip():
         raise CommandError("--reason is empty", "say why: the trail keeps it", exit_code=2)
     keys = [(address, address_key(address)) for address in addresses]
     by = actor()
     with open_store(config) as store:
+        if store.key_is_lost():
+            what = f"{key_file(store.path)} is gone, the key that addresses were erased with: they are mailed again"
+            raise CommandError(what, "bring it back from a backup first; a new one would not know them")
         try:
             if make_key(store.path):
                 time.sleep(LOOKED_FOR_S + 0.1)  # until every server knows that hashes have to be looked up

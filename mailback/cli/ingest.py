@@ -357,7 +357,6 @@ def csv_(
     from mailback.ingest import tables
     from mailback.ingest.feed import Feed
     from mailback.ingest.logfiles import Damaged
-    from mailback.resources import rules_dir
 
     columns = _mapped(mapped)
     dates = tables.Dates(_zone(timezone) or UTC, day_first, year)
@@ -365,8 +364,7 @@ def csv_(
         raise CommandError(f"{delimiter!r} is not one character", "write a tab as '\\t'", exit_code=2)
     totals = tables.Read()
     with opened(config) as (settings, store, engine):
-        own = settings.rules.directory
-        words = tables.Words.load([rules_dir(), *([own] if own is not None else [])])
+        words = tables.words_of(settings)
         facts = tables.Facts(
             tables.Holds(holds), words, tables.Columns(words, columns), dates, partial(_address_of, store)
         )

@@ -136,7 +136,10 @@ class Scoring:
         key = facts.address_key
         if anew and facts.opt_in_at is not None:
             transaction.enter(ScoreEntry(key, Step.ALIVE, facts.opt_in_at, "opt_in", "opt_in"))
+        known = transaction.subscribers.find(key, facts.list_id) is not None
         changed = transaction.subscribers.put(facts, actor=actor, reason=reason)
+        if not known:
+            transaction.heed(key, actor)
         if transaction.counted(key):
             self.settle(transaction, key, facts.address)
         return changed

@@ -39,9 +39,11 @@ from mailback.observation import Interaction, Observation
 from mailback.reports import dates, diagnostic
 from mailback.reports.original import message_id
 from mailback.reports.report import DeliveryFailure
+from mailback.resources import rules_dir
 from mailback.store.records import CLOCK_ERROR, Reading
 
 if TYPE_CHECKING:
+    from mailback.settings import Settings
     from mailback.store import Store, Transaction
 
 FILE = "tables.toml"
@@ -208,6 +210,12 @@ class Words:
             for name in _OUTCOMES:
                 self.outcomes.update((word, name) for _, word in outcomes.strings(name, _NAME))
             outcomes.finish()
+
+
+def words_of(settings: Settings) -> Words:
+    """The names in force: what ships, and an operator's own. Raises RulesError with every problem."""
+    own = settings.rules.directory
+    return Words.load([rules_dir(), *([Path(own)] if own is not None else [])])
 
 
 class Columns:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,8 +117,12 @@ class Brakes:
         if not found:
             return None
         now = self.clock()
-        for breaker in self.senders.concerned(_open(found, now), sender, sending_ip):
-            if not self._passes(breaker, key, token, now, queued=queued):
+        standing_now = _open(found, now)
+        for breaker in self.senders.concerned(standing_now, sender, sending_ip):
+            if self._slowed(breaker, standing_now):
+                if queued:
+                    return breaker
+            elif not self._passes(breaker, key, token, now):
                 return breaker
         return None
 
@@ -151,9 +155,12 @@ class Brakes:
             self._standing, self._read_at = standing, now
         return self._standing
 
-    def _passes(self, breaker: Breaker, key: str, token: str, now: datetime, *, queued: bool) -> bool:
-        if self.slows(breaker):
-            return not queued
+    def _slowed(self, breaker: Breaker, standing: Sequence[Breaker]) -> bool:
+        """Whether the table of transports slows down what this breaker is about. It knows neither sender nor address of
+        ours, so what concerns one of several is paced where mail comes in."""
+        return self.slows(breaker) and breaker in self.senders.concerned(standing, None)
+
+    def _passes(self, breaker: Breaker, key: str, token: str, now: datetime) -> bool:
         if not self.claims:
             return machine.claimed(breaker, key, "", now) is not None
         if machine.claimed(breaker, key, token, now) is None:

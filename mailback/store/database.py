@@ -26,6 +26,7 @@ from mailback.store import (
     checking,
     domains,
     engagement,
+    erasure,
     expiry,
     history,
     journal,
@@ -342,6 +343,10 @@ class Store:
     def mail_domain(self, name: str) -> tuple[MailDomain, bool] | None:
         """What is known of a recipient's domain (as A-labels), and whether it is fresh."""
         return self._domains.find(name)
+
+    def key_is_lost(self) -> bool:
+        """Whether addresses were erased and the key that their hashes were made with is not there: they are mailed."""
+        return not erasure.key_file(self.path).exists() and bool(self._readers.fetch(erasure.ANY, ()))
 
     def wished_domains(self, limit: int) -> list[str]:
         """Domains that DNS is to be asked about."""

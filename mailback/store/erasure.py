@@ -43,6 +43,10 @@ _BY_KEY = (
 """Tables whose rows are each about one address, and the column that tells which."""
 
 
+ANY = f"SELECT 1 FROM suppression WHERE address_key >= '{_PREFIX}' AND address_key < '{_PREFIX[:-1]};' LIMIT 1"
+"""Whether anybody was erased."""
+
+
 class Erased:
     """The key of one database; knows the hash of an address once there is one."""
 

@@ -138,12 +138,16 @@ class Subscribers:
         return self._write(before, after, actor, reason)
 
     def opted_out(self, key: str, at: datetime, by: str, *, list_id: str | None, actor: str, reason: str) -> None:
-        """A person's own word: out of this list, of every list when None. A row without a list's name is any list's."""
+        """A person's own word: out of this list, of every list when None. A row without a list's name is any list's.
+
+        Told after an opt-in of a later day it counts all the same, from that day on: only one that is told after it
+        ends it.
+        """
         for before in self.of_address(key):
             if list_id is None or before.list_id in ("", list_id):
-                newer = before.own_out_at is None or at > before.own_out_at
-                if newer:
-                    self._write(before, replace(before, own_out_at=at, own_out_by=by), actor, reason)
+                since = max(at, before.opt_in_at or at)
+                if before.own_out_at is None or since > before.own_out_at:
+                    self._write(before, replace(before, own_out_at=since, own_out_by=by), actor, reason)
 
     def bounced(self, key: str, bounces: Bounces, *, actor: str, reason: str) -> None:
         """What the score ledger of an address comes to now. Who is out by own word stays as is."""

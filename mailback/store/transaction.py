@@ -686,6 +686,11 @@ class Transaction:
             by = s.subcategory or s.source
             self.subscribers.opted_out(s.address_key, s.since, by, list_id=name or None, actor=actor, reason=s.reason)
 
+    def heed(self, key: str, actor: str) -> None:
+        """Let a subscriber who was not known before be out by what the person had said already."""
+        for suppression in self.active(key):
+            self._opt_out(suppression, actor)
+
     def _backdate(self, event_id: str, event: Event, was: datetime, at: datetime) -> None:
         """Move an event, and what rests on its time, to the earlier time that another report of it told."""
         self._connection.execute("UPDATE event SET at = ? WHERE id = ?", (codec.ticks(at), event_id))

@@ -284,6 +284,18 @@ def test_a_slow_breaker_without_a_transport_passes_one_message_a_while(store: St
     assert check.answer("bob@gmail.com", sender="a@sender.test").allowed
 
 
+def test_of_several_addresses_of_ours_the_slowed_one_is_paced_where_mail_comes_in(store: Store) -> None:
+    """The table of transports does not know from which address a message will leave."""
+    put(store, pace_s=30)
+    check = front(store, Clock(), Senders(("192.0.2.25", "192.0.2.26")), slow_transport="slow")
+    names = iter("abcd")
+
+    def allowed(sending_ip: str) -> bool:
+        return check.answer(f"{next(names)}@gmail.com", sender="a@sender.test", sending_ip=sending_ip).allowed
+
+    assert [allowed("192.0.2.25"), allowed("192.0.2.25"), allowed("192.0.2.26")] == [True, False, True]
+
+
 def test_the_policy_service_tells_it_and_takes_the_address_of_its_context(store: Store) -> None:
     put(store)
     check = front(store, Clock(), Senders(("192.0.2.25", "192.0.2.26")))

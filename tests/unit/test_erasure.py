@@ -163,6 +163,20 @@ def test_the_key_is_for_the_owner_of_the_database_only(lived: Store, config: Pat
     assert key.stat().st_size == 32
 
 
+def test_a_key_that_is_gone_is_told_and_no_other_is_made(
+    lived: Store, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["forget", "--reason", "asked", "--config", str(config), WHO]) == 0
+    key = erasure.key_file(lived.path)
+    key.rename(key.with_suffix(".elsewhere"))
+    capsys.readouterr()
+    assert run(["forget", "--reason", "asked", "--config", str(config), "bob@receiver.test"]) == 1
+    assert "bring it back from a backup first" in capsys.readouterr().err
+    assert not key.exists()
+    run(["doctor", "--config", str(config)])
+    assert "the key of erasures is gone" in capsys.readouterr().out
+
+
 def test_erased_addresses_are_in_no_export(
     lived: Store, config: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -132,6 +132,21 @@ def test_a_complaint_opts_out_and_the_next_bounce_says_nothing(engine: Engine, s
     assert found.bounce_status == "none"
 
 
+@pytest.mark.parametrize("first", ["complaint", "import"])
+def test_a_complaint_stands_whether_it_was_told_before_or_after_an_import(store: Store, first: str) -> None:
+    """Also one from before the opt-in that the file tells: a file lets nobody in again."""
+    said = Suppression(
+        WHO, WHO, "all", "complaint/spam_complaint", "complaint", "spam_complaint", "event", NOW - 30 * DAY, None
+    )
+    if first == "import":
+        tell(store, opt_in_at=NOW - 9 * DAY)
+    store.submit(lambda transaction: transaction.suppress(said, "event:x")).result()
+    if first == "complaint":
+        tell(store, opt_in_at=NOW - 9 * DAY)
+    found = state(store)
+    assert (found.status, found.out_by, found.opt_out_at) == ("out", "spam_complaint", NOW - 9 * DAY)
+
+
 def test_an_unsubscribe_of_one_list_leaves_the_other_alone(store: Store) -> None:
     for list_id in ("news", "offers"):
         person = Subscriber(WHO, list_id, WHO, opt_in_at=NOW - 90 * DAY)
