@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mailback.cli.errors import CommandError
-from mailback.cli.options import Whole, actor, config_option, json_option, open_store
+from mailback.cli.options import Whole, actor, config_option, json_option, load_settings, open_store
 from mailback.cli.out import Column, iso, json_line, say, table, when
+
+if TYPE_CHECKING:
+    from mailback.effects.scoring import Scoring
+    from mailback.store import Transaction
 
 _COLUMNS = (
     Column("wave", right=True, wraps=False), Column("since (UTC)", wraps=False), Column("provider", "cyan"),
@@ -53,7 +60,7 @@ def undo(config: Path | None, wave: int) -> None:
     """
     by = actor()
     with open_store(config) as store:
-        undone = store.submit(lambda transaction: transaction.undo_wave(wave, by)).result()
+        undone = store.submit(partial(_decide, _scoring(config), wave, lambda tx: tx.undo_wave(wave, by))).result()
     say(f"wave {wave}: {_known(undone, wave)} suppressions taken back")
 
 
@@ -67,7 +74,7 @@ def confirm(config: Path | None, wave: int) -> None:
     """
     by = actor()
     with open_store(config) as store:
-        made = store.submit(lambda transaction: transaction.confirm_wave(wave, by)).result()
+        made = store.submit(partial(_decide, _scoring(config), wave, lambda tx: tx.confirm_wave(wave, by))).result()
     say(f"wave {wave}: {_known(made, wave)} addresses suppressed")
 
 
@@ -81,10 +88,26 @@ def reopen(config: Path | None, wave: int) -> None:
     """
     by = actor()
     with open_store(config) as store:
-        changed = store.submit(lambda transaction: transaction.reopen_wave(wave, by)).result()
+        changed = store.submit(partial(_decide, _scoring(config), wave, lambda tx: tx.reopen_wave(wave, by))).result()
     if changed is None:
         raise CommandError(f"there is no wave {wave} that was decided", "mailback wave list")
     say(f"wave {wave}: waits for a decision again, {changed} suppressions changed")
+
+
+def _scoring(config: Path | None) -> Scoring:
+    from mailback.effects.scoring import Scoring
+
+    return Scoring.of(load_settings(config))
+
+
+def _decide(
+    scoring: Scoring, number: int, decision: Callable[[Transaction], int | None], transaction: Transaction
+) -> int | None:
+    """The decision, and what the scores of its addresses come to after it."""
+    count = decision(transaction)
+    if count is not None:
+        scoring.after_wave(transaction, number)
+    return count
 
 
 def _known(count: int | None, number: int) -> int:

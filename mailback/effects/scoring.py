@@ -177,6 +177,11 @@ class Scoring:
             transaction.suppress(wanted, actor=f"event:{wanted.event_id}")
         return Settled(hold)
 
+    def after_wave(self, transaction: Transaction, number: int) -> None:
+        """Derive anew what the ledgers of a wave's addresses come to, once it was decided or a decision undone."""
+        for member in transaction.wave_members(number):
+            self.settle(transaction, member.address_key, member.address)
+
     def _entry(self, event: Event, event_id: str, handling: Handling) -> ScoreEntry | None:
         """What an event adds to the ledger of its recipient."""
         key = event.recipient_key

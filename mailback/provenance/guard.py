@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from mailback import address
 from mailback.bounce.taxonomy import Kind, Provenance
+from mailback.envelope import Source
 from mailback.policy import wave
 from mailback.policy.wave import LATELY, Outcomes
 from mailback.provenance import outcomes
@@ -165,7 +166,10 @@ class Guard:
             return None
         told = outcomes.arrivals_told(transaction, event)
         turned = outcomes.Turned(0, 0)
-        if transaction.took_mail(key, at - LATELY, at):
+        took_mail = transaction.took_mail(key, at - LATELY, at)
+        if took_mail and event.source == Source.LOG.value:  # a log that tells failures had told the mail it took
+            told = True
+        if took_mail:
             turned = outcomes.turned(transaction, provider, at)
             if told and self._turned(transaction, provider, at, turned):
                 return True

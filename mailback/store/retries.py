@@ -44,8 +44,12 @@ _CLOSE = (
     "UPDATE retry SET state = ?, because = ?, closed_at = ?, due_at = NULL WHERE id = ? AND state IN ('open', 'sent')"
 )
 _CLOSE_ALL = (
-    "UPDATE retry SET state = 'closed', because = ?, closed_at = ?, due_at = NULL"
-    " WHERE address_key = ? AND state IN ('open', 'sent')"
+    "UPDATE retry SET state = 'closed', because = ?, closed_at = ? WHERE address_key = ? AND state IN ('open', 'sent')"
+)
+# Only who waited to be sent again has a time for it.
+_REOPEN_ALL = (
+    "UPDATE retry SET state = CASE WHEN due_at IS NULL THEN 'sent' ELSE 'open' END, because = ?, closed_at = NULL"
+    " WHERE address_key = ? AND state = 'closed' AND because = ? AND closed_at = ?"
 )
 _READER = (
     "SELECT 1 FROM score WHERE address_key = ? AND step = 'alive' AND day BETWEEN ? AND ?"
@@ -129,6 +133,12 @@ class Retries:
         if not self.any_of(key):
             return 0
         return self._connection.execute(_CLOSE_ALL, (because, codec.ticks(at), key)).rowcount
+
+    def reopen_all(self, key: str, because: str, at: datetime, reason: str) -> int:
+        """Take back `close_all` with the same words and time; how many rows it had ended."""
+        if not self.any_of(key):
+            return 0
+        return self._connection.execute(_REOPEN_ALL, (reason, key, because, codec.ticks(at))).rowcount
 
     def delivered(self, key: str, message_ids: Sequence[str], since: datetime) -> bool:
         """Whether one of these messages was delivered to the address since then."""

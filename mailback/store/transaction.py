@@ -610,7 +610,7 @@ class Transaction:
         if waves.find(self._connection, number) is None:
             return None
         members = waves.members(self._connection, number)
-        changed = sum(self.suppress(member, actor) for member in members)
+        changed = sum(self._take_down(member, actor) for member in members)
         self.reviews.settle([m.event_id for m in members if m.event_id], "approved", actor, f"wave {number} confirmed")
         waves.close(self._connection, number, "confirmed")
         self.audit(actor, "wave", f"wave:{number}", {"state": "confirmed", "changed": changed})
@@ -638,24 +638,39 @@ class Transaction:
         changed = sum(self._take_back(member, actor, f"wave {number} reopened") for member in frozen)
         for made in waves.members(self._connection, number, frozen=False):
             rows = self._connection.execute(sql.CHANGES_OF, (made.address_key,)).fetchall()
-            if waves.undone_last([codec.change_of(row) for row in rows], made.scope, f"wave {number} undone"):
-                changed += self.suppress(made, actor)
+            changes = [codec.change_of(row) for row in rows]
+            if waves.undone_last(changes, made.scope, f"wave {number} undone"):
+                changed += self._take_down(made, actor)
+            elif waves.stands(changes, made.scope):  # something stronger does; what it said counts again
+                self._enter_gone(made)
         self.reviews.reopen([member.event_id for member in frozen if member.event_id], f"wave {number} ")
         self._even = None
         waves.reopen(self._connection, number)
         self.audit(actor, "wave", f"wave:{number}", {"state": "open", "changed": changed})
         return changed
 
+    def wave_members(self, number: int) -> list[Suppression]:
+        """The suppressions of a wave, made or kept back."""
+        return waves.members(self._connection, number)
+
+    def _take_down(self, member: Suppression, actor: str) -> bool:
+        """Make a suppression of a wave, and end what its event had ended."""
+        self.retries.close_all(member.address_key, f"{member.type}/{member.subcategory}", member.since)
+        return self.suppress(member, actor)
+
     def _take_back(self, made: Suppression, actor: str, reason: str) -> bool:
-        """Undo one suppression where it still stands as it was made, and restore the one before it."""
+        """Undo one suppression where it still stands as it was made, and restore the one before it. What its event said
+        counts no more in any case: also where something stronger stood already.
+        """
         now = datetime.now(UTC)
         key, scope = made.address_key, made.scope
-        if not any(s.scope == scope and s.event_id == made.event_id for s in self.active(key, now)):
-            return False
         if made.source != SCORE and made.event_id is not None:
             self._withdraw(key, made.event_id)
-            if made.type == Type.HARD_BOUNCE and scope == "all":
-                self.subscribers.bounced(key, subscribers.NO_BOUNCES, actor=actor, reason=reason)
+            self.retries.reopen_all(key, f"{made.type}/{made.subcategory}", made.since, reason)
+        if not any(s.scope == scope and s.event_id == made.event_id for s in self.active(key, now)):
+            return False
+        if made.source != SCORE and made.event_id is not None and made.type == Type.HARD_BOUNCE and scope == "all":
+            self.subscribers.bounced(key, subscribers.NO_BOUNCES, actor=actor, reason=reason)
         self._lift(key, scope, actor, reason)
         self._restore(made, now, actor)
         return True

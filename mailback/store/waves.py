@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from mailback.store import codec
 from mailback.store.rates import HOUR_US, hour_of
-from mailback.store.records import Suppression, SuppressionChange, Wave
+from mailback.store.records import GONE, SCORE, Suppression, SuppressionChange, Wave
 
 _WAVE = (
     "SELECT id, provider, subcategory, opened_at, closed_at, state, normal,"
@@ -25,6 +25,14 @@ _ALREADY = (
     " AND suppression.event_id = event.id WHERE event.at >= ? AND event.at < ?"
     " AND coalesce(event.provider, event.domain) = ? AND event.kind = 'bounce'"
     " AND suppression.lifted_at IS NULL AND suppression.until IS NULL"
+)
+# What changed no suppression, as another stood already, counts in the ledger all the same.
+_COUNTED = (
+    "SELECT event.recipient_key, event.recipient, event.type, event.subcategory, event.at, event.id FROM event"
+    " JOIN score ON score.address_key = event.recipient_key AND score.fact = event.id"
+    " WHERE event.at >= ? AND event.at < ? AND coalesce(event.provider, event.domain) = ? AND event.kind = 'bounce'"
+    f" AND score.cause = '{GONE}' AND NOT EXISTS (SELECT 1 FROM suppression"
+    " WHERE suppression.address_key = event.recipient_key AND suppression.event_id = event.id)"
 )
 # The first stands: what the wave made is told by its event, and must be found when it is undone.
 _PUT_MEMBER = (
@@ -77,11 +85,26 @@ def begin(
     assert number is not None
     begins = hour_of(at) * HOUR_US
     for since, until in ((begins, begins + HOUR_US), (begins - HOUR_US, begins)):
-        for row in connection.execute(_ALREADY, (since, until, provider)).fetchall():
-            made = codec.suppression_of(row)
+        rows = connection.execute(_ALREADY, (since, until, provider)).fetchall()
+        already = map(codec.suppression_of, rows)
+        counted = map(_counted, connection.execute(_COUNTED, (since, until, provider)).fetchall())
+        for made in (*already, *counted):
             if since == begins or turned(made.address_key, made.since):
                 add(connection, number, made, frozen=False)
     return number
+
+
+def _counted(row: codec.Row) -> Suppression:
+    """The suppression that a bounce would have been, had none stood."""
+    key, address, type_, subcategory, at, event_id = row
+    reason = f"{type_}/{subcategory}"
+    return Suppression(key, address, "all", reason, type_, subcategory, "event", codec.moment(at), None, event_id)
+
+
+def stands(changes: list[SuppressionChange], scope: str) -> bool:
+    """Whether the last that happened in a scope did not end it."""
+    last = [change for change in changes if change.scope == scope]
+    return bool(last) and last[-1].verb != "lifted"
 
 
 def add(connection: sqlite3.Connection, number: int, suppression: Suppression, *, frozen: bool) -> None:
@@ -110,8 +133,8 @@ def reopen(connection: sqlite3.Connection, number: int) -> None:
 
 
 def undone_last(changes: list[SuppressionChange], scope: str, reason: str) -> bool:
-    """Whether undoing a wave was the last that changed a scope."""
-    last = [change for change in changes if change.scope == scope and change.verb != "restored"]
+    """Whether undoing a wave was the last that changed a scope, but for what came back by that."""
+    last = [one for one in changes if one.scope == scope and one.verb != "restored" and one.source != SCORE]
     return bool(last) and last[-1].verb == "lifted" and last[-1].reason == reason
 
 

@@ -8,12 +8,14 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailback.bounce.taxonomy import Kind, Provenance
+from mailback.cli.main import run
 from mailback.engine import Engine
 from mailback.envelope import Envelope, Source
 from mailback.observation import Observation
@@ -21,7 +23,7 @@ from mailback.policy.wave import Outcomes, beyond, collapsed, turned
 from mailback.reports.report import DeliveryFailure
 from mailback.settings import Settings
 from mailback.store import Store, Transaction
-from mailback.store.records import JournalEntry
+from mailback.store.records import JournalEntry, Subscriber, Suppression
 from mailback.store.surges import Surges
 from tests.support.engines import engine_of
 from tests.support.mail import dsn
@@ -180,6 +182,76 @@ def test_an_address_that_took_no_mail_for_long_may_well_be_dead(store: Store, en
     mailing(engine, people(100), NOON - 200 * DAY)
     mailing(engine, people(100) + people(60, "other.test"), NOON, dead=people(100)[::2])
     assert store.waves() == []
+
+
+def _standing(store: Store, whom: Iterable[str]) -> dict[str, object]:
+    """What a decision may touch: suppressions, ledger, lists, what is to be sent again."""
+    found: dict[str, object] = {}
+    active = list(store.suppressions(active_at=datetime.now(UTC)))
+    with closing(sqlite3.connect(store.path)) as connection:
+        for who in whom:
+            subscribed = store.submit(lambda tx, who=who: tx.subscribers.of_address(who)).result()  # type: ignore[misc]
+            ledger = store.submit(lambda tx, who=who: tx.ledger(who)).result()  # type: ignore[misc]
+            found[who] = (
+                {(s.scope, s.reason, s.source, s.since, s.until) for s in active if s.address_key == who},
+                [(one.status, one.bounce_status, one.bounce_count, one.bounce_until) for one in subscribed],
+                [(entry.step, entry.cause, entry.at) for entry in ledger],
+                connection.execute("SELECT state, due_at FROM retry WHERE address_key = ?", (who,)).fetchall(),
+            )
+    return found
+
+
+def _full(who: str, at: datetime) -> Observation:
+    failure = DeliveryFailure(
+        recipient=who, action="failed", status="5.2.2", smtp_code="552", diagnostic="552 5.2.2 Mailbox full",
+        remote_mta="mx.test",
+    )  # fmt: skip
+    identity = f"{who}/{at.isoformat()}"
+    return Observation(
+        at, Kind.BOUNCE, Source.LOG, "postfix log", failure, identity,
+        message_id=f"<{identity.replace('@', '.')}@sender.test>", grade=Provenance.JOURNAL,
+    )  # fmt: skip
+
+
+def test_undoing_a_wave_brings_back_exactly_what_stood_before_and_so_does_undoing_that(
+    store: Store, engine: Engine, tmp_path: Path
+) -> None:
+    """Also what bounces had come to by then: a count, a hold, a message that waits to be sent again."""
+    now = datetime.now(UTC).replace(minute=5, second=0, microsecond=0)
+    everybody = people(30)
+    config = tmp_path / "wave.toml"
+    config.write_text(f'[store]\nurl = "sqlite:///{store.path}"\n')
+    for who in everybody:
+        told = Subscriber(who, "news", who, opt_in_at=now - 200 * DAY)
+        store.submit(lambda tx, told=told: tx.subscribers.put(told, actor="x", reason="x")).result()  # type: ignore[misc]
+    mailing(engine, everybody, now - 10 * DAY)
+    mailing(engine, ["other@elsewhere.test"], now - DAY)
+    for who, days in ((everybody[0], (3,)), (everybody[1], (4, 3)), (everybody[2], (5, 4, 3))):
+        for day in days:
+            engine.observe([_full(who, now - day * DAY)]).result()
+    by_hand = Suppression(everybody[3], everybody[3], "all", "by hand", None, None, "operator", now - DAY, None)
+    store.submit(lambda tx: tx.suppress(by_hand, "operator:ann")).result()
+    before = _standing(store, everybody)
+    assert [len(before[who][0]) for who in everybody[:4]] == [0, 0, 1, 1]  # type: ignore[index]
+    mailing(engine, everybody, now - HOUR, dead=everybody)
+    [wave] = store.waves(only_open=True)
+    waits = _standing(store, everybody)
+
+    def decide(decision: str) -> dict[str, object]:
+        assert run(["wave", decision, str(wave.id), "--config", str(config)]) == 0
+        return _standing(store, everybody)
+
+    assert decide("undo") == before
+    assert decide("reopen") == waits
+    confirmed = decide("confirm")
+    assert decide("undo") == before
+    assert decide("confirm") == confirmed
+
+
+def test_a_sender_who_mails_once_a_month_is_told_of_a_wave_as_well(store: Store, engine: Engine) -> None:
+    mailing(engine, people(30), NOON - 30 * DAY)
+    mailing(engine, people(30), NOON, dead=people(30))
+    assert [wave.members for wave in store.waves(only_open=True)] == [30]
 
 
 def test_a_wave_that_was_undone_is_told_again_when_it_comes_again(store: Store, engine: Engine) -> None:
