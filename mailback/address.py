@@ -169,16 +169,17 @@ def _unquoted(local: str) -> str:
 
 
 def _fold(text: str) -> str:
-    """Caseless and in NFC (RFC 6532 section 3.1); compatibility forms and look-alikes stay apart. Always encodable."""
+    """In lower case and in NFC (RFC 6532 section 3.1); compatibility forms, look-alikes and letters that only searches
+    take for each other (`ß` and `ss`, `ſ` and `s`) stay apart: they may be somebody else. Always encodable."""
     if text.isascii():
         return text.lower()
     if _SURROGATE.search(text):  # octets of a header in no known charset
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) > _LONGEST_KEY_CHARACTERS:  # normalising sorts runs of accents in quadratic time
-        return text.casefold()
+        return text.lower()
     folded = text
     for _ in range(4):  # folding can undo composition and the other way round; two rounds settle all but odd Greek
-        again = unicodedata.normalize("NFC", folded.casefold())
+        again = unicodedata.normalize("NFC", folded.lower())
         if again == folded:
             break
         folded = again

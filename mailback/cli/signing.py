@@ -15,6 +15,7 @@ from mailback.cli.files import create_beside
 from mailback.cli.options import config_option, json_option, load_settings
 from mailback.cli.out import Column, json_line, safe, say, table
 from mailback.returnpath import Key, Keys
+from mailback.returnpath.keys import UNSUBSCRIBE_DAYS
 
 _MODE = 0o600
 _COLUMNS = (
@@ -61,10 +62,10 @@ def keygen(config: Path | None, file: Path | None) -> None:
     help="Begin to sign in so many days; until then the file has to be on every host.",
 )  # fmt: skip
 def rotate(config: Path | None, file: Path | None, days: int) -> None:
-    """Add a key, and drop those whose last return path has run out.
+    """Add a key, and drop those with which nothing was signed that still counts.
 
-    The key in use signs on until the new one begins; both are accepted for as long as a return path counts. Reload the
-    service afterwards.
+    The key in use signs on until the new one begins, and is kept for as long as an unsubscribe address counts (900
+    days); of more than ten keys the oldest goes once its return paths have run out. Reload the service afterwards.
     """
     path = _path(config, file)
     keys = Keys.load(path)
@@ -87,7 +88,7 @@ def show(config: Path | None, file: Path | None, as_json: bool) -> None:
     """Tell the keys of the key file and from when to when each is used; never the secrets."""
     path = _path(config, file)
     keys = Keys.load(path)
-    rows = list(_rows(keys, _today(), _max_age(config)))
+    rows = list(_rows(keys, _today(), max(_max_age(config), UNSUBSCRIBE_DAYS)))
     if as_json:
         names = ("id", "signs_from", "signs_until", "accepted_until", "state")
         for row in rows:

@@ -74,7 +74,7 @@ class Breakers:
             self._deliver(transaction, event, provider, now)
             return ()
         rule = self.rules.rule(event)
-        if rule is None:
+        if rule is None or outcomes.repeated(transaction, event):
             return ()
         refusal = _Refusal.of(rule, handling, provider, outcomes.recent(transaction, provider, now))
         return tuple(self._refuse(transaction, event, refusal, now))

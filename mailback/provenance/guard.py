@@ -65,6 +65,12 @@ _FRESH_S = 60.0
 """How long it is kept how much is mailed: it is asked for with each report of a flood, and is that of a week."""
 
 
+def _is_off(transaction: Transaction, suppression: Suppression) -> bool:
+    """Whether the address is switched off as far already: any number of reports about one address are no burst."""
+    standing = transaction.active(suppression.address_key)
+    return any(one.until is None and one.scope == suppression.scope for one in standing)
+
+
 def _itself(domain: str) -> str:
     return domain
 
@@ -132,7 +138,7 @@ class Guard:
         if self.wave_minimum == 0 or event.kind is not Kind.BOUNCE or suppression.until or not provider or not cause:
             return None
         number = transaction.wave(provider)
-        if number is None:
+        if number is None and not _is_off(transaction, suppression):
             number = self._wave_begun(transaction, event, provider, cause)
         if number is None:
             return None

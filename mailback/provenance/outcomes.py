@@ -40,12 +40,22 @@ def count(transaction: Transaction, event: Event, *, proof_needed: bool) -> None
         return
     if proof_needed and event.provenance.rank <= Provenance.UNPROVEN.rank:
         return
+    if repeated(transaction, event):
+        return
     transaction.one_more(f"{cause}:{provider}", event.at)
     if event.kind is not Kind.DELAY and event.source not in _FROM_STRANGERS:
         transaction.one_more(_OUTCOMES, event.at)
     if event.kind is Kind.DELIVERED:
         transaction.note_hour(_CAUSES[Kind.DELIVERED], event.at)
         transaction.surges.down(provider, event.at)
+
+
+def repeated(transaction: Transaction, event: Event) -> bool:
+    """Whether a stranger tells once more within the hour that mail to one recipient failed: however many messages such
+    reports name, together they count as one. Our own log and tables name those that there were."""
+    if event.source not in _FROM_STRANGERS or event.kind is Kind.DELIVERED or event.recipient_key is None:
+        return False
+    return transaction.failed_beside(event.recipient_key, event.id, event.at - _HOUR, event.at + _HOUR)
 
 
 @dataclass(frozen=True, slots=True)

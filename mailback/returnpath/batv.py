@@ -16,6 +16,8 @@ from mailback.returnpath.standing import WRONG, Standing, Verified
 from mailback.returnpath.verp import LONGEST_LOCAL
 
 _PRVS_DAYS = 1000  # of the three digits of BATV
+_SLACK_DAYS = 60
+"""The address tells its last day: when it was signed follows from `max_age_days`, which may have been changed since."""
 PRVS = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=(.+)", re.IGNORECASE)
 _PLAIN_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
 
@@ -41,7 +43,8 @@ def verify_prvs(found: re.Match[str], host: str, keys: Keys, on: date, max_age_d
     for sender in (f"{rest}@{host}", f"{before}@{place}") if before else (f"{rest}@{host}",):
         if hmac.compare_digest(_prvs_mac(key, key_id + days, address.key(sender)), mac.lower()):
             left = (int(days) - (on.toordinal() - EPOCH)) % _PRVS_DAYS
-            good = left <= max_age_days + CLOCK_SKEW_DAYS
+            signed = on + timedelta(days=left - max_age_days)
+            good = left <= max_age_days + CLOCK_SKEW_DAYS and keys.signed_on(key, signed, _SLACK_DAYS)
             return Verified(
                 Standing.SIGNED if good else Standing.EXPIRED,
                 sender=sender,

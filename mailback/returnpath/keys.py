@@ -46,6 +46,8 @@ class Key:
             object.__setattr__(self, name, mac_of(self.secret, b"mailback return path " + name.encode()))
 
 
+UNSUBSCRIBE_DAYS = 900
+"""How long an unsubscribe address counts: as long as the day in it is not mistaken for a later one."""
 _KEY_LINE = re.compile(r"([0-9])\s+(\d{4}-\d\d-\d\d)\s+([0-9a-fA-F]{64})")
 _HEADER = """\
 # Keys that return paths are signed with, one a line: id, first day (UTC) on which it signs, secret.
@@ -104,18 +106,32 @@ class Keys:
         return next((key for key in self.keys if key.id == key_id), None)
 
     def rotated(self, secret: bytes, start: date, *, on: date, max_age_days: int) -> Keys:
-        """With a new key from `start`, and without those whose last signature has run out.
+        """With a new key from `start`, and without those whose last signature has run out: of unsubscribe addresses,
+        and where ids run out, of return paths.
 
         Raises ValueError when all ten ids are in use, or another key begins later than the new one.
         """
         if any(key.start >= start for key in self.keys):
             raise ValueError("a key that begins on that day or later is there already")
-        kept = tuple(
+        kept = self._accepted(on, max(max_age_days, UNSUBSCRIBE_DAYS))
+        needed = self._accepted(on, max_age_days)
+        while len(kept) >= MOST_KEYS and kept[0] not in needed:
+            kept = kept[1:]
+        return Keys((*kept, Key(_free_id(kept), start, secret)))
+
+    def _accepted(self, on: date, days: int) -> tuple[Key, ...]:
+        """The keys of which a signature counts on a day that counts for so many days."""
+        return tuple(
             key
             for key, successor in zip(self.keys, (*self.keys[1:], None), strict=True)
-            if successor is None or successor.start + timedelta(days=max_age_days + CLOCK_SKEW_DAYS) >= on
+            if successor is None or successor.start + timedelta(days=days + CLOCK_SKEW_DAYS) >= on
         )
-        return Keys((*kept, Key(_free_id(kept), start, secret)))
+
+    def signed_on(self, key: Key, day: date, slack_days: int = 0) -> bool:
+        """Whether a key was in use on a day, by the clock of any host. Days are told without their higher digits: one
+        that has run out comes round again, by then of another key."""
+        later = [other.start for other in self.keys if other.start > key.start]
+        return not later or day <= min(later) + timedelta(days=CLOCK_SKEW_DAYS + slack_days)
 
 
 def _key_of(line: str) -> Key | None:

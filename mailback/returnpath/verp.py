@@ -13,7 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from mailback.returnpath.days import EPOCH, days_past
-from mailback.returnpath.keys import Key, Keys, mac_of
+from mailback.returnpath.keys import UNSUBSCRIBE_DAYS, Key, Keys, mac_of
 from mailback.returnpath.standing import WRONG, Standing, Verified
 
 LONGEST_LOCAL = 64
@@ -22,8 +22,6 @@ _DAYS = 1024  # of the two letters of a token
 _TAG_LETTERS = 12
 _REFERENCE_OCTETS = 10
 _BODY_OCTETS = 30  # 48 letters
-_UNSUBSCRIBE_DAYS = 900
-"""How long an unsubscribe address counts: as long as the day in it is not mistaken for a later one."""
 
 
 class Subject(Enum):
@@ -91,8 +89,9 @@ def verify_token(found: re.Match[str], keys: Keys, on: date, max_age_days: int) 
     who = _unpack(content) if form.sealed else None
     age = days_past(on, int(day_letters, 32), _DAYS)
     unsubscribes = form.subject is Subject.SUBSCRIBER
+    in_time = age <= (UNSUBSCRIBE_DAYS if unsubscribes else max_age_days)
     return Verified(
-        Standing.SIGNED if age <= (_UNSUBSCRIBE_DAYS if unsubscribes else max_age_days) else Standing.EXPIRED,
+        Standing.SIGNED if in_time and keys.signed_on(key, on - timedelta(days=age)) else Standing.EXPIRED,
         recipient=who if form.subject is not Subject.SENDER else None,
         sender=who if form.subject is Subject.SENDER else None,
         return_path=f"{head}{tag_letters}{letters}",

@@ -63,6 +63,10 @@ from mailback.store.traces import BOUNCE, FAILURE, LEDGER, SUPPRESSION, Traces
 _LONGEST_IDENTITY = 200
 _ALONE_MOST = 20_000
 _FIRST_RAISED = 3  # id, identity and at of an event stay when a better report raises it
+_FAILED_BESIDE = (
+    "SELECT 1 FROM event WHERE recipient_key = ? AND at >= ? AND at <= ? AND kind IN ('bounce', 'delay') AND id <> ?"
+    " LIMIT 1"
+)
 
 
 class Recorded(NamedTuple):
@@ -428,6 +432,11 @@ class Transaction:
     def failed_since(self, key: str, since: datetime) -> bool:
         """Whether mail to an address failed for good from then on."""
         return journal.failed_since(self._fetch, key, since)
+
+    def failed_beside(self, key: str, event_id: str, since: datetime, until: datetime) -> bool:
+        """Whether another event of that time says that mail to a recipient failed, for a while or for good."""
+        found = self._connection.execute(_FAILED_BESIDE, (key, codec.ticks(since), codec.ticks(until), event_id))
+        return found.fetchone() is not None
 
     def past_rate(self, cause: str, at: datetime, hours: int) -> tuple[float, int]:
         """How many of `cause` an hour there were in the hours before; and since how many hours it is known."""

@@ -60,6 +60,9 @@ def test_spellings_of_one_mailbox_meet(written: str, expected: str) -> None:
         ("paypal@example.org", "p\u0430ypal@example.org"),  # Cyrillic a
         ("bob@example.org", "bob@ex\u0430mple.org"),
         ("\ufb01sh@example.org", "ﬀsh@example.org"),
+        ("\ufb01sh@example.org", "fish@example.org"),
+        ("stra\u00dfe@example.org", "strasse@example.org"),
+        ("\u017fam@example.org", "sam@example.org"),  # long s
         ("bob@example.org", "\uff42ob@example.org"),  # full-width b in a local part is another letter
         ("a\udc80@example.org", "a\udc81@example.org"),
         ("a\udc80@example.org", "a?@example.org"),

@@ -192,6 +192,14 @@ def test_bounce_messages_trip_it_as_log_lines_do(engine: Engine, store: Store) -
     assert {event.sending_ip for event in store.events()} == {"192.0.2.25"}
 
 
+def test_any_number_of_reports_of_strangers_about_one_recipient_counts_as_one(engine: Engine, store: Store) -> None:
+    """They may name as many messages as they like."""
+    for number in range(40):
+        raw = dsn("p1@gmail.com", message_id=f"<{number}@sender.test>", status="5.7.1", diagnostic=BLOCKED)
+        engine.inbound(Envelope(sender="", recipients=("b@sender.test",), source=Source.SMTPD), raw)
+    assert store.breakers() == []
+
+
 def test_an_event_that_is_not_kept_moves_nothing(engine: Engine, store: Store) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("the place could not be written")

@@ -319,11 +319,21 @@ def test_keys_overlap_so_that_what_is_under_way_comes_home() -> None:
 def test_a_key_is_dropped_only_when_its_last_signature_has_run_out() -> None:
     start = TODAY + timedelta(days=1)
     keys = KEYS.rotated(b"n" * 32, start, on=TODAY, max_age_days=AGE)
-    soon, later = start + timedelta(days=AGE), start + timedelta(days=AGE + 2)
+    soon, later = start + timedelta(days=900), start + timedelta(days=902)  # as long as an unsubscribe address counts
     assert [k.id for k in keys.rotated(b"o" * 32, soon, on=soon, max_age_days=AGE).keys] == [1, 2, 3]
     kept = keys.rotated(b"o" * 32, later, on=later, max_age_days=AGE)
     assert [k.id for k in kept.keys] == [2, 3]
     assert checked(signed("a@x.test"), keys=kept).standing is Standing.WRONG
+
+
+def test_a_day_that_comes_round_again_is_not_believed_of_a_key_that_was_replaced() -> None:
+    keys = KEYS.rotated(b"n" * 32, TODAY + timedelta(days=200), on=TODAY, max_age_days=AGE)
+    for recipients, days in ((["a@x.test"], 1024), (["a@x.test", "b@x.test"], 1000 + AGE)):
+        path = sign("news@sender.test", recipients, keys, domain=DOMAIN, on=TODAY, max_age_days=AGE)
+        assert path is not None
+        for when in (days, days + 5):
+            told = verify(path, keys, on=TODAY + timedelta(days=when), max_age_days=AGE)
+            assert told.standing is Standing.EXPIRED
 
 
 def test_an_id_comes_round_again_as_late_as_can_be() -> None:

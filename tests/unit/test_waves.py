@@ -248,6 +248,16 @@ def test_undoing_a_wave_brings_back_exactly_what_stood_before_and_so_does_undoin
     assert decide("confirm") == confirmed
 
 
+def test_any_number_of_reports_about_one_address_is_no_wave(store: Store, engine: Engine) -> None:
+    """Else whoever holds one signed return path could freeze what a provider says."""
+    [who] = people(1)
+    mailing(engine, people(40), NOON - DAY)
+    for minute in range(20):
+        engine.observe([told(who, NOON + timedelta(minutes=minute), fails=True)]).result()
+    assert store.waves() == []
+    assert held(store) == {who}
+
+
 def test_a_sender_who_mails_once_a_month_is_told_of_a_wave_as_well(store: Store, engine: Engine) -> None:
     mailing(engine, people(30), NOON - 30 * DAY)
     mailing(engine, people(30), NOON, dead=people(30))
