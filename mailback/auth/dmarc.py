@@ -91,6 +91,22 @@ def _policy_at(domain: str, records: Records) -> Policy | None:
     return read_policy(found[0], domain) if len(found) == 1 else None
 
 
+def _tags(record: bytes) -> dict[str, str]:
+    """The tags of a record; what has no form of one is passed over, of a tag that is repeated the first counts
+    (section 6.3: syntax errors in the remainder of a record are ignored)."""
+    tags: dict[str, str] = {}
+    for part in record.split(b";"):
+        try:
+            told = parse_tags(part)
+        except TagListError:
+            continue
+        for name, value in told.items():
+            if name == "p" and name in tags:
+                return {}  # two policies are none
+            tags.setdefault(name, value)
+    return tags
+
+
 def _is_dmarc(record: bytes) -> bool:
     version, equals, value = record[:64].partition(b";")[0].partition(b"=")
     return bool(equals) and version.strip() == b"v" and value.strip() == b"DMARC1"
@@ -101,10 +117,7 @@ def read_policy(record: bytes, domain: str) -> Policy | None:
     """The policy in a record; None when it has none that can be read (sections 6.3 and 6.6.3)."""
     if len(record) > _LONGEST_RECORD:
         return None
-    try:
-        tags = parse_tags(record)
-    except TagListError:
-        return None
+    tags = _tags(record)
     asked = tags.get("p", "").lower()
     if asked not in _POLICIES or tags.get("sp", "none").lower() not in _POLICIES:
         if not tags.get("rua"):

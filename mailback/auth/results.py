@@ -6,11 +6,11 @@ Result words are those of RFC 8601 section 2.7. Emits no log events.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from mailback.address import domain_key
+from mailback.address import domain_key, key
 from mailback.auth.domains import aligned
 
 
@@ -124,6 +124,14 @@ class Authentication:
         RFC 7489 section 3.1). False for an empty or malformed `domain`."""
         wanted = domain_key(domain)
         return any(aligned(proven, wanted) for proven in self._proven())
+
+    def wrote(self, writer: str, envelope_sender: str) -> bool:
+        """Whether what passed speaks for the one who says to have written it. SPF alone does for the envelope sender:
+        whoever has a mailbox at a provider may send through its servers in a neighbour's name.
+        """
+        domain = writer.rpartition("@")[2]
+        signed = replace(self, spf=Spf(_UNCHECKED))
+        return signed.aligned(domain) or (key(writer) == key(envelope_sender) and self.aligned(domain))
 
     def header(self) -> str:
         """The value of the one Authentication-Results field (RFC 8601), folded with LF and a tab."""

@@ -103,7 +103,8 @@ class Hearing:
         path, given_out_for = self._path_for(claimed, unsubscribes=event.kind is Kind.UNSUBSCRIBE)
         if event.kind is Kind.UNSUBSCRIBE and path is not None and path.signed:
             self._note_list(event, path)
-        if event.kind in _TOLD_BY_MARKER and given_out_for is not None and path is not None and path.signed:
+        marked = event.kind in _TOLD_BY_MARKER or any(_same_mailbox(who, given_out_for) for who in claimed)
+        if marked and given_out_for is not None and path is not None and path.signed:
             claimed = tuple(dict.fromkeys((*claimed, given_out_for)))
         claim = Claim(claimed, failure.last_attempt or self._answered.written_at)
         shown = self._answered.shown
@@ -190,12 +191,28 @@ class Hearing:
         for who in claimed:
             entry = self._transaction.sent(message_id, who)
             if entry is not None:
-                return Sending(entry.at, who)
+                return Sending(entry.at, who, known_to_others=self._known_to_others(message_id, entry))
         return Sending(known.at, None)
+
+    def _known_to_others(self, message_id: str, entry: JournalEntry) -> bool:
+        """Whether a Message-ID proves nothing: others have it too, and the message left under a return path of ours, to
+        which this report did not come and which it does not return.
+        """
+        if entry.return_path is None or any(path.signed for path in self._answered.paths):
+            return False
+        return self._transaction.went_to_several(message_id)
 
     def _spelling(self, key: str | None, told: Iterable[str | None]) -> str | None:
         """The proven recipient as the report writes it, else as look-ups compare it."""
         return next((who for who in told if who and address.key(who) == key), key)
+
+
+def _same_mailbox(one: str, other: str | None) -> bool:
+    """Whether two addresses differ by a subaddress at most (RFC 5233), which a server may leave out of its report."""
+    if other is None:
+        return False
+    (local, domain), (local_too, domain_too) = address.split(one), address.split(other)
+    return domain == domain_too and local.partition("+")[0] == local_too.partition("+")[0]
 
 
 def witnessed(transaction: Transaction, event: Event, observation: Observation) -> bool:

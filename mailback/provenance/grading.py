@@ -57,6 +57,8 @@ class Sending:
     at: datetime
     recipient: str | None
     """Which of the claim's recipients it went to; None: it is known, and went to none of them."""
+    known_to_others: bool = False
+    """Others have its Message-ID too, and nothing else shows that the report is about what this recipient got."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ def _returned(claim: Claim, returned: Returned | None) -> Grade | None:
 
 
 def _journal(sending: Sending | None) -> Grade | None:
-    if sending is None or sending.recipient is None:
+    if sending is None or sending.recipient is None or sending.known_to_others:
         return None
     return Grade(
         Provenance.JOURNAL, "returns the Message-ID of a message that went to this recipient", sending.recipient
@@ -198,6 +200,8 @@ _PATH_REASONS = {
 
 
 def _why_unproven(proofs: Proofs) -> str:
+    if proofs.sending is not None and proofs.sending.known_to_others:
+        return "others have the Message-ID too, and it did not come to the return path that the message left under"
     path = proofs.return_path
     reason = _PATH_REASONS.get(path.standing) if path is not None else None
     return reason or "nothing shows that it answers mail of ours"

@@ -190,10 +190,12 @@ JOURNAL_BY_RECIPIENT = sql(
 JOURNAL_BEFORE = sql(
     select(journal.c.id)
     .where(journal.c.at < bindparam("before"))
+    .where((journal.c.source != literal_column("'unsubscribe'")) | (journal.c.at < bindparam("long_before")))
     .order_by(journal.c.at)
     .limit(bindparam("most"))
     .offset(literal_column("0")),
     "before",
+    "long_before",
     "most",
 )
 # id

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mailback import address
 from mailback.bounce.taxonomy import Action, Kind, Provenance, Subcategory, Type
+from mailback.returnpath.keys import UNSUBSCRIBE_DAYS
 from mailback.store import audit as trail
 from mailback.store import (
     breakers,
@@ -349,6 +350,10 @@ class Transaction:
         """Remove a place that is no longer of use."""
         places.forget(self._connection, name)
 
+    def went_to_several(self, message_id: str) -> bool:
+        """Whether more than one recipient has seen a Message-ID."""
+        return sum(len(entry.recipients) for entry in journal.by_message_id(self._fetch, message_id, 2)) > 1
+
     def sent_by_id(self, message_id: str) -> JournalEntry | None:
         """The latest entry of a Message-ID, whomever it went to."""
         return next(iter(journal.by_message_id(self._fetch, message_id, 1)), None)
@@ -358,8 +363,12 @@ class Transaction:
         return next(iter(journal.by_return_path(self._fetch, return_path, 1)), None)
 
     def forget_journal(self, before: datetime, most: int) -> int:
-        """Remove up to `most` entries from before that time, the oldest first; how many there were."""
-        rows = self._fetch(sql.JOURNAL_BEFORE, (codec.ticks(before), most))
+        """Remove up to `most` entries from before that time, the oldest first; how many there were.
+
+        Those that unsubscribe addresses refer to stay for as long as such an address counts.
+        """
+        long_before = min(before, datetime.now(UTC) - timedelta(days=UNSUBSCRIBE_DAYS))
+        rows = self._fetch(sql.JOURNAL_BEFORE, (codec.ticks(before), codec.ticks(long_before), most))
         self._connection.executemany(sql.DELETE_JOURNAL_RECIPIENTS, rows)
         self._connection.executemany(sql.DELETE_JOURNAL, rows)
         return len(rows)

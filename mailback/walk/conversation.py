@@ -108,7 +108,7 @@ class Conversations:
             sent, stranger = (), False
         failed = authentication is not None and authentication.failed
         authenticated = (
-            authentication is not None and writer is not None and authentication.aligned(address.domain(writer))
+            authentication is not None and writer is not None and authentication.wrote(writer, envelope.sender)
         )
         known = Known(self._us, failed, envelope.received_at, stranger)
         doubted = failed or (not authenticated and _disowned(authentication, writer))

@@ -85,7 +85,9 @@ _STATE = {
     "score": "SELECT address_key, step, at, cause, suppress_days, needed, window_days FROM score ORDER BY 1, 2, 3, 4",
     "suppression": "SELECT address_key, scope, type, subcategory, source, since, until FROM suppression"
     " WHERE lifted_at IS NULL AND (until IS NULL OR until > {now}) ORDER BY 1, 2",
-    "retry": "SELECT address_key, thread, failures, first_at, failed_at, due_at, state FROM retry ORDER BY 1, 2",
+    # Of what was closed the time is kept for whoever undoes that; it says nothing by itself.
+    "retry": "SELECT address_key, thread, failures, first_at, failed_at, CASE state WHEN 'open' THEN due_at END, state"
+    " FROM retry ORDER BY 1, 2",
     "subscriber": "SELECT address_key, list_id, status, opt_in_at, opt_out_at, bounce_status, bounce_count,"
     " bounce_until FROM subscriber ORDER BY 1, 2",
     "engagement": "SELECT * FROM engagement ORDER BY 1",

@@ -192,3 +192,12 @@ def test_a_hostile_field_is_read_in_linear_time(piece: str) -> None:
     value = "e.test;" + piece * (100_000 // len(piece))
     authres.trusted([value], ["e.test"])
     authres.claims(value, "mx.test")
+
+
+def test_spf_alone_speaks_for_the_envelope_sender_and_for_no_neighbour() -> None:
+    told = Authentication("mx.test", spf=Spf(Result.PASS, "receiver.test"))
+    assert told.wrote("ada@receiver.test", "Ada@receiver.test")
+    assert not told.wrote("victim@receiver.test", "mallory@receiver.test")
+    assert not told.wrote("ada@elsewhere.test", "ada@elsewhere.test")
+    signed = Authentication("mx.test", dkim=(Dkim(Result.PASS, "receiver.test"),))
+    assert signed.wrote("ada@receiver.test", "")

@@ -86,6 +86,11 @@ def test_a_pct_that_is_none_means_all(pct: str) -> None:
     assert check("ada@a.test", share=0.999, a_test=f"v=DMARC1; p=reject; pct={pct}").disposition == "reject"
 
 
+@pytest.mark.parametrize("rest", ["; foo", "; rua=mailto:a@a.test; rua=mailto:b@a.test", "; =; x y=1", ";;"])
+def test_what_is_wrong_behind_the_policy_is_passed_over(rest: str) -> None:
+    assert check("ada@a.test", a_test=f"v=DMARC1; p=reject{rest}").disposition == "reject"
+
+
 def test_without_a_record_there_is_no_result() -> None:
     assert check("ada@a.test", dkim=(passed("a.test"),)).result is Result.NONE
 

@@ -158,6 +158,42 @@ def test_a_bounce_after_the_return_path_has_run_out_suppresses_nobody(engine: En
     assert store.lookup(ADA) is None
 
 
+def test_a_message_id_that_others_have_too_proves_nothing_without_the_return_path(engine: Engine, store: Store) -> None:
+    """A newsletter whose copies share one: any of its readers could report of any other."""
+    path = journal(store, ADA, message_id="<list@sender.test>")
+    journal(store, EVE, message_id="<list@sender.test>")
+    receive(engine, SENDER, dsn(ADA, message_id="<list@sender.test>"))
+    assert the_event(store).provenance is Provenance.UNPROVEN
+    assert store.lookup(ADA) is None
+    receive(engine, path, dsn(ADA, message_id="<list@sender.test>"))
+    assert store.lookup(ADA) is not None
+
+
+def test_a_message_id_of_one_recipient_alone_is_known_to_nobody_else(engine: Engine, store: Store) -> None:
+    journal(store, ADA)
+    receive(engine, SENDER, dsn(ADA, message_id="<1@sender.test>"))
+    assert the_event(store).provenance is Provenance.JOURNAL
+
+
+def test_a_server_may_leave_out_a_subaddress_of_the_recipient_that_the_return_path_proves(
+    engine: Engine, store: Store
+) -> None:
+    receive(engine, verp("ada+news@receiver.test"), dsn(ADA, message_id="<1@sender.test>"))
+    assert the_event(store).provenance is Provenance.SIGNED
+    assert store.lookup("ada+news@receiver.test") is not None
+    assert store.lookup(ADA) is None
+
+
+def test_unsubscribe_addresses_that_refer_to_the_journal_outlive_its_retention(engine: Engine, store: Store) -> None:
+    now = datetime.now(UTC)
+    for source, days in (("milter", 100), ("unsubscribe", 100), ("unsubscribe", 1000)):
+        entry = JournalEntry(now - timedelta(days=days), f"<{source}{days}@sender.test>", SENDER, (ADA,), source=source)
+        store.submit(lambda transaction, entry=entry: transaction.journal(entry)).result()  # type: ignore[misc]
+    forgotten = store.submit(lambda transaction: transaction.forget_journal(now - timedelta(days=90), 100)).result()
+    assert forgotten == 2
+    assert [entry.message_id for entry in store.journal()] == ["<unsubscribe100@sender.test>"]
+
+
 def test_a_failure_from_before_the_message_was_sent_is_forged(engine: Engine, store: Store) -> None:
     journal(store, ADA, at=SENT + timedelta(days=5))
     receive(engine, SENDER, dsn(ADA, message_id="<1@sender.test>"), after=timedelta(days=6))
