@@ -53,9 +53,31 @@ def find(text: str) -> Iterator[Found]:
         if domain is not None:
             local = _local_before(text, max(last_end, at - _LOCAL_WINDOW), at)
             if local:
-                last_end = domain.end()
-                yield Found(text[at - len(local) : last_end], at - len(local), last_end)
+                start, last_end = at - len(local), domain.end()
+                if not text[start:last_end].isascii():
+                    start, last_end = _unglued(text, start, at, last_end)
+                yield Found(text[start:last_end], start, last_end)
         at = text.find("@", at + 1)
+
+
+def _unglued(text: str, start: int, at: int, end: int) -> tuple[int, int]:
+    """Where an address begins and ends among words that are written without spaces: `用户li@d.example的邮箱已满`.
+
+    A label that begins in ASCII ends where another script begins, and so begins a local part at a domain in ASCII.
+    Letters with marks are no other script: `müller` is one label.
+    """
+    cut = _LABEL_END.search(text, at + 1, end)
+    if cut is not None and "." in text[at + 1 : cut.end()]:
+        end = cut.end()
+    if text[at + 1 : end].isascii():
+        words = _WORDS_BEFORE.match(text, start, at)
+        start = words.end() if words is not None else start
+    return start, end
+
+
+_OTHER_SCRIPT = r"\u0370-\u1cff\u2e80-\ud7ff\uf900-\uffef"
+_LABEL_END = re.compile(rf"(?<=[.@])[A-Za-z0-9][A-Za-z0-9\-]{{0,62}}+(?=[{_OTHER_SCRIPT}])")
+_WORDS_BEFORE = re.compile(rf"[^@]*[{_OTHER_SCRIPT}](?=[A-Za-z][!-~]*\Z)")
 
 
 def _local_before(text: str, start: int, at: int) -> str:

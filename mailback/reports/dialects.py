@@ -50,6 +50,8 @@ class Dialects:
     """Words before an address that is to be asked, not to be reached."""
     contact_pieces: tuple[str, ...]
     """The same for languages without spaces, as pieces."""
+    introductions: tuple[str, ...]
+    """What the line above an address says that is to be written to, or that wrote; lower case."""
     roles: tuple[str, ...]
     """Beginnings of local parts that are never a person's address."""
     machines: frozenset[str]
@@ -108,6 +110,10 @@ class Dialects:
             return True
         return not lower.isascii() and says(lower, self.contact_pieces)
 
+    def introduces(self, line: str) -> bool:
+        """True when a line above an address tells that it is to be asked, or wrote; not that delivery to it failed."""
+        return says(line.strip().lower(), self.introductions)
+
     def is_role(self, address: str) -> bool:
         """True for addresses of machines and help desks, and those that a mailing-list server writes from."""
         lower = address.lower()
@@ -162,6 +168,7 @@ def _build(data: dict[str, Any]) -> Dialects:
         object_endings=_lower(words["object_endings"]),
         contacts=frozenset(_lower(words["contacts"])),
         contact_pieces=_lower(words["contact_pieces"]),
+        introductions=_lower(words["introductions"]),
         roles=_lower(words["roles"]),
         machines=frozenset(_lower(words["machines"])),
         machine_headers=_lower(words["machine_headers"]),

@@ -151,6 +151,7 @@ _BLOCK = re.compile(r"[>\"'\])]{0,3}[ \t]*[:：][ \t]*\n?[ \t]*[^\s:]")
 _CLOSING = re.compile(r"[>\"'\])]{0,3}")
 _GENERATED = re.compile(r"\(?(?:ultimately )?(?:generated|expanded) (?:from|by):? <?$", re.IGNORECASE)
 _NAMED = re.compile(r"[\"']?\s?<[^<>\s]{1,200}@[^<>\s]{1,200}>")
+_CLOSING_MARKS = " \t>\"'])）」』＞.。"
 _OPENING = " \t<\"'([「『＜"
 _ADDRESS_TYPES = ("rfc822;", "rfc822:", "smtp;", "smtp:", "utf-8;", "mailto:")
 
@@ -165,6 +166,8 @@ def _mentions(text: str, dialects: Dialects, ours: set[str], generated_from: dic
             continue
         line_start = max(text.rfind("\n", max(0, start - _LINE_WINDOW), start) + 1, start - _LINE_WINDOW)
         before = text[line_start:start]
+        if before[-7:].lower() == "mailto:":
+            before = before[:-7]
         if before.endswith("<") and "@" in before:
             before = _without_display_name(before)
         tail = before[-40:]
@@ -177,7 +180,7 @@ def _mentions(text: str, dialects: Dialects, ours: set[str], generated_from: dic
         line_end = text.find("\n", end, end + _LINE_WINDOW)
         after = text[end : line_end if line_end >= 0 else end + _LINE_WINDOW]
         standing = _standing(before, after, dialects)
-        if standing is None:
+        if standing is None or (standing is Standing.HEADING and _is_introduced(text, line_start, after, dialects)):
             continue
         if standing > Standing.LABELLED and (address.lower() in ours or dialects.is_role(address)):
             heads_block = standing is Standing.HEADING and _BLOCK.match(text, end) is not None
@@ -186,6 +189,14 @@ def _mentions(text: str, dialects: Dialects, ours: set[str], generated_from: dic
         is_command = standing is Standing.DIALOGUE and _RCPT.search(before[-_COMMAND:]) is not None
         last = Mention(address, standing, line_start, closing.end() if closing else end, is_command)
         yield last
+
+
+def _is_introduced(text: str, line_start: int, after: str, dialects: Dialects) -> bool:
+    """An address alone on its line that the line above gives to write to, or to have written: a contact, an author."""
+    if after.strip(_CLOSING_MARKS):
+        return False
+    above = text[max(0, line_start - _LINE_WINDOW) : line_start].rstrip().rpartition("\n")[2]
+    return dialects.introduces(above)
 
 
 def _without_display_name(before: str) -> str:

@@ -1,0 +1,92 @@
+"""Whom free text tells, beside words without spaces, contacts, authors, and senders whose account is stopped."""
+
+from typing import Any
+
+import pytest
+
+import mailback
+from mailback.reports import addresses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "收件人li@d.example的邮箱已满",
+        "ユーザーli@d.exampleは存在しません",
+        "li@d.example님에게 전달할 수 없습니다",
+        "адресli@d.example не найден",
+        "您发给li@d.example的信件被退回",
+    ],
+)
+def test_words_of_another_script_are_no_part_of_an_address(text: str) -> None:
+    assert addresses.in_text(text) == ["li@d.example"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "иван1@почта.рф",
+        "用户@例子.公司",
+        "anna@müller.example",
+        "jörg@bücher.example",
+        "мария.ivanova@d.example",
+        "x@a株式会社.jp",
+    ],
+)
+def test_an_address_in_another_script_stays_whole(address: str) -> None:
+    assert addresses.in_text(f"<{address}> unknown") == [address]
+
+
+def _told(body: str) -> Any:
+    raw = (
+        "Return-Path: <>\nFrom: Mail Delivery Subsystem <mailer-daemon@mx.dest.example>\nTo: news@sender.example\n"
+        f"Subject: Undeliverable mail\nAuto-Submitted: auto-replied\nContent-Type: text/plain; charset=utf-8\n\n{body}"
+    )
+    told: Any = mailback.classify(raw.encode()).to_dict()
+    (bounce,) = told["bounces"]
+    return bounce
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "Kind regards\n\njohn.admin@dest.example\n",
+        "Bei Fragen wenden Sie sich an:\n\nhilfe.da@dest.example\n",
+        "The address has changed. Please use:\n\nann.new@dest.example\n",
+        "お問い合わせ先：\n\ninfo.jp@dest.example\n",
+        "Il giorno 3 marzo, Bob ha scritto:\nbob@third.example\n",
+    ],
+)
+def test_an_address_that_the_line_above_introduces_has_not_failed(below: str) -> None:
+    assert _told(f"Your message to ann@dest.example could not be delivered: 550 user unknown\n\n{below}")[
+        "recipient"
+    ] == ("ann@dest.example")
+
+
+def test_a_link_to_an_address_names_it() -> None:
+    assert _told("Delivery failed to <mailto:ann@dest.example>: 550 no such user\n")["recipient"] == "ann@dest.example"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "550 Your account has been suspended",
+        "550 Ihr Konto wurde gesperrt",
+        "525 5.7.13 Sender's user account disabled",
+        "550 mail from disabled user",
+        "550-Callback setup failed while verifying <news@sender.example>; mailbox does not exist",
+        "550 user unknown in SMTP AUTH",
+        "550 您的帐户已被停用",
+        "550 Sender mailbox is over quota",
+        "550 5.2.1 User has been temporarily disabled, try again later",
+        "450 4.2.1 mailbox temporarily disabled",
+        "550 Empfänger ist vorübergehend gesperrt",
+    ],
+)
+def test_a_stopped_sender_or_a_stop_for_a_time_is_nothing_permanent(said: str) -> None:
+    assert not _told(f"<ann@dest.example>: {said}\n")["permanent"]
+
+
+def test_the_name_of_a_virus_is_no_other_cause() -> None:
+    told = _told("<ann@dest.example>: 554 5.7.1 Virus gefunden: Heuristics.Phishing.Email.SpoofedDomain (ClamAV)\n")
+    assert told["subcategory"] == "virus_detected"
