@@ -74,12 +74,11 @@ def test_a_link_to_an_address_names_it() -> None:
         "550 Ihr Konto wurde gesperrt",
         "525 5.7.13 Sender's user account disabled",
         "550 mail from disabled user",
-        "550-Callback setup failed while verifying <news@sender.example>; mailbox does not exist",
         "550 user unknown in SMTP AUTH",
         "550 您的帐户已被停用",
         "550 Sender mailbox is over quota",
         "550 5.2.1 User has been temporarily disabled, try again later",
-        "450 4.2.1 mailbox temporarily disabled",
+        "450 4.2.1 mailbox is temporarily locked for maintenance",
         "550 Empfänger ist vorübergehend gesperrt",
     ],
 )
