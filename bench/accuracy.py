@@ -36,6 +36,9 @@ from mailback.reply.routing import conflicts
 from mailback.reports.report import DeliveryFailure, Report
 from mailback.resources import rules_dir
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.classify import speed
+
 GOALS = {
     "kind": 0.98, "recipients": 0.97, "status": 0.97, "type": 0.95, "subcategory": 0.92,
     "never mail again: precision": 0.98, "never mail again: recall": 0.96,
@@ -156,7 +159,7 @@ def _failure(text: str) -> DeliveryFailure:
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
-def page(labels: Sequence[dict[str, Any]], found: Score) -> Iterator[str]:
+def page(labels: Sequence[dict[str, Any]], found: Score, messages: list[bytes]) -> Iterator[str]:
     """docs/accuracy.md."""
     yield HEAD
     yield f"## {len(labels)} labelled messages\n"
@@ -167,6 +170,9 @@ def page(labels: Sequence[dict[str, Any]], found: Score) -> Iterator[str]:
     yield "\n### Confidence: what was told, and what share of it was right\n"
     yield "Subcategories of all recipients, by the confidence of the verdict.\n"
     yield from _calibration(calibration(found.told))
+    yield "\n### What one of them costs\n"
+    yield "One core, one process, the median run of nine: `bench/classify.py` with the folder of these messages.\n"
+    yield from speed(messages)
     yield MODEL
     yield from _model()
     yield ROUNDS
@@ -437,7 +443,9 @@ def main(write: Callable[[str], object] = sys.stdout.write) -> int:
     arguments = parser.parse_args()
     labels = [json.loads(line) for line in arguments.labels.read_text("utf-8").splitlines() if line.strip()]
     found = score(labels, arguments.root or arguments.labels.parent)
-    write("\n".join(page(labels, found)) + "\n")
+    root = arguments.root or arguments.labels.parent
+    messages = [(root / label["file"]).read_bytes() for label in labels]
+    write("\n".join(page(labels, found, messages)) + "\n")
     return 0
 
 

@@ -15,7 +15,7 @@ Log events: none; never raises on any string. A wrong rule file raises RulesErro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -505,9 +505,10 @@ def _above_name(lines: list[str], sender: str, rules: BodyRules) -> list[str]:
     """
     named = _Name.of(sender, rules.titles)
     for index in range(max(1, len(lines) - _SIGNATURE_LINES), len(lines)):
-        line = squeeze(lines[index]).strip(".,! -")
+        line = squeeze(lines[index]).strip(".,! -/")
         alone = not lines[index - 1] or _ends_politely(lines[index - 1])
-        if named.is_of(line) or (alone and named.begins(line)) or (line in rules.closings and index + 1 < len(lines)):
+        ends = line in rules.closings and index + 1 < len(lines)
+        if ends or named.is_of(line) or named.ends(line, rules.closings) or (alone and named.begins(line)):
             below = [line for line in lines[index + 1 :] if line]
             if all(len(line) < 80 and not line.endswith("?") for line in below) and any(lines[:index]):
                 above = lines[:index]
@@ -540,6 +541,13 @@ class _Name(NamedTuple):
             return False
         initial, _, rest = line.partition(" ")
         return line in (self.whole, self.first) or (rest == self.last and initial.rstrip(".") == self.first[0])
+
+    def ends(self, line: str, closings: Set[str]) -> bool:
+        """A polite ending and the name on one line: `Mvh Ada`, `Best wishes, Ada Lovelace`."""
+        for name in (self.whole, self.first):
+            if name and line.endswith(f" {name}") and line[: -len(name)].rstrip(" ,.-/") in closings:
+                return True
+        return False
 
     def begins(self, line: str) -> bool:
         """The whole name and what people put behind it, on one line: `Ada Lovelace | Analyst`, `Ada Lovelace (Mrs)`."""

@@ -420,8 +420,11 @@ def _exact_dates(told: str, sent: datetime, language: str | None, calendar: Cale
         _note(exact, told, match, day)
     for match in _HAN.finditer(told):
         _note(exact, told, match, _placed(match["y"], int(match["m"]), int(match["d"]), today))
-    for match in _NUMERIC.finditer(told):
-        _note(exact, told, match, _numeric(match, sent, language))
+    numeric = list(_NUMERIC.finditer(told))
+    proven = _order_told(numeric)
+    month_first = _month_first(sent, language) if proven is None else proven
+    for match in numeric:
+        _note(exact, told, match, _numeric(match, today, month_first=month_first))
     exact.sort(key=lambda one: one.start)
     for match in rules.week.finditer(told):
         exact += _weeks(match, today)
@@ -597,15 +600,24 @@ def _placed(year: str | None, month: int, day: int, today: date) -> date | None:
     return None
 
 
-def _numeric(match: re.Match[str], sent: datetime, language: str | None) -> date | None:
-    today = sent.date()
+def _order_told(numeric: Sequence[re.Match[str]]) -> bool | None:
+    """Whether the month comes first, as a date that can be read one way only shows it: nobody changes within a mail."""
+    pairs = [(int(one["a"]), int(one["b"])) for one in numeric if not one["y"] and one["sep"] == "/"]
+    told = {second > _MONTHS for first, second in pairs if (first > _MONTHS) is not (second > _MONTHS)}
+    return told.pop() if len(told) == 1 else None
+
+
+_MONTHS = 12
+
+
+def _numeric(match: re.Match[str], today: date, *, month_first: bool) -> date | None:
     if match["y"]:
         return _placed(match["y"], int(match["m"]), int(match["d"]), today)
     first, second, year = int(match["a"]), int(match["b"]), match["c"]
     if year is None and match["sep"] == "-":
         return None  # 9-5 is office hours
     orders = [(second, first), (first, second)]  # month, day
-    if match["sep"] == "/" and _month_first(sent, language):
+    if match["sep"] == "/" and month_first:
         orders.reverse()
     if match["sep"] == ".":
         orders = orders[:1]

@@ -145,11 +145,25 @@ def _unclaimed(facts: Facts) -> Kind:
     headers = facts.message.headers
     if headers.names.isdisjoint(_FIELDS_OF_MAIL) or not facts.sender:
         return Kind.OTHER
-    if not headers.names.isdisjoint(_BULK_FIELDS) or facts.get("precedence") in _BULK_PRECEDENCE:
+    bulk = not headers.names.isdisjoint(_BULK_FIELDS) or facts.get("precedence") in _BULK_PRECEDENCE
+    if bulk and not _answers_us(facts):
         return Kind.OTHER
     if facts.get("auto-submitted").startswith("auto-") or (facts.daemon and not _postmaster_answers(facts)):
         return Kind.OTHER
     return Kind.OTHER if facts.sender.lower().startswith(_UNATTENDED) else Kind.REPLY
+
+
+def _answers_us(facts: Facts) -> bool:
+    """Whether it says that it answers a message of our own domain, and nobody passed it on.
+
+    Gateways mark people's mail as bulk too; a list sends under a return path of its own.
+    """
+    domains = {address.rpartition("@")[2].lower() for address in facts.ours}
+    answered = facts.get("in-reply-to").strip().rstrip(">").rpartition("@")[2].lower()
+    envelope = (facts.return_path or facts.sender).lower()
+    return envelope == facts.sender.lower() and any(
+        answered == ours or answered.endswith(f".{ours}") for ours in domains
+    )
 
 
 def _postmaster_answers(facts: Facts) -> bool:

@@ -107,6 +107,9 @@ def test_the_sender_of_an_imported_message_is_unknown_not_null() -> None:
         ("Réponse automatique : x", "Nous avons bien reçu votre demande.", Subcategory.ACKNOWLEDGEMENT),
         ("自動返信: x", "お問い合わせいただきありがとうございます。", Subcategory.ACKNOWLEDGEMENT),
         ("自動返信: x", "田中は3月末で退職いたしました。", Subcategory.LEFT_ORGANISATION),
+        ("Réponse automatique : x", "Je ne suis plus chez Blanc Frères.", Subcategory.LEFT_ORGANISATION),
+        ("I've moved on", "Please write to the studio from now on.", Subcategory.LEFT_ORGANISATION),
+        ("Automatisch antwoord: x", "Ik werk niet op woensdag.", Subcategory.OUT_OF_OFFICE),
         ("Automatic reply: x", "Hmm.", Subcategory.OUT_OF_OFFICE),
     ],
 )

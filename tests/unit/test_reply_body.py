@@ -83,6 +83,15 @@ def test_signatures_are_not_what_was_said(below: str) -> None:
     assert _text(f"Not this year.\n\n{below}") == "Not this year."
 
 
+@pytest.mark.parametrize("below", ["Mvh Søren", "VG Søren", "/Søren", "Kind regards, Søren Holm", "mvh, Søren"])
+def test_a_polite_ending_and_the_name_on_one_line_are_not_what_was_said(below: str) -> None:
+    assert _text(f"Ring gerne i morgen.\n\n{below}", sender="Søren Holm") == "Ring gerne i morgen."
+
+
+def test_a_sentence_that_ends_in_the_name_stays() -> None:
+    assert _text("Ring i morgen.\n\nSpørg efter Søren", sender="Søren Holm") == "Ring i morgen.\n\nSpørg efter Søren"
+
+
 def test_the_writers_name_at_the_end_is_not_what_was_said() -> None:
     assert _text("Not this year.\n\nJo Bell\n+44 20 7946 0000", sender="Jo Bell") == "Not this year."
 

@@ -44,6 +44,18 @@ def test_order_of_day_and_month_follows_the_writers_clock(sent: datetime, day: d
     assert dates.return_date("Back on 4/5.", sent, "en") == day
 
 
+@pytest.mark.parametrize("sent", [_SENT, _IN_CHICAGO])
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("Out of the office from 3/30/2026 through 04/04/2026, returning 04/05/2026.", date(2026, 4, 5)),
+        ("Out of the office from 30/3/2026 through 04/05/2026, returning 05/05/2026.", date(2026, 5, 5)),
+    ],
+)
+def test_a_date_that_reads_one_way_only_shows_the_order_of_the_others(sent: datetime, text: str, day: date) -> None:
+    assert dates.return_date(text, sent, "en") == day
+
+
 @pytest.mark.parametrize(
     "text",
     [

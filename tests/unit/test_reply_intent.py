@@ -30,6 +30,8 @@ _ENDING = "We have not heard from you. Shall I close your file?"
         ("パスワードが漏れたようです。不正アクセスがありました。", Intent.SECURITY),
         ("请把我移除,别再发了", Intent.UNSUBSCRIBE),
         ("I am on annual leave until the 14th.", Intent.OUT_OF_OFFICE),
+        ("Thank you, but we'll stick with what we have.", Intent.OBJECTION),
+        ("not intrested, dont email again", Intent.UNSUBSCRIBE),
         ("I've booked the 14:00 slot, see you Thursday.", Intent.MEETING_BOOKED),
     ],
 )

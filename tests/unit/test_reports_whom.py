@@ -89,3 +89,52 @@ def test_a_stopped_sender_or_a_stop_for_a_time_is_nothing_permanent(said: str) -
 def test_the_name_of_a_virus_is_no_other_cause() -> None:
     told = _told("<ann@dest.example>: 554 5.7.1 Virus gefunden: Heuristics.Phishing.Email.SpoofedDomain (ClamAV)\n")
     assert told["subcategory"] == "virus_detected"
+
+
+@pytest.mark.parametrize(
+    ("answered", "path", "kind"),
+    [
+        ("<1@our.example>", "<ann@dest.example>", "reply"),
+        ("<1@mail.our.example>", "<ann@dest.example>", "reply"),
+        ("<1@other.example>", "<ann@dest.example>", "other"),
+        ("<1@our.example>", "<dev-bounces@lists.example>", "other"),
+    ],
+)
+def test_precedence_and_list_id_alone_make_no_answer_bulk(answered: str, path: str, kind: str) -> None:
+    raw = (
+        f"Return-Path: {path}\nFrom: Ann <ann@dest.example>\nTo: sales@our.example\nSubject: Re: Offer\n"
+        f"In-Reply-To: {answered}\nPrecedence: bulk\nList-Id: <dev.lists.example>\n\nYes, send me the price please.\n"
+    )
+    assert mailback.classify(raw.encode()).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("sender", "subject", "text", "kind"),
+    [
+        ("dev-owner@lists.example", "Pendiente de moderación", "Lo revisarán los moderadores.", "challenge"),
+        ("dev-owner@lists.example", "Uw bericht wacht op goedkeuring", "De moderatoren bekijken het.", "challenge"),
+        ("dev-owner@lists.example", "您的邮件等待审核", "管理员审核后发布。", "challenge"),
+        ("postmaster@our.example", "Ihr Postfach fast voll", "Ihr Postfach ist zu 95 % gefüllt.", "report"),
+        ("postmaster@our.example", "メールボックスの容量が残りわずかです", "容量の 95% を使用しています。", "report"),
+    ],
+)
+def test_holds_and_warnings_of_a_full_mailbox_are_told_in_other_languages(
+    sender: str, subject: str, text: str, kind: str
+) -> None:
+    raw = (
+        f"Return-Path: <>\nFrom: {sender}\nTo: news@our.example\nSubject: {subject}\nAuto-Submitted: auto-generated\n"
+        f"Content-Type: text/plain; charset=utf-8\n\n{text}\n"
+    )
+    assert mailback.classify(raw.encode()).kind == kind
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Falha na entrega para estes destinatários ou grupos:",
+        "Toimitus epäonnistui seuraaville vastaanottajille tai ryhmille:",
+        "Livrarea a eșuat către acești destinatari sau grupuri:",
+    ],
+)
+def test_exchange_names_its_recipients_without_fields_in_other_languages(said: str) -> None:
+    assert _told(f"{said}\n\nann@dest.example\nx\n")["recipient"] == "ann@dest.example"
