@@ -160,7 +160,8 @@ def _answers_us(facts: Facts) -> bool:
     """
     domains = {address.rpartition("@")[2].lower() for address in facts.ours}
     answered = facts.get("in-reply-to").strip().rstrip(">").rpartition("@")[2].lower()
-    envelope = (facts.return_path or facts.sender).lower()
+    told = facts.return_path or (facts.envelope.sender if facts.envelope is not None else "")
+    envelope = (told or "").lower()
     return envelope == facts.sender.lower() and any(
         answered == ours or answered.endswith(f".{ours}") for ours in domains
     )
