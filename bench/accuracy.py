@@ -442,8 +442,8 @@ def main(write: Callable[[str], object] = sys.stdout.write) -> int:
     parser.add_argument("root", type=Path, nargs="?", help="folder that the labels' paths start from")
     arguments = parser.parse_args()
     labels = [json.loads(line) for line in arguments.labels.read_text("utf-8").splitlines() if line.strip()]
-    found = score(labels, arguments.root or arguments.labels.parent)
     root = arguments.root or arguments.labels.parent
+    found = score(labels, root)
     messages = [(root / label["file"]).read_bytes() for label in labels]
     write("\n".join(page(labels, found, messages)) + "\n")
     return 0

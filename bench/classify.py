@@ -104,6 +104,21 @@ def hostile() -> dict[str, bytes]:
     }
 
 
+def speed(messages: list[bytes]) -> Iterator[str]:
+    """The table of what a message costs, here and with the peers."""
+    ours = cpu_us(mailback.classify, messages)
+    first = cpu_us(mailback.classify, messages, Knowledge.load().failures.forget)
+    parsing = cpu_us(lambda raw: email.message_from_bytes(raw, policy=email.policy.compat32), messages)
+    flufl = cpu_us(lambda raw: scan_message(email.message_from_bytes(raw, policy=email.policy.compat32)), messages)
+
+    yield "| what | CPU a message, µs | against Mailback | goal |"
+    yield "|---|---:|---:|---|"
+    yield f"| Mailback, bytes to verdict | {ours:.0f} | 1.00 | at most 150 µs |"
+    yield f"| the same, every diagnostic for the first time | {first:.0f} | {first / ours:.2f} | |"
+    yield f"| `email` compat32, parsing alone | {parsing:.0f} | {parsing / ours:.2f} | |"
+    yield f"| flufl.bounce with its parse | {flufl:.0f} | {flufl / ours:.2f} | at least 2.5 |"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
@@ -122,21 +137,6 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nPeak memory of the whole run, all inputs held at once: {peak:.0f} MB.\n")
     return 0
-
-
-def speed(messages: list[bytes]) -> Iterator[str]:
-    """The table of what a message costs, here and with the peers."""
-    ours = cpu_us(mailback.classify, messages)
-    first = cpu_us(mailback.classify, messages, Knowledge.load().failures.forget)
-    parsing = cpu_us(lambda raw: email.message_from_bytes(raw, policy=email.policy.compat32), messages)
-    flufl = cpu_us(lambda raw: scan_message(email.message_from_bytes(raw, policy=email.policy.compat32)), messages)
-
-    yield "| what | CPU a message, µs | against Mailback | goal |"
-    yield "|---|---:|---:|---|"
-    yield f"| Mailback, bytes to verdict | {ours:.0f} | 1.00 | at most 150 µs |"
-    yield f"| the same, every diagnostic for the first time | {first:.0f} | {first / ours:.2f} | |"
-    yield f"| `email` compat32, parsing alone | {parsing:.0f} | {parsing / ours:.2f} | |"
-    yield f"| flufl.bounce with its parse | {flufl:.0f} | {flufl / ours:.2f} | at least 2.5 |"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from mailback.reports.phrases import says
 
 FILE = "dialects.toml"
 
+_LABEL_WORDS = 4  # words at the end of a line that may be a label
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _NOT_LETTERS = re.compile(r"[^\w\s\-/()]+|\s+")
 
@@ -112,7 +113,10 @@ class Dialects:
 
     def introduces(self, line: str) -> bool:
         """True when a line above an address tells that it is to be asked, or wrote; not that delivery to it failed."""
-        return says(line.strip().lower(), self.introductions)
+        lower = line.strip().lower()
+        if not says(lower, self.introductions):
+            return False
+        return self.label(" ".join(lower.split()[-_LABEL_WORDS:])) != "recipient" and not says(lower, self.failed_texts)
 
     def is_role(self, address: str) -> bool:
         """True for addresses of machines and help desks, and those that a mailing-list server writes from."""

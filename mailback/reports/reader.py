@@ -160,17 +160,18 @@ def _answers_us(facts: Facts) -> bool:
     """
     domains = {address.rpartition("@")[2].lower() for address in facts.ours}
     answered = facts.get("in-reply-to").strip().rstrip(">").rpartition("@")[2].lower()
-    told = facts.return_path or (facts.envelope.sender if facts.envelope is not None else "")
-    envelope = (told or "").lower()
-    return envelope == facts.sender.lower() and any(
-        answered == ours or answered.endswith(f".{ours}") for ours in domains
-    )
+    return _sent_by_its_writer(facts) and any(answered == ours or answered.endswith(f".{ours}") for ours in domains)
+
+
+def _sent_by_its_writer(facts: Facts) -> bool:
+    """Whether the envelope sender, which the conversation or the server that delivered tells, is who wrote it."""
+    told = facts.return_path or (facts.envelope.sender if facts.envelope is not None else None)
+    return (told or "").lower() == facts.sender.lower()
 
 
 def _postmaster_answers(facts: Facts) -> bool:
     """People read postmaster@ too, and answer: what no reader claimed, answers our mail and can be answered in turn."""
-    envelope = (facts.return_path or "").lower()
-    return facts.answers and "in-reply-to" in facts.message.headers and envelope == facts.sender.lower()
+    return facts.answers and "in-reply-to" in facts.message.headers and _sent_by_its_writer(facts)
 
 
 _READERS: tuple[Callable[[Facts], Report | None], ...] = (

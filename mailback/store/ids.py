@@ -16,13 +16,8 @@ _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _RANDOM_BITS = 80
 _SHIFTS = tuple(range(120, -1, -10))
 
-_POOL = 4096  # random octets asked for at a time: a system call each id costs more than the rest of it
-_OCTETS = _RANDOM_BITS // 8
-
 _lock = threading.Lock()
 _last = 0
-_pool = b""
-_used = 0
 
 
 def new_id(at: datetime | None = None) -> str:
@@ -32,28 +27,18 @@ def new_id(at: datetime | None = None) -> str:
     """
     global _last  # noqa: PLW0603 - one counter a process is the point
     milliseconds = time.time_ns() // 1_000_000 if at is None else max(0, int(at.timestamp() * 1000))
+    fresh = milliseconds << _RANDOM_BITS | int.from_bytes(os.urandom(10))
     with _lock:
-        fresh = milliseconds << _RANDOM_BITS | _random()
         if fresh >> _RANDOM_BITS == _last >> _RANDOM_BITS:
             fresh = _last + 1
         _last = fresh
     return "".join([_PAIRS[fresh >> shift & 1023] for shift in _SHIFTS])
 
 
-def _random() -> int:
-    """The next random bits of the pool; to be called under the lock."""
-    global _pool, _used  # noqa: PLW0603
-    if _used + _OCTETS > len(_pool):
-        _pool, _used = os.urandom(_POOL), 0
-    _used += _OCTETS
-    return int.from_bytes(_pool[_used - _OCTETS : _used])
-
-
 def _reseed() -> None:
-    # A forked worker must neither count on from its parent's last id nor share its random bits: its sibling would make
-    # the same ones. The lock may have been held by a thread that the child does not have.
-    global _last, _pool, _used, _lock
-    _last, _pool, _used, _lock = 0, b"", 0, threading.Lock()
+    # A forked worker must not count on from its parent's last id: its sibling would make the same ones.
+    global _last  # noqa: PLW0603
+    _last = 0
 
 
 os.register_at_fork(after_in_child=_reseed)

@@ -1,4 +1,4 @@
-"""Whom free text tells, beside words without spaces, contacts, authors, and senders whose account is stopped."""
+"""Whom a report in free text is about: told from glued words, contacts, authors and the sender's own trouble."""
 
 from typing import Any
 
@@ -58,9 +58,24 @@ def _told(body: str) -> Any:
     ],
 )
 def test_an_address_that_the_line_above_introduces_has_not_failed(below: str) -> None:
-    assert _told(f"Your message to ann@dest.example could not be delivered: 550 user unknown\n\n{below}")[
-        "recipient"
-    ] == ("ann@dest.example")
+    told = _told(f"Your message to ann@dest.example could not be delivered: 550 user unknown\n\n{below}")
+    assert told["recipient"] == "ann@dest.example"
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "We were unable to contact the following recipients:",
+        "Could not contact the server for:",
+        "With regards to your message, delivery failed for the following recipient:",
+        "The message could not be delivered. Please contact the recipient by other means:",
+        "Hata: iletişim kurulamadı, teslim edilemedi:",
+        "Bitte wenden Sie sich direkt an den Empfänger:",
+        "次の宛先に配信できなかったことをご連絡いたします。",
+    ],
+)
+def test_a_line_that_speaks_of_contact_and_of_failure_names_the_recipient(above: str) -> None:
+    assert _told(f"{above}\n\nann@dest.example\n")["recipient"] == "ann@dest.example"
 
 
 def test_a_link_to_an_address_names_it() -> None:
